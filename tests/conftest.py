@@ -1,0 +1,71 @@
+"""Set JAX up before its backend starts, check annotations at run time, share small tables."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import jaxtyping
+import numpy as np
+import pandas as pd
+import pytest
+
+# Two CPU devices, so that waves of more than one cohort are tested on any machine.
+jax.config.update("jax_num_cpu_devices", 2)
+
+# Compiled programs outlive the run: the second run of the tests is fast.
+if not jax.config.jax_compilation_cache_dir:
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(cache_home / "jaxopt_lab" / "tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Before anything imports the package: its annotations are checked on every call.
+jaxtyping.install_import_hook("jaxopt_lab", "beartype.beartype")
+
+# The first example of a property compiles, so no deadline; the same examples in every run.
+hypothesis.settings.register_profile("jaxopt_lab", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("jaxopt_lab")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--runslow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: needs --runslow"))
+
+
+@pytest.fixture(scope="session")
+def houses() -> pd.DataFrame:
+    """300 made-up sales: numbers, two categories, a positive `price`. Copy before changing it."""
+    rng = np.random.default_rng(0)
+    num_rows = 300
+    area = rng.lognormal(7.2, 0.35, num_rows).round()
+    age = rng.integers(0, 90, num_rows)
+    wall = rng.choice(["brick", "frame", "stone"], num_rows, p=[0.5, 0.4, 0.1])
+    wall_effect = pd.Series(wall).map({"brick": 0.1, "frame": 0.0, "stone": 0.25}).to_numpy()
+    log_price = 4.5 + 0.95 * np.log(area) - 0.006 * age + wall_effect
+    return pd.DataFrame(
+        {
+            "area": area,
+            "lot": (area * rng.lognormal(1.6, 0.5, num_rows)).round(),
+            "age": age,
+            "rooms": np.clip((area / 250 + rng.normal(0, 1, num_rows)).round(), 2, 12).astype(int),
+            "wall": wall,
+            "heating": rng.choice(["gas", "electric"], num_rows),
+            "price": np.exp(log_price + rng.normal(0, 0.15, num_rows)).round(),
+        }
+    )
+
+
+@pytest.fixture
+def houses_csv(houses: pd.DataFrame, tmp_path: Path) -> Path:
+    """The same table as a CSV file."""
+    path = tmp_path / "houses.csv"
+    houses.to_csv(path, index=False)
+    return path
