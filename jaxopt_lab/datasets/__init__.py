@@ -1,0 +1,24 @@
+"""From a file to float32 numpy arrays: tables, encoders, targets, splits, scores.
+
+`baselines` is imported by itself, since it loads much of scikit-learn.
+"""
+
+from jaxopt_lab.datasets.encoders import Encoder, fit_encoder
+from jaxopt_lab.datasets.reading import load_frame
+from jaxopt_lab.datasets.scores import classification_scores, regression_scores
+from jaxopt_lab.datasets.splits import folds, test_split
+from jaxopt_lab.datasets.tables import Table, load_table
+from jaxopt_lab.datasets.targets import TargetTransform
+
+__all__ = [
+    "Encoder",
+    "Table",
+    "TargetTransform",
+    "classification_scores",
+    "fit_encoder",
+    "folds",
+    "load_frame",
+    "load_table",
+    "regression_scores",
+    "test_split",
+]

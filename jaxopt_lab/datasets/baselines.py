@@ -1,0 +1,137 @@
+"""What a network must beat: scikit-learn on the same split and the same target."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
+from jaxopt_lab.datasets.scores import classification_scores, regression_scores
+from jaxopt_lab.datasets.tables import Table
+
+MAX_TREE_CATEGORIES = 254
+"""scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
+
+
+def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
+    """Fit the baselines on training rows and score them on test rows.
+
+    Regression on `log_target` tables fits the logarithm, and scores in the target's units.
+
+    Args:
+      train: training rows.
+      test: test rows of the same table.
+      seed: `random_state` of gradient boosting.
+
+    Returns:
+      Baseline -> metric -> value: `mean`, `ridge`, `hist_gradient_boosting` for regression;
+      `majority`, `logistic_regression`, `hist_gradient_boosting` for classification.
+    """
+    if train.task == "regression":
+        return _regression(train, test, seed)
+    return _classification(train, test, seed)
+
+
+def _regression(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
+    target = np.log(train.target) if train.log_target else train.target
+    linear = (_expand_dates(train), _expand_dates(test))
+    trees = tree_frames(train, test)
+    boosting = HistGradientBoostingRegressor(categorical_features="from_dtype", random_state=seed)
+    ridge = make_pipeline(_linear_columns(linear[0]), RidgeCV(alphas=np.logspace(-3, 3, 13)))
+    models: Mapping[str, Any] = {
+        "mean": (DummyRegressor(), linear),
+        "ridge": (ridge, linear),
+        "hist_gradient_boosting": (boosting, trees),
+    }
+    scores = {}
+    for name, (model, (known, new)) in models.items():
+        predicted = model.fit(known, target).predict(new)
+        if train.log_target:
+            predicted = np.exp(np.minimum(predicted, 700.0))
+        scores[name] = regression_scores(test.target, predicted)
+    return scores
+
+
+def _classification(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
+    linear = (_expand_dates(train), _expand_dates(test))
+    trees = tree_frames(train, test)
+    boosting = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=seed)
+    logistic = make_pipeline(_linear_columns(linear[0]), LogisticRegression(max_iter=1000))
+    models: Mapping[str, Any] = {
+        "majority": (DummyClassifier(strategy="prior"), linear),
+        "logistic_regression": (logistic, linear),
+        "hist_gradient_boosting": (boosting, trees),
+    }
+    scores = {}
+    for name, (model, (known, new)) in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(known, train.target)
+        chance = np.zeros((len(test), train.num_classes))
+        chance[:, model.classes_] = model.predict_proba(new)
+        scores[name] = classification_scores(test.target, chance)
+    return scores
+
+
+def tree_frames(train: Table, test: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give both tables as gradient boosting takes them.
+
+    Args:
+      train: training rows.
+      test: test rows of the same table.
+
+    Returns:
+      Frames with float64 columns (NaN where missing) and text columns as pandas categories,
+      those of the training rows, the same in both.
+    """
+    known, new = _expand_dates(train), _expand_dates(test)
+    for column in _named(train.kinds, "categorical"):
+        frequent = known[column].value_counts().index[:MAX_TREE_CATEGORIES]
+        kept = pd.CategoricalDtype(sorted(frequent))
+        for frame in (known, new):
+            seen = frame[column].where(frame[column].isin(kept.categories))
+            frame[column] = seen.astype(kept)
+    return known, new
+
+
+def _named(kinds: Mapping[str, Kind], kind: Kind) -> list[str]:
+    return [column for column, found in kinds.items() if found == kind]
+
+
+def _expand_dates(table: Table) -> pd.DataFrame:
+    """A copy of the features with each date as four columns of numbers."""
+    frame = table.frame.copy()
+    for column in _named(table.kinds, "date"):
+        parts: Mapping[str, NDArray[np.float64]] = date_parts(frame.pop(column))
+        for part, values in parts.items():
+            frame[f"{column}.{part}"] = values
+    return frame
+
+
+def _linear_columns(frame: pd.DataFrame) -> ColumnTransformer:
+    """Numbers filled, marked and standardised; text one-hot."""
+    numbers = list(frame.select_dtypes("number").columns)
+    text = [column for column in frame.columns if column not in numbers]
+    fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=5)
+    label = SimpleImputer(strategy="constant", fill_value=MISSING, missing_values=np.nan)
+    return ColumnTransformer(
+        [
+            ("numbers", make_pipeline(fill, StandardScaler()), numbers),
+            ("text", make_pipeline(label, one_hot), text),
+        ],
+        sparse_threshold=0.0,
+    )

@@ -1,0 +1,282 @@
+"""Learned codes of single columns: fitted with scikit-learn, applied by small functions.
+
+A code is plain numbers and text, so that it goes through JSON and back unchanged and needs
+no pickle. Tests hold each `apply_*` function equal to scikit-learn's own transform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
+
+from jaxopt_lab.datasets.columns import MISSING, FloatArray
+
+CLIP = 10.0
+"""Standardised values are clipped to plus and minus this many standard deviations."""
+NUM_QUANTILES = 256
+"""Quantiles learned per column by the encoding "quantile"."""
+_PROBABILITY_MARGIN = 1e-7 - np.spacing(1)  # as in QuantileTransformer
+
+
+@dataclass(frozen=True)
+class NumericCode:
+    """How one column of numbers becomes one or more encoded columns.
+
+    Args:
+      column: name in the table.
+      part: for dates the part used (`year` ...), else "".
+      date_format: format of a date column, if it was text.
+      median: replaces missing values, in the column's units.
+      mean: of the training column after filling, in its units.
+      scale: standard deviation of the same, 1 for a constant column.
+      marked: also give 1 where missing (training had missing values).
+      edges: bounds of the piecewise-linear bins, increasing; () for no bins.
+      quantiles: training quantiles for the quantile transform; () to standardise.
+    """
+
+    column: str
+    part: str
+    date_format: str | None
+    median: float
+    mean: float
+    scale: float
+    marked: bool
+    edges: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.median, self.mean, self.scale, *self.edges, *self.quantiles)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"column {self.column!r}: learned numbers must be finite")
+        if self.scale <= 0.0:
+            raise ValueError(f"column {self.column!r}: scale must be positive, got {self.scale}")
+        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"column {self.column!r}: bin edges must increase")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the encoded columns."""
+        base = f"{self.column}.{self.part}" if self.part else self.column
+        bins = [f"{base}:bin{number}" for number in range(max(len(self.edges) - 1, 0))]
+        return [base, *([f"{base}:missing"] if self.marked else []), *bins]
+
+
+@dataclass(frozen=True)
+class CategoryCode:
+    """How one column of labels becomes one-hot columns.
+
+    Args:
+      column: name in the table.
+      categories: the frequent labels, sorted.
+      pooled: a last column takes the rare labels, and those never seen in training.
+    """
+
+    column: str
+    categories: tuple[str, ...]
+    pooled: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the encoded columns."""
+        rare = [f"{self.column}=(rare)"] if self.pooled else []
+        return [f"{self.column}={label}" for label in self.categories] + rare
+
+
+def fit_numeric(
+    values: FloatArray,
+    column: str,
+    numeric: str,
+    num_bins: int,
+    part: str = "",
+    date_format: str | None = None,
+) -> NumericCode:
+    """Learn the code of one column of numbers with scikit-learn.
+
+    Args:
+      values: training column float64 [n], NaN where missing, in its own units.
+      column: its name.
+      numeric: "standard", "quantile" or "piecewise_linear".
+      num_bins: bins for "piecewise_linear".
+      part: for dates the part these values are.
+      date_format: format of a date column, if it was text.
+
+    Returns:
+      The code.
+    """
+    known = values[~np.isnan(values)]
+    filled = SimpleImputer(strategy="median", keep_empty_features=True)
+    whole = filled.fit_transform(values[:, None])
+    scaler = StandardScaler().fit(whole)
+    quantiles: tuple[float, ...] = ()
+    if numeric == "quantile" and known.size:
+        mapper = QuantileTransformer(
+            n_quantiles=min(NUM_QUANTILES, len(values)),
+            output_distribution="normal",
+            subsample=None,
+        ).fit(whole)
+        quantiles = tuple(mapper.quantiles_[:, 0].tolist())
+    return NumericCode(
+        column=column,
+        part=part,
+        date_format=date_format,
+        median=float(filled.statistics_[0]) if known.size else 0.0,
+        mean=float(scaler.mean_[0]),
+        scale=float(scaler.scale_[0]),
+        marked=known.size < values.size,
+        edges=bin_edges(known, num_bins) if numeric == "piecewise_linear" else (),
+        quantiles=quantiles,
+    )
+
+
+def bin_edges(values: FloatArray, num_bins: int) -> tuple[float, ...]:
+    """Choose the bounds of piecewise-linear bins.
+
+    Args:
+      values: training values [n] without NaN, in the column's units.
+      num_bins: at most this many bins.
+
+    Returns:
+      Increasing bounds: the distinct values where they are at most `num_bins` + 1, else the
+      training quantiles with equal ones merged; () for at most two distinct values, where
+      the standardised value already says everything.
+
+    Source: Gorishniy et al. 2022, arXiv:2203.05556, section 3.2.1.
+    """
+    distinct = np.unique(values)
+    if distinct.size <= 2 or num_bins < 1:
+        return ()
+    if distinct.size <= num_bins + 1:
+        return tuple(distinct.tolist())
+    edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, num_bins + 1)))
+    return tuple(edges.tolist()) if edges.size > 2 else ()
+
+
+def fit_categories(
+    labels: NDArray[np.object_], column: str, max_categories: int, min_frequency: int
+) -> CategoryCode:
+    """Learn the code of one column of labels with scikit-learn.
+
+    Args:
+      labels: training column, str [n].
+      column: its name.
+      max_categories: at most this many encoded columns.
+      min_frequency: labels of fewer rows are rare.
+
+    Returns:
+      The code.
+    """
+    encoder = OneHotEncoder(
+        max_categories=max_categories,
+        min_frequency=min_frequency,
+        handle_unknown="infrequent_if_exist",
+        sparse_output=False,
+    ).fit(labels[:, None])
+    rare = encoder.infrequent_categories_[0]
+    rare = set() if rare is None else set(rare)
+    frequent = tuple(str(label) for label in encoder.categories_[0] if label not in rare)
+    return CategoryCode(column, frequent, bool(rare))
+
+
+def apply_standard(values: FloatArray, code: NumericCode) -> FloatArray:
+    """Standardise, clipped; float64 [n] in standard deviations."""
+    return np.clip((values - code.mean) / code.scale, -CLIP, CLIP)
+
+
+def apply_quantiles(values: FloatArray, quantiles: Sequence[float]) -> FloatArray:
+    """Map values to a normal distribution by their training quantiles.
+
+    Args:
+      values: float64 [n] without NaN.
+      quantiles: the training quantiles at even probabilities.
+
+    Returns:
+      Float64 [n], standard normal where values are spread as in training; equal to
+      scikit-learn's `QuantileTransformer(output_distribution="normal")`.
+    """
+    known = np.asarray(quantiles)
+    even = np.linspace(0.0, 1.0, known.size)
+    upward = np.interp(values, known, even)
+    downward = -np.interp(-values, -known[::-1], -even[::-1])
+    probability = 0.5 * (upward + downward)
+    probability[values <= known[0]] = 0.0
+    probability[values >= known[-1]] = 1.0
+    bound = ndtri(1.0 - _PROBABILITY_MARGIN)
+    return np.clip(ndtri(probability), -bound, bound)
+
+
+def apply_bins(values: FloatArray, edges: Sequence[float]) -> FloatArray:
+    """Encode values piecewise linearly: a bin is 0 below, 1 above, linear inside.
+
+    The paper lets the first and the last bin go on linearly outside the training range;
+    here they stop at 0 and 1, and the standardised column goes on (up to its clip).
+
+    Args:
+      values: float64 [n] without NaN, in the column's units.
+      edges: increasing bounds [T + 1].
+
+    Returns:
+      Float64 [n, T] within [0, 1].
+
+    Example:
+      >>> apply_bins(np.array([-1.0, 0.5, 3.0]), (0.0, 1.0, 5.0)).tolist()
+      [[0.0, 0.0], [0.5, 0.0], [1.0, 0.5]]
+
+    Source: Gorishniy et al. 2022, arXiv:2203.05556, equation 1.
+    """
+    bounds = np.asarray(edges, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        inside = (values[:, None] - bounds[:-1]) / np.diff(bounds)
+    return np.clip(inside, 0.0, 1.0)
+
+
+def encode_numbers(values: FloatArray, code: NumericCode, out: NDArray[np.float32]) -> None:
+    """Write the encoded columns of one column of numbers into `out` float32 [n, width]."""
+    missing = np.isnan(values)
+    filled = np.where(missing, code.median, values)
+    if code.quantiles:
+        out[:, 0] = apply_quantiles(filled, code.quantiles)
+    else:
+        out[:, 0] = apply_standard(filled, code)
+    if code.marked:
+        out[:, 1] = missing
+    if code.edges:
+        out[:, 1 + code.marked :] = apply_bins(filled, code.edges)
+
+
+def encode_labels(
+    labels: NDArray[np.object_], code: CategoryCode, out: NDArray[np.float32]
+) -> None:
+    """Write the one-hot columns of one column of labels into `out` float32 [n, width]."""
+    positions = pd.Index(code.categories, dtype=object).get_indexer(labels)
+    if code.pooled:
+        positions = np.where(positions < 0, len(code.categories), positions)
+    out[:] = 0.0
+    rows = np.flatnonzero(positions >= 0)
+    out[rows, positions[rows]] = 1.0
+
+
+def unseen_labels(labels: NDArray[np.object_], code: CategoryCode) -> list[str]:
+    """Distinct present labels that have no column of their own, sorted."""
+    return sorted(set(labels.tolist()) - set(code.categories) - {MISSING})
+
+
+def code_to_dict(code: NumericCode | CategoryCode) -> dict[str, Any]:
+    """Give a code as plain JSON values."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(code).items()}
+
+
+def code_from_dict(data: Mapping[str, Any]) -> NumericCode | CategoryCode:
+    """Rebuild a code from `code_to_dict`."""
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in data.items()
+    }
+    return CategoryCode(**values) if "categories" in values else NumericCode(**values)

@@ -1,0 +1,259 @@
+"""`fit_encoder`: a cleaned table -> an `Encoder` that makes float32 rows of any table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jaxopt_lab.datasets.cleaning import MANY_CATEGORIES
+from jaxopt_lab.datasets.column_codes import (
+    CategoryCode,
+    NumericCode,
+    code_from_dict,
+    code_to_dict,
+    encode_labels,
+    encode_numbers,
+    fit_categories,
+    fit_numeric,
+    unseen_labels,
+)
+from jaxopt_lab.datasets.columns import (
+    HUGE,
+    FloatArray,
+    Kind,
+    date_parts,
+    to_categories,
+    to_dates,
+    to_numbers,
+)
+from jaxopt_lab.errors import UserError, did_you_mean
+
+NUMERIC_ENCODINGS = ("standard", "quantile", "piecewise_linear")
+"""How columns of numbers can be encoded."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Learned encoding of a table's feature columns.
+
+    Args:
+      codes: one for each column of numbers or labels; several for a date.
+      numeric: how numbers are encoded.
+
+    Raises:
+      ValueError: if there is no code or the encoding is unknown.
+    """
+
+    codes: tuple[NumericCode | CategoryCode, ...]
+    numeric: str = "piecewise_linear"
+
+    def __post_init__(self) -> None:
+        if self.numeric not in NUMERIC_ENCODINGS:
+            raise ValueError(f"numeric must be one of {NUMERIC_ENCODINGS}, got {self.numeric!r}")
+        if not self.codes:
+            raise ValueError("an encoder needs at least one column")
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Table columns needed, in order."""
+        return tuple(dict.fromkeys(code.column for code in self.codes))
+
+    @cached_property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns to read as written, for `load_frame`."""
+        return tuple(code.column for code in self.codes if isinstance(code, CategoryCode))
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the encoded columns [F]."""
+        return tuple(name for code in self.codes for name in code.names)
+
+    @property
+    def num_features(self) -> int:
+        """Number F of encoded columns."""
+        return len(self.feature_names)
+
+    def transform(self, frame: pd.DataFrame) -> NDArray[np.float32]:
+        """Encode a table; each row by itself.
+
+        Missing and unreadable numbers become the training median; labels never seen go to
+        the pooled column, or to none where training had no rare label.
+
+        Args:
+          frame: a cleaned or raw table with at least `columns`; others are ignored.
+
+        Returns:
+          Float32 [n, F], finite.
+
+        Raises:
+          UserError: if a column is missing.
+        """
+        self._need_columns(frame)
+        encoded = np.empty((len(frame), self.num_features), dtype=np.float32)
+        start, parts = 0, dict[str, dict[str, FloatArray]]()
+        for code in self.codes:
+            out = encoded[:, start : start + len(code.names)]
+            start += len(code.names)
+            values = frame[code.column]
+            if isinstance(code, CategoryCode):
+                encode_labels(to_categories(values), code, out)
+            elif code.part:
+                if code.column not in parts:
+                    parts[code.column] = date_parts(to_dates(values, code.date_format)[0])
+                encode_numbers(parts[code.column][code.part], code, out)
+            else:
+                encode_numbers(_finite(to_numbers(values)[0]), code, out)
+        return encoded
+
+    def check(self, frame: pd.DataFrame) -> list[str]:
+        """Say what `transform` would repair in a table.
+
+        Args:
+          frame: a raw table.
+
+        Returns:
+          One line for each column with unreadable, infinite or unseen values.
+
+        Raises:
+          UserError: if a column is missing.
+        """
+        self._need_columns(frame)
+        by_column = {code.column: code for code in self.codes}
+        return [note for code in by_column.values() for note in _notes(frame[code.column], code)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the encoder as plain JSON values; `from_dict` rebuilds it exactly."""
+        codes = [code_to_dict(code) for code in self.codes]
+        return {"schema": 1, "numeric": self.numeric, "codes": codes}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Encoder:
+        """Rebuild an encoder from `to_dict`.
+
+        Raises:
+          ValueError: if the data are not an encoder's.
+        """
+        try:
+            if data["schema"] != 1:
+                raise ValueError(f"encoder of unknown schema {data['schema']!r}")
+            return cls(tuple(code_from_dict(code) for code in data["codes"]), data["numeric"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a stored encoder: {error}") from None
+
+    def _need_columns(self, frame: pd.DataFrame) -> None:
+        names = [str(name) for name in frame.columns]
+        absent = [column for column in self.columns if column not in names]
+        if absent:
+            near = did_you_mean(absent[0], [name for name in names if name not in self.columns])
+            what = "a needed column" if len(absent) == 1 else f"{len(absent)} needed columns"
+            shown = ", ".join(repr(column) for column in absent[:10])
+            raise UserError(f"the table lacks {what}: {shown}.{near}")
+        doubled = [column for column in self.columns if names.count(column) > 1]
+        if doubled:
+            raise UserError(f"the table has duplicate column names: {doubled[0]!r}")
+
+
+def _finite(numbers: FloatArray) -> FloatArray:
+    return np.where(np.abs(numbers) > HUGE, np.nan, numbers)
+
+
+def _notes(values: pd.Series, code: NumericCode | CategoryCode) -> list[str]:
+    """What is odd in one column of a table for prediction."""
+    name = code.column
+    if isinstance(code, CategoryCode):
+        unseen = unseen_labels(to_categories(values), code)
+        if not unseen:
+            return []
+        how = "pooled with the rare ones" if code.pooled else "encoded as none of the known ones"
+        shown = ", ".join(repr(label[:30]) for label in unseen[:3])
+        more = " ..." if len(unseen) > 3 else ""
+        return [f"column {name!r}: {len(unseen)} labels rare or new ({shown}{more}) are {how}"]
+    if code.part:
+        stray, kind = to_dates(values, code.date_format)[1], "dates"
+    else:
+        numbers, stray = to_numbers(values)
+        stray, kind = stray | (np.abs(numbers) > HUGE), "finite numbers"
+    if not stray.any():
+        return []
+    example = str(values[stray].iloc[0])[:30]
+    count = int(stray.sum())
+    return [f"column {name!r}: {count} values are no {kind} ({example!r} ...) and count as missing"]
+
+
+def fit_encoder(
+    frame: pd.DataFrame,
+    kinds: Mapping[str, Kind],
+    *,
+    numeric: str = "piecewise_linear",
+    num_bins: int = 24,
+    max_categories: int = MANY_CATEGORIES,
+    min_frequency: int | None = None,
+    date_formats: Mapping[str, str] | None = None,
+) -> Encoder:
+    """Learn the encoding of a table from its training rows.
+
+    Args:
+      frame: cleaned training rows [n], `Table.frame`.
+      kinds: column -> kind, `Table.kinds`.
+      numeric: "standard" (median, mean and standard deviation), "quantile" (to a normal
+        distribution) or "piecewise_linear" (the standardised value and bins between
+        training quantiles).
+      num_bins: bins per column for "piecewise_linear".
+      max_categories: at most this many encoded columns for one column of labels.
+      min_frequency: labels of fewer rows are pooled; None takes 0.3 % of the rows, between
+        2 and 10.
+      date_formats: formats of text dates, `Table.date_formats`.
+
+    Returns:
+      The encoder.
+
+    Raises:
+      ValueError: if a setting is outside its range.
+
+    Source: Gorishniy et al. 2022, arXiv:2203.05556 (piecewise-linear encoding).
+
+    Example:
+      >>> frame = pd.DataFrame({"rooms": [1.0, 2.0, 3.0], "wall": ["brick", "wood", "wood"]})
+      >>> fit_encoder(frame, {"rooms": "numeric", "wall": "categorical"}).feature_names
+      ('rooms', 'rooms:bin0', 'rooms:bin1', 'wall=wood', 'wall=(rare)')
+    """
+    if numeric not in NUMERIC_ENCODINGS:
+        raise UserError(
+            f"numeric encoding must be one of {', '.join(NUMERIC_ENCODINGS)}, got {numeric!r}."
+            f"{did_you_mean(numeric, NUMERIC_ENCODINGS)}"
+        )
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be at least 1, got {num_bins}")
+    if max_categories < 2:
+        raise ValueError(f"max_categories must be at least 2, got {max_categories}")
+    if not len(frame):
+        raise ValueError("cannot fit an encoder on no rows")
+    rare = max(2, min(10, round(0.003 * len(frame)))) if min_frequency is None else min_frequency
+    codes: list[NumericCode | CategoryCode] = []
+    for column, kind in kinds.items():
+        values = frame[column]
+        if kind == "categorical":
+            codes.append(fit_categories(to_categories(values), column, max_categories, rare))
+        elif kind == "numeric":
+            numbers = _finite(to_numbers(values)[0])
+            codes.append(fit_numeric(numbers, column, numeric, num_bins))
+        else:
+            form = (date_formats or {}).get(column)
+            codes += _fit_dates(values, column, numeric, num_bins, form)
+    return Encoder(tuple(codes), numeric)
+
+
+def _fit_dates(
+    values: pd.Series, column: str, numeric: str, num_bins: int, form: str | None
+) -> Sequence[NumericCode]:
+    """Codes of the date parts that vary; always the ordinal."""
+    parts = date_parts(to_dates(values, form)[0])
+    varied = {part: v for part, v in parts.items() if np.unique(v[~np.isnan(v)]).size > 1}
+    varied.setdefault("ordinal", parts["ordinal"])
+    return [fit_numeric(v, column, numeric, num_bins, part, form) for part, v in varied.items()]

@@ -1,0 +1,172 @@
+"""`load_table`: a file, a DataFrame or a built-in name -> a validated `Table`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from jaxopt_lab.datasets.cleaning import clean_features, row_identifiers
+from jaxopt_lab.datasets.columns import Kind, is_missing
+from jaxopt_lab.datasets.reading import read_table
+from jaxopt_lab.datasets.target_column import Task, decide_log, read_target
+from jaxopt_lab.errors import UserError, did_you_mean
+
+MIN_ROWS = 10
+"""Fewer rows than this cannot be split into training, validation and test."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table ready to be encoded: clean features and a target without gaps.
+
+    Args:
+      frame: feature columns only [n]: float64 (NaN missing), text (NaN missing) or datetime64.
+      target: [n], float64 in the target's units, or int32 class indices into `classes`.
+      target_name: the target's column name.
+      task: "regression" or "classification".
+      classes: the original labels in index order; () for regression.
+      log_target: learn the natural logarithm of the target.
+      kinds: column -> "numeric", "categorical" or "date", in the order of `frame`.
+      date_formats: format of the date columns that were text, for `fit_encoder`.
+      notes: what was repaired, one line each.
+      source: short name for messages.
+      sha256: of the file's bytes, or of the DataFrame's content.
+
+    Raises:
+      ValueError: if the parts do not fit each other.
+    """
+
+    frame: pd.DataFrame
+    target: NDArray[Any]
+    target_name: str
+    task: Task
+    classes: tuple[Any, ...] = ()
+    log_target: bool = False
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    date_formats: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    source: str = "the DataFrame"
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task not in ("regression", "classification"):
+            raise ValueError(f"task must be regression or classification, got {self.task!r}")
+        if self.target.shape != (len(self.frame),):
+            raise ValueError(f"target has shape {self.target.shape}, frame {len(self.frame)} rows")
+        if list(self.kinds) != list(self.frame.columns):
+            raise ValueError("kinds must name the columns of frame in order")
+        expected = np.float64 if self.task == "regression" else np.int32
+        if self.target.dtype != expected:
+            raise ValueError(f"{self.task} target must be {expected}, got {self.target.dtype}")
+        if (self.task == "classification") != bool(self.classes):
+            raise ValueError("a classification table has classes, a regression table has none")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for regression."""
+        return len(self.classes)
+
+    def take(self, rows: ArrayLike) -> Table:
+        """Give the table of some rows, in the order asked.
+
+        Args:
+          rows: row indices int [m], or a mask bool [n].
+
+        Returns:
+          The same table with m rows; classes, kinds and notes stay.
+        """
+        chosen = np.asarray(rows)
+        frame = self.frame.iloc[chosen].reset_index(drop=True)
+        return replace(self, frame=frame, target=self.target[chosen])
+
+
+def load_table(
+    source: str | os.PathLike[str] | pd.DataFrame,
+    target: str,
+    *,
+    task: str = "auto",
+    log_target: str | bool = "auto",
+) -> Table:
+    """Read a table and work out what its columns hold.
+
+    Args:
+      source: path to a CSV, CSV.gz, TSV or Parquet file, a DataFrame, or the name of a
+        built-in table (`lucas_houses`).
+      target: name of the column to predict.
+      task: "regression", "classification" or "auto", which takes for classes text, booleans,
+        and integers of at most 20 distinct values (and no more than half the rows).
+      log_target: learn the logarithm: "yes", "no" or "auto", which does so for a positive
+        target of skewness above 1.
+
+    Returns:
+      The table; `notes` says in one line each what was repaired or left out.
+
+    Raises:
+      UserError: if the table cannot be used, in one line that says what to do.
+
+    Example:
+      >>> frame = pd.DataFrame({"rooms": [1, 2, 3, 5, 4] * 4, "price": range(100, 120)})
+      >>> load_table(frame, target="price", task="regression").kinds
+      {'rooms': 'numeric'}
+    """
+    raw = read_table(source, target=target)
+    if target not in raw.frame.columns:
+        raise UserError(_no_column(target, list(raw.frame.columns), raw.source))
+    notes = [*raw.notes, *_duplicate_note(raw.frame)]
+    has_target = ~is_missing(raw.frame[target])
+    column = read_target(raw.frame[target], target, task)
+    if not has_target.all():
+        notes.append(f"dropped {int((~has_target).sum())} rows without a target")
+    if column.values.size < MIN_ROWS:
+        raise UserError(
+            f"{raw.source} has {column.values.size} rows with a target;"
+            f" at least {MIN_ROWS} are needed"
+        )
+    features = raw.frame.drop(columns=target)
+    numbering = row_identifiers(features)
+    if numbering and len(numbering) < features.shape[1]:
+        notes.append(f"dropped columns that number the rows: {', '.join(numbering)}")
+        features = features.drop(columns=numbering)
+    clean = clean_features(features[has_target])
+    notes += clean.notes
+    if clean.frame.shape[1] == 0:
+        why = "; ".join(clean.notes) or "there is no other column"
+        raise UserError(f"{raw.source} has no usable feature columns beside {target!r}: {why}")
+    log = decide_log(column, target, log_target)
+    if log and log_target == "auto":
+        notes.append(f"learning log({target}): positive, and skewness above 1")
+    return Table(
+        frame=clean.frame,
+        target=column.values,
+        target_name=target,
+        task=column.task,
+        classes=column.classes,
+        log_target=log,
+        kinds=clean.kinds,
+        date_formats=clean.date_formats,
+        notes=tuple(" ".join(note.split()) for note in notes),
+        source=raw.source,
+        sha256=raw.sha256,
+    )
+
+
+def _no_column(target: str, columns: list[str], source: str) -> str:
+    listed = f" Columns: {', '.join(columns)}." if len(columns) <= 30 else ""
+    return f"{source} has no column {target!r}.{did_you_mean(target, columns)}{listed}"
+
+
+def _duplicate_note(frame: pd.DataFrame) -> list[str]:
+    try:
+        number = int(frame.duplicated().sum())
+    except TypeError:  # cells that are lists
+        return []
+    return [f"{number} duplicate rows are kept"] if number else []
