@@ -1,0 +1,25 @@
+"""Samplers: pure functions that propose configurations; `REGISTRY` lists them by name."""
+
+from collections.abc import Callable
+
+from jaxopt_lab.search.base import History, Sampler
+from jaxopt_lab.search.grid import grid, grid_size
+from jaxopt_lab.search.quasi_random import quasi_random
+from jaxopt_lab.search.random import random
+
+#: What the command line knows by name: name -> factory with defaults.
+REGISTRY: dict[str, Callable[[], Sampler]] = {
+    "random": random,
+    "grid": grid,
+    "quasi_random": quasi_random,
+}
+
+__all__ = [
+    "REGISTRY",
+    "History",
+    "Sampler",
+    "grid",
+    "grid_size",
+    "quasi_random",
+    "random",
+]

@@ -1,0 +1,172 @@
+"""What a sampler is, and the history it reads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.types import Config, PRNGKey
+
+#: The most proposals that one call may ask for.
+MAX_PROPOSALS = 256
+
+
+@dataclass(frozen=True)
+class History:
+    """Every point proposed so far, in the order of proposal; all a sampler ever knows.
+
+    A value that is not finite and not pending counts as infeasible.
+
+    Attributes:
+      points: [n, d] float64, in the unit cube of the space.
+      values: [n] float64, lower is better; NaN where unknown.
+      infeasible: [n] bool, the trial diverged (its value is not read).
+      pending: [n] bool, proposed and not finished (its value is not read).
+      noise: [n] float64, standard error of each value in the unit of the value; 0 if unknown.
+
+    Raises:
+      ValueError: if the arrays differ in length or a point lies outside the unit cube.
+
+    Example:
+      >>> History(np.array([[0.1], [0.9]]), np.array([1.0, np.nan])).infeasible
+      array([False,  True])
+    """
+
+    points: Float[np.ndarray, "n d"]
+    values: Float[np.ndarray, " n"]
+    infeasible: Bool[np.ndarray, " n"] | None = None
+    pending: Bool[np.ndarray, " n"] | None = None
+    noise: Float[np.ndarray, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        points = np.array(self.points, np.float64)
+        values = np.array(self.values, np.float64)
+        num = len(values)
+        if points.ndim != 2 or values.ndim != 1 or len(points) != num:
+            raise ValueError(
+                f"points must be [n, d] and values [n], got {points.shape} and {values.shape}"
+            )
+        if not (np.all(points >= 0) and np.all(points <= 1)):
+            raise ValueError("points must lie in the unit cube: every coordinate in [0, 1]")
+        pending = np.array(np.zeros(num) if self.pending is None else self.pending, bool)
+        infeasible = np.array(np.zeros(num) if self.infeasible is None else self.infeasible, bool)
+        noise = np.array(np.zeros(num) if self.noise is None else self.noise, np.float64)
+        for name, array in (("pending", pending), ("infeasible", infeasible), ("noise", noise)):
+            if array.shape != (num,):
+                raise ValueError(f"{name} must have shape ({num},), got {array.shape}")
+        infeasible = (infeasible | ~np.isfinite(values)) & ~pending
+        values = np.where(infeasible | pending, np.nan, values)
+        noise = np.where(np.isfinite(noise) & (noise > 0), noise, 0.0)
+        fields = {"points": points, "values": values, "infeasible": infeasible}
+        for name, array in {**fields, "pending": pending, "noise": noise}.items():
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def observed(self) -> Bool[np.ndarray, " n"]:
+        """[n] bool: the points whose value is known and finite."""
+        return np.isfinite(self.values)
+
+    @classmethod
+    def empty(cls, space: SearchSpace) -> "History":
+        """The history of a search that has not begun."""
+        return cls(np.zeros((0, space.num_dims)), np.zeros(0))
+
+    @classmethod
+    def from_configs(
+        cls,
+        space: SearchSpace,
+        configs: Sequence[Mapping[str, Any]],
+        values: Any,
+        *,
+        infeasible: Any = None,
+        pending: Any = None,
+        noise: Any = None,
+    ) -> "History":
+        """Build a history from configurations instead of points.
+
+        Args:
+          space: the space that the configurations come from.
+          configs: n configurations; inactive parameters may be left out.
+          values: n numbers, lower is better; NaN where unknown.
+          infeasible: n booleans, or None for none (a non-finite value counts as infeasible).
+          pending: n booleans, or None for none.
+          noise: n standard errors, or None where none is known.
+
+        Raises:
+          ValueError: if the lengths differ.
+        """
+        return cls(
+            space.to_unit(configs),
+            np.asarray(values, np.float64),
+            None if infeasible is None else np.asarray(infeasible, bool),
+            None if pending is None else np.asarray(pending, bool),
+            None if noise is None else np.asarray(noise, np.float64),
+        )
+
+    def extended(
+        self, space: SearchSpace, configs: Sequence[Mapping[str, Any]], values: Any
+    ) -> "History":
+        """Return a history with further observed configurations at its end."""
+        more = History.from_configs(space, configs, values)
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(self, name), getattr(more, name)])
+
+        return History(
+            points=joined("points"),
+            values=joined("values"),
+            infeasible=joined("infeasible"),
+            pending=joined("pending"),
+            noise=joined("noise"),
+        )
+
+
+class Sampler(NamedTuple):
+    """A way of searching: a name, and a pure function that proposes configurations.
+
+    Attributes:
+      name: how the command line and the tables call it.
+      propose: (key, space, history, n) -> n configurations; 1 <= n <= 256. The same key and
+        history give the same proposals bit for bit. Pass the same key in every call of a search:
+        what differs from call to call is the history, whose length is the number of points
+        proposed before. In a finite space no configuration comes twice until all have come.
+        Only `grid` may return fewer than n: what is left of it.
+
+    Example:
+      >>> from jaxopt_lab import search
+      >>> from jaxopt_lab.space import SearchSpace, Uniform
+      >>> space = SearchSpace(x=Uniform(-1, 1))
+      >>> sampler = search.random()
+      >>> history = History.empty(space)
+      >>> configs = sampler.propose(jax.random.key(0), space, history, 8)
+      >>> history = history.extended(space, configs, [c["x"] ** 2 for c in configs])
+      >>> len(history)
+      8
+    """
+
+    name: str
+    propose: Callable[[PRNGKey, SearchSpace, History, int], list[Config]]
+
+
+def check_request(space: SearchSpace, history: History, n: int) -> None:
+    """Raise ValueError for a number of proposals or a history that does not fit the space."""
+    if not 1 <= n <= MAX_PROPOSALS:
+        raise ValueError(f"n must lie in [1, {MAX_PROPOSALS}], got {n}")
+    if history.points.shape[1] != space.num_dims:
+        raise ValueError(
+            f"the history has {history.points.shape[1]} dimensions, the space {space.num_dims}"
+        )
+
+
+def generator(key: PRNGKey, *data: int) -> np.random.Generator:
+    """Seed a numpy generator from a typed JAX key, and numbers that tell its uses apart."""
+    words = np.asarray(jax.random.key_data(key)).ravel().astype(np.uint32)
+    return np.random.default_rng([*(int(w) for w in words), *data])

@@ -1,0 +1,279 @@
+"""One conformance suite for every sampler: listing a new one here tests it."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxopt_lab import search
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.search import History, Sampler
+from jaxopt_lab.search.encoding import row_keys, snap
+from jaxopt_lab.space import (
+    Choice,
+    IntUniform,
+    LogIntUniform,
+    LogUniform,
+    SearchSpace,
+    Uniform,
+)
+
+MIXED = SearchSpace(
+    learning_rate=LogUniform(1e-4, 1e-1),
+    dropout=Uniform(0.0, 0.5),
+    num_layers=IntUniform(1, 4),
+    width=LogIntUniform(8, 256),
+    activation=Choice(["relu", "tanh", "gelu"]),
+    batch_size=Choice([32, 64, 128]),
+    epochs=5,
+)
+CONDITIONAL = SearchSpace(
+    momentum=Uniform(0.5, 0.99).when(optimizer=["momentum", "nesterov"]),
+    optimizer=Choice(["sgd", "momentum", "nesterov"]),
+    num_layers=IntUniform(1, 3),
+    width_3=LogIntUniform(8, 64).when(num_layers=3),
+    gate=Choice(["a", "b"]).when(width_3=[8, 64]),
+)
+FINITE = SearchSpace(a=Choice(["x", "y", "z"]), b=IntUniform(0, 3), c=Choice([True, False]))
+
+SAMPLERS = {name: factory() for name, factory in search.REGISTRY.items()}
+SAMPLERS["halton"] = search.quasi_random("halton")
+
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+
+
+def random_history(space: SearchSpace, n: int, seed: int = 0) -> History:
+    """n distinct points with a smooth value."""
+    rng = np.random.default_rng(seed)
+    points = snap(space, rng.random((n, space.num_dims)))
+    return History(points, ((points - 0.3) ** 2).sum(1))
+
+
+def check_configs(space: SearchSpace, configs: list[dict]) -> None:
+    """Every configuration lies in the space and holds exactly the active parameters."""
+    for config in configs:
+        for name, value in space.fixed.items():
+            assert config[name] == value
+        for name, dist in space.parameters.items():
+            assert (name in config) == space.is_active(name, config), (name, config)
+            assert name not in config or dist.contains(config[name]), (name, config)
+        assert set(config) <= {*space.parameters, *space.fixed}
+
+
+def same(a: list[dict], b: list[dict]) -> bool:
+    return [sorted(map(repr, c.items())) for c in a] == [sorted(map(repr, c.items())) for c in b]
+
+
+@each_sampler
+@pytest.mark.parametrize(
+    "space", [MIXED, CONDITIONAL, FINITE], ids=["mixed", "conditional", "finite"]
+)
+@pytest.mark.parametrize(("num_before", "n"), [(0, 1), (0, 9), (20, 4)])
+def test_inside_the_space(sampler: Sampler, space: SearchSpace, num_before: int, n: int) -> None:
+    history = random_history(space, num_before)
+    configs = sampler.propose(jax.random.key(3), space, history, n)
+    assert len(configs) == n or (sampler.name == "grid" and space is FINITE)
+    check_configs(space, configs)
+
+
+@each_sampler
+def test_largest_batch(sampler: Sampler) -> None:
+    configs = sampler.propose(jax.random.key(0), MIXED, random_history(MIXED, 30), 256)
+    assert len(configs) == 256
+    check_configs(MIXED, configs)
+
+
+@each_sampler
+@pytest.mark.parametrize("n", [0, 257])
+def test_refuses_other_batch_sizes(sampler: Sampler, n: int) -> None:
+    with pytest.raises(ValueError, match=r"\[1, 256\]"):
+        sampler.propose(jax.random.key(0), MIXED, History.empty(MIXED), n)
+
+
+@each_sampler
+def test_refuses_the_history_of_another_space(sampler: Sampler) -> None:
+    with pytest.raises(ValueError, match="dimensions"):
+        sampler.propose(jax.random.key(0), MIXED, History.empty(FINITE), 1)
+
+
+@each_sampler
+@pytest.mark.parametrize("num_before", [0, 40])
+def test_same_key_same_proposals(sampler: Sampler, num_before: int) -> None:
+    history = random_history(CONDITIONAL, num_before)
+    first, again = (sampler.propose(jax.random.key(5), CONDITIONAL, history, 6) for _ in range(2))
+    assert same(first, again)
+    if sampler.name != "grid":
+        other = sampler.propose(jax.random.key(6), CONDITIONAL, history, 6)
+        assert not same(first, other)
+
+
+def awkward(kind: str) -> History:
+    """Histories that break naive models."""
+    points = random_history(MIXED, 24).points
+    rng = np.random.default_rng(1)
+    values = {
+        "nan": np.where(rng.random(24) < 0.4, np.nan, rng.random(24)),
+        "all_nan": np.full(24, np.nan),
+        "infinite": np.where(rng.random(24) < 0.4, np.inf, rng.random(24)),
+        "ties": rng.integers(0, 2, 24).astype(float),
+        "constant": np.full(24, 3.0),
+        "huge": 10.0 ** rng.uniform(-300, 300, 24),
+        "large_offset": 1e9 + rng.random(24),
+        "negative": -rng.random(24),
+        "one_point": rng.random(1),
+        "same_point": rng.random(24),
+        "all_pending": rng.random(24),
+        "noise": rng.random(24),
+    }[kind]
+    points = np.repeat(points[:1], 24, 0) if kind == "same_point" else points[: len(values)]
+    pending = np.full(len(values), kind == "all_pending")
+    noise = np.where(rng.random(len(values)) < 0.5, np.nan, 0.3) if kind == "noise" else None
+    return History(points, values, pending=pending, noise=noise)
+
+
+KINDS = [
+    "nan",
+    "all_nan",
+    "infinite",
+    "ties",
+    "constant",
+    "huge",
+    "large_offset",
+    "negative",
+    "one_point",
+    "same_point",
+    "all_pending",
+    "noise",
+]
+
+
+@each_sampler
+@pytest.mark.parametrize("kind", KINDS)
+def test_awkward_histories(sampler: Sampler, kind: str) -> None:
+    configs = sampler.propose(jax.random.key(1), MIXED, awkward(kind), 3)
+    assert len(configs) == 3
+    check_configs(MIXED, configs)
+    assert len({repr(c) for c in configs}) == 3
+
+
+@each_sampler
+def test_finite_space_is_exhausted_before_anything_repeats(sampler: Sampler) -> None:
+    history = History.empty(FINITE)
+    for n in (7, 9, 8):
+        configs = sampler.propose(jax.random.key(2), FINITE, history, n)
+        history = history.extended(FINITE, configs, np.arange(n, dtype=float))
+    assert len(set(row_keys(history.points))) == 24
+    more = sampler.propose(jax.random.key(2), FINITE, history, 2)
+    assert len(more) == (0 if sampler.name == "grid" else 2)
+
+
+@each_sampler
+def test_edges_are_reached(sampler: Sampler) -> None:
+    space = SearchSpace(i=IntUniform(1, 4), j=LogIntUniform(1, 4), c=Choice(["a", "b", "c"]))
+    history = History.empty(space)
+    for _ in range(5):
+        configs = sampler.propose(jax.random.key(0), space, history, 8)
+        values = history.points.sum(1)
+        assert len(values) == len(history)
+        history = history.extended(space, configs, np.zeros(len(configs)))
+    configs = space.from_unit(history.points)
+    for name, edges in (("i", {1, 4}), ("j", {1, 4}), ("c", {"a", "c"})):
+        assert edges <= {c[name] for c in configs}
+
+
+@each_sampler
+def test_resuming_gives_the_same(sampler: Sampler) -> None:
+    """A history rebuilt from the stored configurations leads to the same proposals."""
+    history = History.empty(MIXED)
+    told: list[dict] = []
+    for _ in range(3):
+        configs = sampler.propose(jax.random.key(4), MIXED, history, 4)
+        rebuilt = History.from_configs(MIXED, told, np.arange(len(told), dtype=float))
+        assert same(configs, sampler.propose(jax.random.key(4), MIXED, rebuilt, 4))
+        told += configs
+        history = history.extended(MIXED, configs, np.arange(len(told) - 4.0, len(told)))
+
+
+@each_sampler
+def test_space_without_dimensions(sampler: Sampler) -> None:
+    space = SearchSpace(width=8)
+    configs = sampler.propose(jax.random.key(0), space, History.empty(space), 1)
+    assert configs == [{"width": 8}]
+
+
+@pytest.mark.parametrize("name", ["random", "quasi_random", "grid", "halton"])
+@pytest.mark.parametrize("space", [MIXED, FINITE], ids=["mixed", "finite"])
+def test_batches_do_not_matter(name: str, space: SearchSpace) -> None:
+    """Asked for one at a time or all together, these samplers propose the same."""
+    propose, key = SAMPLERS[name].propose, jax.random.key(9)
+    history, one_by_one = History.empty(space), []
+    for _ in range(7):
+        configs = propose(key, space, history, 1)
+        one_by_one += configs
+        history = history.extended(space, configs, [0.0])
+    assert same(one_by_one, propose(key, space, History.empty(space), 7))
+
+
+def test_grid_order_and_size() -> None:
+    space = SearchSpace(
+        momentum=Uniform(0.5, 0.9).when(optimizer="momentum"),
+        optimizer=Choice(["sgd", "momentum"]),
+        width=Choice([8, 16]),
+    )
+    sampler = search.grid(points_per_range=2)
+    configs = sampler.propose(jax.random.key(0), space, History.empty(space), 10)
+    assert len(configs) == search.grid_size(space, 2) == 6
+    assert [(c["optimizer"], c.get("momentum"), c["width"]) for c in configs] == [
+        ("sgd", None, 8),
+        ("sgd", None, 16),
+        ("momentum", 0.5, 8),
+        ("momentum", 0.5, 16),
+        ("momentum", 0.9, 8),
+        ("momentum", 0.9, 16),
+    ]
+
+
+def test_grid_goes_on_around_points_from_elsewhere() -> None:
+    space = SearchSpace(a=Choice([1, 2, 3, 4]))
+    history = History.from_configs(space, [{"a": 3}], [0.0])
+    configs = search.grid().propose(jax.random.key(0), space, history, 8)
+    assert [c["a"] for c in configs] == [1, 2, 4]
+
+
+def test_grid_needs_two_points_per_range() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        search.grid(points_per_range=1)
+
+
+def test_quasi_random_knows_its_kinds() -> None:
+    with pytest.raises(UserError, match="Did you mean 'sobol'"):
+        search.quasi_random("sobel")
+
+
+def test_sobol_is_scipys() -> None:
+    from scipy.stats import qmc
+
+    from jaxopt_lab.search.base import generator
+
+    space = SearchSpace(a=Uniform(0, 1), b=Uniform(0, 1), c=Uniform(0, 1))
+    key = jax.random.key(11)
+    configs = search.quasi_random().propose(key, space, History.empty(space), 64)
+    ours = np.array([[c["a"], c["b"], c["c"]] for c in configs])
+    np.testing.assert_array_equal(ours, qmc.Sobol(3, rng=generator(key, 1)).random_base2(6))
+    assert qmc.discrepancy(ours) < 0.5 * qmc.discrepancy(np.random.default_rng(0).random((64, 3)))
+
+
+def test_snap_is_the_round_trip_of_the_space() -> None:
+    for space in (MIXED, CONDITIONAL, FINITE):
+        points = np.random.default_rng(0).random((200, space.num_dims))
+        expected = space.to_unit(space.from_unit(points))
+        np.testing.assert_allclose(snap(space, points), expected, atol=1e-12)
+
+
+def test_history_validates() -> None:
+    with pytest.raises(ValueError, match="unit cube"):
+        History(np.array([[1.5]]), np.array([0.0]))
+    with pytest.raises((ValueError, TypeError)):  # TypeError from the annotations' check
+        History(np.array([[0.5]]), np.array([0.0]), pending=np.zeros(2, bool))
+    history = History(np.zeros((3, 1)), np.array([1.0, np.inf, 2.0]), pending=np.arange(3) == 2)
+    assert history.infeasible.tolist() == [False, True, False]
+    assert history.observed.tolist() == [True, False, False]
