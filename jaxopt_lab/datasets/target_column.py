@@ -128,7 +128,7 @@ def _guess_task(present: pd.Series, gaps: bool) -> Task:
     whole = bool((numbers == np.floor(numbers)).all())
     written_whole = not pd.api.types.is_float_dtype(present) or gaps
     distinct = np.unique(numbers).size
-    few = distinct <= min(MAX_INTEGER_CLASSES, len(present) // 2)
+    few = 1 < distinct <= min(MAX_INTEGER_CLASSES, len(present) // 2)
     return "classification" if whole and written_whole and few else "regression"
 
 
