@@ -1,0 +1,290 @@
+"""The only vmap, loop and jit over trials: advance a wave of cohorts by whole epochs.
+
+A wave is one cohort of V trials per device. All trials of a cohort read one data stream and one
+dropout noise; fold, replicate and age are scalars per device, so one compiled program serves all.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from jaxopt_lab.tasks import FoldArrays
+from jaxopt_lab.trainer import Batch, Metrics, Trainer
+from jaxopt_lab.types import PRNGKey, PyTree
+
+#: Epochs whose curves one call can return; longer runs are several calls of one program.
+CURVE_LENGTH = 16
+#: Validation rows per chunk.
+CHUNK = 512
+_INIT, _ORDER, _NOISE = 1, 2, 3
+_AXIS = "trials"
+
+
+class Clock(NamedTuple):
+    """Scalars of one cohort (per device [D], int32).
+
+    Attributes:
+      fold: which fold it reads.
+      replicate: which seeds it uses.
+      epoch: epochs trained before.
+      num_epochs: epochs to train now.
+      blocks: blocks of rows per minibatch.
+    """
+
+    fold: Any
+    replicate: Any
+    epoch: Any
+    num_epochs: Any
+    blocks: Any
+
+
+class Curves(NamedTuple):
+    """Per epoch [V, CURVE_LENGTH] each: means over rows; and which epoch's outputs count."""
+
+    train_loss: Any
+    valid: dict[str, Any]
+    keep: Any
+
+
+class Wave(NamedTuple):
+    """Trials in training; leading axis D * V.
+
+    Attributes:
+      state: the trainer's state.
+      outputs: [D * V, m, o] outputs on the validation rows at the epoch that counts.
+    """
+
+    state: PyTree
+    outputs: Any
+
+
+class Engine:
+    """Compiles and runs the program of one signature.
+
+    Args:
+      trainer: pure functions of one trial.
+      arrays: data by fold; placed on every device once.
+      block: rows per step.
+      noise_rows: rows per noise key; divides `block`.
+      width: V, trials per cohort.
+      num_outputs: size of the network's head.
+      seed: the study's seed.
+      devices: one cohort each; all local devices by default.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        arrays: FoldArrays,
+        block: int,
+        noise_rows: int,
+        width: int,
+        num_outputs: int,
+        seed: int,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self.trainer, self.width = trainer, width
+        self.block, self.noise_rows = block, noise_rows
+        self.num_outputs = num_outputs
+        self.devices = list(devices or jax.local_devices())
+        mesh = Mesh(np.array(self.devices), (_AXIS,))
+        self._split = NamedSharding(mesh, PartitionSpec(_AXIS))
+        self._copy = NamedSharding(mesh, PartitionSpec())
+        self.arrays = place(arrays, self._copy)
+        self.key = jax.random.key(seed, impl="threefry2x32")
+        self.compile_seconds = 0.0
+        self._programs: dict[str, Any] = {}
+        self._mesh = mesh
+
+    @property
+    def num_slots(self) -> int:
+        """Trials per wave: D * V."""
+        return self.width * len(self.devices)
+
+    def init(self, seeds: np.ndarray, clock: Clock, hparams: dict[str, np.ndarray]) -> Wave:
+        """Initialise a wave.
+
+        Args:
+          seeds: [D * V] int32; `fold_in(study_key, seed)` starts each trial's randomness.
+          clock: [D] each; `replicate` and `fold` enter the initialisation too.
+          hparams: name -> [D * V].
+        """
+        args = self._put((np.asarray(seeds, np.int32), clock, hparams))
+        return self._call("init", self._init, args, copied=self.key)
+
+    def advance(
+        self, wave: Wave, clock: Clock, hparams: dict[str, np.ndarray]
+    ) -> tuple[Wave, Curves]:
+        """Train every trial by `clock.num_epochs` (at most `CURVE_LENGTH`) whole epochs.
+
+        Returns at once with arrays still being computed. The result does not depend on how a
+        budget is cut into calls.
+        """
+        args = (wave, *self._put((clock, hparams)))
+        return self._call("advance", self._advance, args, copied=(self.key, self.arrays))
+
+    def _put(self, tree: PyTree) -> PyTree:
+        return jax.device_put(jax.tree.map(np.asarray, tree), self._split)
+
+    def _call(self, name: str, body: Any, args: tuple, copied: PyTree) -> Any:
+        """Compile at the first call, then run the same program for ever."""
+        if name not in self._programs:
+            started = time.perf_counter()
+            split, copy = PartitionSpec(_AXIS), PartitionSpec()
+            specs = (copy, *([split] * len(args)))
+            mapped = jax.shard_map(
+                body, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False
+            )
+            self._programs[name] = jax.jit(mapped).lower(copied, *args).compile()
+            self.compile_seconds += time.perf_counter() - started
+        return self._programs[name](copied, *args)
+
+    def _init(self, key: PRNGKey, seeds: Array, clock: Clock, hparams: PyTree) -> Wave:
+        """Body of one device. `map`, not vmap: a traced choice of initialiser stays a branch."""
+        fold, replicate = clock.fold[0], clock.replicate[0]
+
+        def one(arg: tuple[Array, PyTree]) -> PyTree:
+            seed, values = arg
+            trial_key = fold_in(key, seed, replicate, fold, _INIT)
+            return self.trainer.init(trial_key, values)
+
+        state = jax.lax.map(one, (seeds, hparams))
+        rows = self.arrays.valid_rows.shape[1]
+        return Wave(state, jnp.zeros((self.width, _round_up(rows, CHUNK), self.num_outputs)))
+
+    def _advance(
+        self, copied: tuple[PRNGKey, FoldArrays], wave: Wave, clock: Clock, hparams: PyTree
+    ) -> tuple[Wave, Curves]:
+        """Body of one device."""
+        key, arrays = copied
+        fold, replicate, first, num_epochs, blocks = (c[0] for c in clock)
+        stream = fold_in(key, replicate, fold)
+
+        def epoch(i: Array, carry: tuple[Wave, Curves]) -> tuple[Wave, Curves]:
+            wave, curves = carry
+            state, train_loss = self._train_epoch(
+                fold_in(stream, first + i), arrays, fold, blocks, wave.state, hparams
+            )
+            valid, outputs = self._validate(arrays, fold, state, hparams)
+            monitor = jnp.where(arrays.num_valid[fold] > 0, valid["loss"], train_loss)
+            state = jax.vmap(self.trainer.end_epoch)(state, hparams, Metrics(train_loss, monitor))
+            keep = state.keep
+            outputs = jnp.where(keep[:, None, None], outputs, wave.outputs)
+            row = Curves(train_loss, valid, keep)
+            curves = jax.tree.map(lambda buffer, x: buffer.at[:, i].set(x), curves, row)
+            return Wave(state, outputs), curves
+
+        shapes = jax.eval_shape(lambda: self._validate(arrays, fold, wave.state, hparams)[0])
+        blank = jnp.full((self.width, CURVE_LENGTH), jnp.nan)
+        curves = Curves(blank, {k: blank for k in shapes}, jnp.zeros(blank.shape, bool))
+        return jax.lax.fori_loop(0, num_epochs, epoch, (wave, curves))
+
+    def _train_epoch(
+        self,
+        key: PRNGKey,
+        arrays: FoldArrays,
+        fold: Array,
+        blocks: Array,
+        state: PyTree,
+        hparams: PyTree,
+    ) -> tuple[PyTree, Array]:
+        """One pass over the training rows in a random order common to the cohort."""
+        size, per_block = self.block, self.block // self.noise_rows
+        num_rows = arrays.num_train[fold]
+        order = shuffled(fold_in(key, _ORDER), arrays.train_rows[fold], num_rows)
+        order = jnp.pad(order, (0, _round_up(order.shape[0], size) - order.shape[0]))
+        inputs, targets = gather(arrays, fold, order)
+        num_steps = (num_rows + size - 1) // size
+        noise_key = fold_in(key, _NOISE)
+
+        def step(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+            state, total = carry
+            start = i * size
+            batch = Batch(
+                jax.lax.dynamic_slice_in_dim(inputs, start, size),
+                jax.lax.dynamic_slice_in_dim(targets, start, size),
+                start + jnp.arange(size) < num_rows,
+            )
+            keys = jax.vmap(partial(jax.random.fold_in, noise_key))(
+                i * per_block + jnp.arange(per_block)
+            )
+            is_last = ((i + 1) % blocks == 0) | (i == num_steps - 1)
+            state, info = jax.vmap(self.trainer.step, in_axes=(0, 0, None, None, None))(
+                state, hparams, batch, keys, is_last
+            )
+            return state, total + info.loss_sum
+
+        total = jnp.zeros((self.width,))
+        state, total = jax.lax.fori_loop(0, num_steps, step, (state, total))
+        return state, total / num_rows
+
+    def _validate(
+        self, arrays: FoldArrays, fold: Array, state: PyTree, hparams: PyTree
+    ) -> tuple[dict[str, Array], Array]:
+        """Means over the fold's validation rows (NaN without any) and outputs on each of them."""
+        rows, num_rows = arrays.valid_rows[fold], arrays.num_valid[fold]
+        rows = jnp.pad(rows, (0, _round_up(rows.shape[0], CHUNK) - rows.shape[0]))
+
+        def chunk(i: Array) -> tuple[PyTree, Array]:
+            index = jax.lax.dynamic_slice_in_dim(rows, i * CHUNK, CHUNK)
+            mask = i * CHUNK + jnp.arange(CHUNK) < num_rows
+            batch = Batch(*gather(arrays, fold, index), mask)
+            found = jax.vmap(self.trainer.evaluate, in_axes=(0, 0, None))(state, hparams, batch)
+            return found.sums, found.outputs
+
+        def body(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+            sums, outputs = carry
+            more, new = chunk(i)
+            outputs = jax.lax.dynamic_update_slice_in_dim(outputs, new, i * CHUNK, axis=1)
+            return jax.tree.map(jnp.add, sums, more), outputs
+
+        like, _ = jax.eval_shape(chunk, jnp.zeros((), jnp.int32))
+        sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        outputs = jnp.zeros((self.width, rows.shape[0], self.num_outputs))
+        num_chunks = (num_rows + CHUNK - 1) // CHUNK
+        sums, outputs = jax.lax.fori_loop(0, num_chunks, body, (sums, outputs))
+        return {k: v / num_rows for k, v in sums.items()}, outputs
+
+
+def place(arrays: FoldArrays, sharding: Any) -> FoldArrays:
+    """Put the data on every device, unless it is there already."""
+    if isinstance(arrays.inputs, jax.Array):
+        return arrays
+    return jax.device_put(arrays, sharding)
+
+
+def fold_in(key: PRNGKey, *numbers: Any) -> PRNGKey:
+    """Derive a key by purpose: one `fold_in` per number."""
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def shuffled(key: PRNGKey, rows: Array, num_real: Array) -> Array:
+    """A random order of the real rows, which come first; one sort of random bits."""
+    bits = jax.random.bits(key, rows.shape, jnp.uint32) >> 1
+    is_real = jnp.arange(rows.shape[0]) < num_real
+    bits = jnp.where(is_real, bits, np.uint32(0xFFFFFFFF))
+    return jax.lax.sort((bits, rows), num_keys=1)[1]
+
+
+def gather(arrays: FoldArrays, fold: Array, rows: Array) -> tuple[Array, Array]:
+    """Inputs and targets of rows, as a fold's own encoding gives them."""
+    folds, num_rows = arrays.inputs.shape[:2]
+    flat = jnp.minimum(fold, folds - 1) * num_rows + rows
+    inputs = arrays.inputs.reshape(-1, *arrays.inputs.shape[2:])[flat]
+    folds = arrays.targets.shape[0]
+    flat = jnp.minimum(fold, folds - 1) * num_rows + rows
+    targets = arrays.targets.reshape(-1, *arrays.targets.shape[2:])[flat]
+    return inputs, targets
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step

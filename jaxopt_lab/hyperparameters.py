@@ -1,0 +1,270 @@
+"""The hyperparameters that a trial can have: meaning, default, hard limits, static or dynamic.
+
+A *static* hyperparameter fixes a shape or a code path, so trials that differ in it need
+different programs. All others are *dynamic*: traced scalars that never recompile.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxopt_lab.errors import UserError, did_you_mean
+
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lion")
+ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "sigmoid")
+SCHEDULES = (
+    "constant",
+    "cosine",
+    "exponential",
+    "step",
+    "linear",
+    "one_cycle",
+    "inverse_sqrt",
+    "reduce_on_plateau",
+)
+INITIALIZATIONS = (
+    "auto",
+    "he_normal",
+    "he_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+)
+OFF = math.inf
+#: Static hyperparameters that a program can also take as traced values, by padding and masks.
+SHAPE_VALUES = ("num_layers", "hidden_size", "activation")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One hyperparameter.
+
+    Attributes:
+      default: the value of a trial whose search space does not name it.
+      doc: what it is, with its unit.
+      low: least value allowed (`exclusive_low`: must be above it).
+      high: greatest value allowed (`exclusive_high`: must be below it).
+      choices: the values of a category; its traced code is the index here.
+      static: whether it fixes a shape or a code path.
+      feature_off: a dynamic value that switches a feature off. A study in which no trial can
+        have another value compiles without the feature.
+    """
+
+    default: Any
+    doc: str
+    low: float = -math.inf
+    high: float = math.inf
+    exclusive_low: bool = False
+    exclusive_high: bool = False
+    choices: tuple[Any, ...] = ()
+    static: bool = False
+    feature_off: float | None = None
+
+    @property
+    def kind(self) -> Literal["category", "bool", "int", "float"]:
+        """The type of its values."""
+        if self.choices:
+            return "category"
+        if isinstance(self.default, bool):
+            return "bool"
+        return "int" if isinstance(self.default, int) else "float"
+
+
+def _real(default: float, doc: str, low: float, high: float, **kwargs: Any) -> Hyperparameter:
+    return Hyperparameter(float(default), doc, low, high, **kwargs)
+
+
+REGISTRY: dict[str, Hyperparameter] = {
+    "learning_rate": _real(1e-3, "peak learning rate", 0.0, math.inf),
+    "optimizer": Hyperparameter("adamw", "update rule", choices=OPTIMIZERS, static=True),
+    "momentum": _real(0.9, "of momentum and nesterov", 0.0, 1.0, exclusive_high=True),
+    "b1": _real(0.9, "first-moment decay of adam, adamw, lion", 0.0, 1.0, exclusive_high=True),
+    "b2": _real(
+        0.999, "second-moment decay of adam, adamw, rmsprop, lion", 0.0, 1.0, exclusive_high=True
+    ),
+    "epsilon": _real(1e-8, "of adam, adamw, rmsprop", 0.0, 1.0, exclusive_low=True),
+    "weight_decay": _real(
+        0.0,
+        "decoupled decay, times the learning rate; not for adam",
+        0.0,
+        math.inf,
+        feature_off=0.0,
+    ),
+    "l1": _real(0.0, "penalty l1 * sum |w|", 0.0, math.inf, feature_off=0.0),
+    "l2": _real(0.0, "penalty l2 / 2 * sum w^2", 0.0, math.inf, feature_off=0.0),
+    "penalize_biases": Hyperparameter(
+        False, "whether weight_decay, l1 and l2 act on biases too", static=True
+    ),
+    "clip_value": _real(
+        OFF,
+        "each gradient entry is clipped to ±this",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "clip_norm": _real(
+        OFF,
+        "global gradient norm is clipped to this",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "schedule": Hyperparameter("constant", "shape of the learning rate", choices=SCHEDULES),
+    "warmup_fraction": _real(
+        0.0, "linear warm-up, share of all steps", 0.0, 1.0, exclusive_high=True
+    ),
+    "final_fraction": _real(
+        0.01, "last rate / peak rate of cosine, linear, exponential, one_cycle", 0.0, 1.0
+    ),
+    "decay_factor": _real(0.5, "of step: multiplier at each drop", 0.0, 1.0, exclusive_low=True),
+    "decay_every": _real(
+        0.25,
+        "of step: share of the steps after warm-up between drops",
+        0.0,
+        1.0,
+        exclusive_low=True,
+    ),
+    "peak_fraction": _real(
+        0.3,
+        "of one_cycle: share of the steps before the peak",
+        0.0,
+        1.0,
+        exclusive_low=True,
+        exclusive_high=True,
+    ),
+    "plateau_factor": _real(
+        0.2, "reduce_on_plateau multiplies the rate by this", 0.0, 1.0, exclusive_high=True
+    ),
+    "plateau_patience": Hyperparameter(5, "epochs without improvement before it does", 1, 10**6),
+    "plateau_cooldown": Hyperparameter(0, "epochs after a reduction that do not count", 0, 10**6),
+    "plateau_floor": _real(0.01, "least multiplier it leaves", 0.0, 1.0),
+    "plateau_min_delta": _real(1e-4, "least improvement of the validation loss", 0.0, math.inf),
+    "batch_size": Hyperparameter(32, "rows per step", 1, 2**20, static=True),
+    "num_layers": Hyperparameter(3, "hidden layers", 1, 128, static=True),
+    "hidden_size": Hyperparameter(64, "neurons per hidden layer", 1, 2**16, static=True),
+    "dropout": _real(
+        0.0, "share of hidden units dropped", 0.0, 1.0, exclusive_high=True, feature_off=0.0
+    ),
+    "initialization": Hyperparameter(
+        "auto",
+        "of the kernels; auto: he_normal for relu, gelu and silu, xavier_normal for tanh and sigmoid",
+        choices=INITIALIZATIONS,
+    ),
+    "activation": Hyperparameter("relu", "of the hidden layers", choices=ACTIVATIONS, static=True),
+    "ema": Hyperparameter(False, "evaluate exponentially averaged weights", static=True),
+    "ema_decay": _real(
+        0.99, "decay per step of the averaged weights", 0.0, 1.0, exclusive_high=True
+    ),
+    "early_stopping": Hyperparameter(
+        False, "stop after patience epochs without improvement; keep the best weights", static=True
+    ),
+    "early_stopping_patience": Hyperparameter(10, "epochs", 1, 10**6),
+}
+
+
+def check_value(name: str, value: Any) -> Any:
+    """Check one value of a hyperparameter against its type and hard limits.
+
+    Args:
+      name: a key of `REGISTRY`.
+      value: what the user gave.
+
+    Returns:
+      The value as the Python type of the hyperparameter.
+
+    Raises:
+      UserError: naming the value and what would be right.
+    """
+    spec = lookup(name)
+    if spec.kind == "category":
+        if value not in spec.choices:
+            hint = did_you_mean(str(value), spec.choices)
+            raise UserError(
+                f"{name}: unknown value {value!r}.{hint} Choose from: {', '.join(spec.choices)}"
+            )
+        return value
+    if spec.kind == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false, got {value!r}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise UserError(f"{name} must be a number, got {value!r}")
+    if spec.kind == "int" and float(value) != int(value):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    below = value <= spec.low if spec.exclusive_low else value < spec.low
+    above = value >= spec.high if spec.exclusive_high else value > spec.high
+    if math.isnan(value) or below or above:
+        left, right = "(" if spec.exclusive_low else "[", ")" if spec.exclusive_high else "]"
+        raise UserError(f"{name} = {value:g} is outside {left}{spec.low:g}, {spec.high:g}{right}")
+    return int(value) if spec.kind == "int" else float(value)
+
+
+def lookup(name: str) -> Hyperparameter:
+    """Return the entry of `REGISTRY`, or raise `UserError` with the nearest name."""
+    if name not in REGISTRY:
+        hint = did_you_mean(name, REGISTRY)
+        raise UserError(
+            f"unknown hyperparameter {name!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
+        )
+    return REGISTRY[name]
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in defaults and check every value, so that all trials have the same keys."""
+    full = {name: spec.default for name, spec in REGISTRY.items()}
+    full.update({name: check_value(name, value) for name, value in config.items()})
+    return full
+
+
+def is_on(name: str, values: Iterable[Any]) -> bool:
+    """Whether any of the values switches the feature `name` on."""
+    off = REGISTRY[name].feature_off
+    return any(value != off for value in values)
+
+
+def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
+    """Name the optional features that a study needs in its programs.
+
+    Args:
+      values: hyperparameter -> values it can take (for a range, its two ends suffice).
+
+    Returns:
+      Names out of: each hyperparameter with a `feature_off` value, `reduce_on_plateau`,
+      `orthogonal`. A feature that is absent costs nothing in the compiled program.
+    """
+    found = {
+        name
+        for name, spec in REGISTRY.items()
+        if spec.feature_off is not None and is_on(name, values.get(name, [spec.default]))
+    }
+    if "reduce_on_plateau" in values.get("schedule", ()):
+        found.add("reduce_on_plateau")
+    if "orthogonal" in values.get("initialization", ()):
+        found.add("orthogonal")
+    return frozenset(found)
+
+
+def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Turn the dynamic hyperparameters of a complete configuration into arrays.
+
+    Returns:
+      name -> float32 or int32 scalar; a category becomes its index in `choices`. Besides the
+      dynamic ones, depth, width and activation, which a program for several shapes reads.
+    """
+    out = {}
+    for name, spec in REGISTRY.items():
+        if spec.static and name not in SHAPE_VALUES:
+            continue
+        value = config[name]
+        if spec.kind == "category":
+            out[name] = np.asarray(spec.choices.index(value), np.int32)
+        else:
+            out[name] = np.asarray(value, np.int32 if spec.kind == "int" else np.float32)
+    return out

@@ -1,0 +1,5 @@
+"""Flax modules, one file each."""
+
+from jaxopt_lab.models.mlp import MLP
+
+__all__ = ["MLP"]

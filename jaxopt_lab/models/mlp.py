@@ -1,0 +1,138 @@
+"""A multilayer perceptron with traced dropout rate and initialisation."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt16
+
+from jaxopt_lab.hyperparameters import ACTIVATIONS
+from jaxopt_lab.models.initializers import init_kernel
+from jaxopt_lab.types import Hparams, PRNGKey, Scalar
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "sigmoid": jax.nn.sigmoid,
+}
+_LEVELS = 2**16
+
+
+class MLP(nn.Module):
+    """Dense layers with one activation, dropout after each hidden layer, a linear head.
+
+    One module can serve narrower and shallower networks: with `masked_width` the units beyond
+    `hparams["hidden_size"]` are zero, with `masked_depth` the layers beyond
+    `hparams["num_layers"]` are the identity, and with several activations `hparams["activation"]`
+    picks one. Such a network computes what the smaller one computes alone.
+
+    Attributes:
+      num_layers: hidden layers, the most a trial can have.
+      hidden_size: neurons of each, the most a trial can have.
+      num_outputs: size of the head.
+      activations: names out of `ACTIVATION_FUNCTIONS`.
+      masked_depth: whether a trial can have fewer layers.
+      masked_width: whether a trial can have fewer neurons.
+      draw_width: width at which kernels are drawn; at least `hidden_size` (0: the same).
+      with_orthogonal: whether `orthogonal` initialisation can occur.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_outputs: int
+    activations: tuple[str, ...]
+    masked_depth: bool = False
+    masked_width: bool = False
+    draw_width: int = 0
+    with_orthogonal: bool = True
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "b f"],
+        hparams: Hparams,
+        noise: UInt16[Array, "layers b h"] | None = None,
+    ) -> Float[Array, "b o"]:
+        """Apply the network.
+
+        Args:
+          inputs: rows.
+          hparams: with `hidden_size`, `num_layers` or `activation` where masked or several,
+            `dropout` where noise is given, and at initialisation also `initialization`.
+          noise: uniform 16-bit integers for dropout; None in evaluation.
+        """
+        x = inputs
+        for i in range(self.num_layers):
+            new = self._dense(f"hidden_{i}", self.hidden_size, i == 0, False, hparams)(x)
+            new = self._activate(new, hparams)
+            if noise is not None:
+                new = drop(new, noise[i], hparams["dropout"])
+            x = jnp.where(i < hparams["num_layers"], new, x) if self.masked_depth and i else new
+        return self._dense("output", self.num_outputs, False, True, hparams)(x)
+
+    def _dense(self, name: str, size: int, first: bool, last: bool, hparams: Hparams) -> nn.Dense:
+        def kernel_init(key: PRNGKey, shape: tuple[int, int], dtype: object = None) -> Array:
+            width = hparams["hidden_size"].astype(jnp.float32)
+            fans = (
+                jnp.asarray(shape[0], jnp.float32) if first else width,
+                jnp.asarray(shape[1], jnp.float32) if last else width,
+            )
+            return init_kernel(
+                key,
+                shape,
+                fans,
+                hparams["initialization"],
+                hparams["activation"],
+                shape[0] if first else max(self.draw_width, self.hidden_size),
+                self.with_orthogonal,
+            )
+
+        return nn.Dense(size, kernel_init=kernel_init, name=name)
+
+    def _activate(self, x: Float[Array, "b h"], hparams: Hparams) -> Float[Array, "b h"]:
+        if len(self.activations) == 1:
+            out = ACTIVATION_FUNCTIONS[self.activations[0]](x)
+        else:
+            codes = [hparams["activation"] == ACTIVATIONS.index(name) for name in self.activations]
+            out = jnp.select(codes, [ACTIVATION_FUNCTIONS[name](x) for name in self.activations])
+        if not self.masked_width:
+            return out
+        return jnp.where(jnp.arange(self.hidden_size) < hparams["hidden_size"], out, 0.0)
+
+    def noise(self, keys: PRNGKey, rows: int) -> UInt16[Array, "layers b h"]:
+        """Draw the dropout noise of one block; trials that share the keys share the noise.
+
+        Args:
+          keys: [m], one per `rows` rows.
+          rows: rows per key.
+        """
+        parts = [
+            jnp.stack(
+                [
+                    uniform16(jax.random.fold_in(keys[j], i), (rows, self.hidden_size))
+                    for i in range(self.num_layers)
+                ]
+            )
+            for j in range(keys.shape[0])
+        ]
+        return jnp.concatenate(parts, axis=1)
+
+
+def uniform16(key: PRNGKey, shape: tuple[int, int]) -> UInt16[Array, "b h"]:
+    """Uniform 16-bit integers, two per 32-bit draw; a narrower draw is a part of a wider one.
+
+    The bits are drawn with the width as the leading axis, and more leading rows keep the prefix.
+    """
+    rows, width = shape
+    words = jax.random.bits(key, ((width + 1) // 2, rows), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+    return halves.transpose(1, 0, 2).reshape(rows, -1)[:, :width]
+
+
+def drop(x: Float[Array, "b h"], noise: UInt16[Array, "b h"], rate: Scalar) -> Float[Array, "b h"]:
+    """Zero the units whose noise falls below a traced rate in [0, 1); rescale the others."""
+    keep = noise.astype(jnp.float32) >= rate * _LEVELS
+    return jnp.where(keep, x / (1.0 - rate), 0.0)

@@ -1,0 +1,125 @@
+"""Which jobs train together: jobs -> cohorts -> waves. No JAX here, and no clock.
+
+A job is one trial on one fold with one replicate of the seeds. A cohort is up to V jobs with one
+signature, fold, replicate and budget; a wave is one cohort per device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxopt_lab.signature import Signature
+from jaxopt_lab.types import Config
+
+#: Bounds of the cohort width on a CPU.
+MIN_WIDTH, MAX_WIDTH = 2, 16
+#: Cache of one core that a cohort should fit in, bytes. A constant, not read from the machine:
+#: the width is part of what makes a result reproducible bit for bit.
+CACHE_BYTES = 2**20
+#: Largest width on an accelerator, and the memory its trials may fill, bytes.
+MAX_ACCELERATOR_WIDTH = 1024
+ACCELERATOR_BYTES = 4 * 2**30
+
+
+class Job(NamedTuple):
+    """One network to train.
+
+    Attributes:
+      trial_id: which trial it belongs to.
+      fold: index into the folds of the data; the last is the refit on all rows.
+      replicate: 0, or the number of a rerun with other seeds.
+      config: complete configuration.
+      signature: of that configuration.
+      num_epochs: epochs to train.
+      budget: epochs that its schedule spans; at least `num_epochs`.
+    """
+
+    trial_id: int
+    fold: int
+    replicate: int
+    config: Config
+    signature: Signature
+    num_epochs: int
+    budget: int
+
+
+class Cohort(NamedTuple):
+    """Jobs trained in lockstep on one device; `jobs` holds no dummies.
+
+    `blocks` is the number of blocks of rows per minibatch, common to all.
+    """
+
+    signature: Signature
+    fold: int
+    replicate: int
+    num_epochs: int
+    blocks: int
+    jobs: tuple[Job, ...]
+
+
+class Wave(NamedTuple):
+    """Cohorts that train at the same time, at most one per device, all of one signature."""
+
+    signature: Signature
+    cohorts: tuple[Cohort, ...]
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs of the wave, in order."""
+        return tuple(job for cohort in self.cohorts for job in cohort.jobs)
+
+
+def default_width(num_parameters: int, on_cpu: bool) -> int:
+    """Cohort width V from the size of a trial.
+
+    Args:
+      num_parameters: weights of one network.
+      on_cpu: else an accelerator.
+
+    Returns:
+      On a CPU, the largest power of two with V x (parameters, two moments, gradient, float32)
+      within `CACHE_BYTES`, between `MIN_WIDTH` and `MAX_WIDTH`; on an accelerator within
+      `ACCELERATOR_BYTES`, at most `MAX_ACCELERATOR_WIDTH`.
+    """
+    room = (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES) // max(1, 16 * num_parameters)
+    largest = MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH
+    width = MIN_WIDTH
+    while width * 2 <= min(room, largest):
+        width *= 2
+    return width
+
+
+def make_waves(
+    jobs: Sequence[Job], widths: Mapping[Signature, int], num_devices: int
+) -> list[Wave]:
+    """Group jobs into waves.
+
+    Args:
+      jobs: in the order in which results are wanted; a group runs where its first job stands.
+      widths: V per signature.
+      num_devices: D.
+
+    Returns:
+      Waves in which every job stands exactly once, none wider than V x D. Which jobs share a
+      wave never changes a result, only the time it takes.
+    """
+    cohorts: dict[Signature, list[Cohort]] = {}
+    for (signature, *facts), members in _group(jobs).items():
+        width = widths[signature]
+        for i in range(0, len(members), width):
+            cohort = Cohort(signature, *facts, tuple(members[i : i + width]))
+            cohorts.setdefault(signature, []).append(cohort)
+    waves = []
+    for signature, queue in cohorts.items():
+        queue = sorted(queue, key=lambda c: -c.num_epochs)
+        for i in range(0, len(queue), num_devices):
+            waves.append(Wave(signature, tuple(queue[i : i + num_devices])))
+    return waves
+
+
+def _group(jobs: Sequence[Job]) -> dict[tuple[Any, ...], list[Job]]:
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        blocks = job.config["batch_size"] // job.signature.block
+        key = (job.signature, job.fold, job.replicate, job.num_epochs, blocks)
+        groups.setdefault(key, []).append(job)
+    return groups

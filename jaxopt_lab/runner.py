@@ -1,0 +1,262 @@
+"""Run jobs on the engine, wave by wave: the host side of training."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lab import engine, hyperparameters, trainer
+from jaxopt_lab.engine import Clock, Curves, Engine
+from jaxopt_lab.errors import MachineError
+from jaxopt_lab.plan import Job, Wave, default_width, make_waves
+from jaxopt_lab.schedules import steps_per_epoch
+from jaxopt_lab.signature import Signature
+from jaxopt_lab.tasks import FoldArrays, Objective
+
+_POLL_SECONDS = 0.02
+
+
+class Result(NamedTuple):
+    """What one job came to.
+
+    Attributes:
+      job: the job.
+      curves: name -> float32 [num_epochs]: `train_loss`, `loss` and further validation metrics.
+      keep: bool [num_epochs]; early stopping: the epochs that were the best so far.
+      outputs: float32 [num_valid, o] outputs on the fold's validation rows.
+      diverged_at: first step with a loss that is not finite, or -1.
+      last_loss: the last finite training loss.
+      params: final weights as numpy arrays.
+    """
+
+    job: Job
+    curves: dict[str, np.ndarray]
+    keep: np.ndarray
+    outputs: np.ndarray
+    diverged_at: int
+    last_loss: float
+    params: Any
+
+
+class WaveReport(NamedTuple):
+    """A finished wave: its results and what it cost."""
+
+    results: list[Result]
+    seconds: float
+    compile_seconds: float
+
+
+class Runner:
+    """Owns one engine per signature and keeps devices busy.
+
+    Args:
+      arrays: data by fold.
+      objective: loss and metrics.
+      seed: the study's seed.
+      widths: signature -> V; filled in by formula where missing.
+      devices: all local devices by default.
+    """
+
+    def __init__(
+        self,
+        arrays: FoldArrays,
+        objective: Objective,
+        seed: int,
+        widths: dict[Signature, int] | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self.devices = list(devices or jax.local_devices())
+        self.objective, self.seed = objective, seed
+        self.widths = dict(widths or {})
+        self.host_arrays = arrays
+        self._placed: FoldArrays | None = None
+        self._engines: dict[Signature, Engine] = {}
+        self._last_finish = 0.0
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.host_arrays.inputs.shape[2:])
+
+    def count_parameters(self, signature: Signature) -> int:
+        """Number of weights of a signature's network."""
+        model = trainer.make_model(signature, self.objective.num_outputs)
+        config = hyperparameters.complete({})
+        hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
+        row = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+        params = jax.eval_shape(lambda k, x: model.init(k, x, hparams), jax.random.key(0), row)
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+    def width(self, signature: Signature) -> int:
+        """Cohort width V: as recorded, else by formula."""
+        if signature not in self.widths:
+            on_cpu = self.devices[0].platform == "cpu"
+            self.widths[signature] = default_width(self.count_parameters(signature), on_cpu)
+        return self.widths[signature]
+
+    def plan(self, jobs: Sequence[Job]) -> list[Wave]:
+        """The waves in which jobs would run."""
+        widths = {job.signature: self.width(job.signature) for job in jobs}
+        return make_waves(jobs, widths, len(self.devices))
+
+    def run(
+        self, jobs: Sequence[Job], go_on: Callable[[int], bool] = lambda num_waves_left: True
+    ) -> Iterator[WaveReport]:
+        """Train jobs; yield each wave when it is finished.
+
+        While the caller handles one wave (writes it to disk), the devices compute the next.
+
+        Args:
+          jobs: what to train.
+          go_on: asked before each wave is started, with the number of waves left.
+        """
+        waves = self.plan(jobs)
+        running: _Running | None = None
+        while waves or running:
+            following = None
+            if waves and go_on(len(waves)):
+                following = self._start(waves.pop(0))
+            else:
+                waves = []
+            if running:
+                yield self._finish(running)
+            running = following
+
+    def _engine(self, signature: Signature) -> Engine:
+        if signature not in self._engines:
+            made = trainer.make_trainer(signature, self.objective, self.input_shape)
+            built = Engine(
+                made,
+                self._placed or self.host_arrays,
+                signature.block,
+                signature.noise_rows,
+                self.width(signature),
+                self.objective.num_outputs,
+                self.seed,
+                self.devices,
+            )
+            self._placed = built.arrays
+            self._engines[signature] = built
+        return self._engines[signature]
+
+    def _start(self, wave: Wave) -> "_Running":
+        """Dispatch all of a wave's work; returns before it is done."""
+        built = self._engine(wave.signature)
+        compiled_before, started = built.compile_seconds, time.perf_counter()
+        slots = self._slots(wave)
+        clock = self._clock(wave)
+        hparams = self._hparams(slots)
+        seeds = np.asarray([job.trial_id for job in slots], np.int32)
+        try:
+            state = built.init(seeds, clock, hparams)
+            pieces = []
+            done = 0
+            while done < wave.cohorts[0].num_epochs:
+                epochs = np.minimum(clock.num_epochs - done, engine.CURVE_LENGTH)
+                part = clock._replace(
+                    epoch=np.full_like(clock.epoch, done), num_epochs=np.maximum(epochs, 0)
+                )
+                state, curves = built.advance(state, part, hparams)
+                pieces.append(curves)
+                done += engine.CURVE_LENGTH
+        except jax.errors.JaxRuntimeError as error:
+            raise _out_of_memory(error, built.width) from error
+        return _Running(wave, state, pieces, started, built.compile_seconds - compiled_before)
+
+    def _slots(self, wave: Wave) -> list[Job]:
+        """One job per slot: cohorts filled up with copies of a real trial, waves with a cohort."""
+        width = self.width(wave.signature)
+        slots = []
+        for i in range(len(self.devices)):
+            jobs = wave.cohorts[min(i, len(wave.cohorts) - 1)].jobs
+            slots += [*jobs, *([jobs[0]] * (width - len(jobs)))]
+        return slots
+
+    def _clock(self, wave: Wave) -> Clock:
+        last = len(wave.cohorts) - 1
+        cohorts = [wave.cohorts[min(i, last)] for i in range(len(self.devices))]
+        zero = np.zeros(len(cohorts), np.int32)
+        return Clock(
+            np.asarray([c.fold for c in cohorts], np.int32),
+            np.asarray([c.replicate for c in cohorts], np.int32),
+            zero,
+            np.asarray([c.num_epochs for c in cohorts], np.int32),
+            np.asarray([c.blocks for c in cohorts], np.int32),
+        )
+
+    def _hparams(self, slots: Sequence[Job]) -> dict[str, np.ndarray]:
+        rows = []
+        for job in slots:
+            num_rows = int(self.host_arrays.num_train[job.fold])
+            total = job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
+            rows.append({**hyperparameters.traced(job.config), "total_steps": np.float32(total)})
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _finish(self, running: "_Running") -> WaveReport:
+        """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""
+        leaves = jax.tree.leaves((running.state, running.pieces))
+        try:
+            while not all(leaf.is_ready() for leaf in leaves):
+                time.sleep(_POLL_SECONDS)
+            final = trainer.final_params(running.state.state)
+            kept = (running.state.state.diverged_at, running.state.state.last_loss)
+            params, outputs, (diverged_at, last_loss) = jax.device_get(
+                (final, running.state.outputs, kept)
+            )
+            pieces = jax.device_get(running.pieces)
+        except jax.errors.JaxRuntimeError as error:
+            raise _out_of_memory(error, self.width(running.wave.signature)) from error
+        curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+        width = self.width(running.wave.signature)
+        results = []
+        for i, cohort in enumerate(running.wave.cohorts):
+            num_valid = int(self.host_arrays.num_valid[cohort.fold])
+            for j, job in enumerate(cohort.jobs):
+                slot = i * width + j
+                results.append(
+                    Result(
+                        job,
+                        _named(curves, slot, job.num_epochs),
+                        curves.keep[slot, : job.num_epochs],
+                        outputs[slot, :num_valid],
+                        int(diverged_at[slot]),
+                        float(last_loss[slot]),
+                        _trimmed(params, slot, job),
+                    )
+                )
+        now = time.perf_counter()
+        seconds = now - max(running.started, self._last_finish)
+        self._last_finish = now
+        return WaveReport(results, seconds, running.compile_seconds)
+
+
+class _Running(NamedTuple):
+    wave: Wave
+    state: engine.Wave
+    pieces: list[Curves]
+    started: float
+    compile_seconds: float
+
+
+def _named(curves: Curves, slot: int, num_epochs: int) -> dict[str, np.ndarray]:
+    columns = {"train_loss": curves.train_loss, **curves.valid}
+    return {name: np.asarray(values[slot, :num_epochs]) for name, values in columns.items()}
+
+
+def _trimmed(params: Any, slot: int, job: Job) -> Any:
+    own = jax.tree.map(lambda x: np.asarray(x[slot]), params)
+    return trainer.trim(own, job.config["num_layers"], job.config["hidden_size"])
+
+
+def _out_of_memory(error: Exception, width: int) -> Exception:
+    if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+        return error
+    smaller = max(1, width // 2)
+    return MachineError(
+        f"out of memory with cohorts of {width} trials; nothing finished is lost. "
+        f"Go on with --width {smaller} in a new directory"
+    )

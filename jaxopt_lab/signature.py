@@ -1,0 +1,64 @@
+"""What one compiled program is made for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Static facts of a program; trials with equal signatures share it.
+
+    A program can serve several shapes: narrower networks padded with zeros, shallower ones with
+    masked layers, larger batches as several blocks of rows whose gradients are summed.
+
+    Attributes:
+      optimizer: update rule.
+      activations: the activations that it computes; with several, a trial picks its own.
+      num_layers: hidden layers; with `masked_depth` the most that a trial can have.
+      hidden_size: neurons; with `masked_width` the most that a trial can have.
+      block: rows per block; with `accumulate` a minibatch is a whole number of blocks.
+      ema: whether averaged weights are kept.
+      early_stopping: whether the best epoch's weights are kept.
+      penalize_biases: whether penalties and decay act on biases.
+      features: optional features compiled in: a fact of the study, not of the trial, so that a
+        trial alone and the same trial in a population run the same program.
+      draw_width: width at which initial kernels are drawn, so that the numbers do not depend on
+        the padding: the widest of the study.
+      noise_rows: rows per draw of dropout noise: a common divisor of the study's batch sizes.
+    """
+
+    optimizer: str
+    activations: tuple[str, ...]
+    num_layers: int
+    hidden_size: int
+    block: int
+    ema: bool
+    early_stopping: bool
+    penalize_biases: bool
+    features: frozenset[str]
+    draw_width: int
+    noise_rows: int
+    masked_depth: bool = False
+    masked_width: bool = False
+    accumulate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block % self.noise_rows:
+            raise ValueError(f"block {self.block} is no multiple of noise_rows {self.noise_rows}")
+        if self.draw_width < self.hidden_size:
+            raise ValueError(f"draw_width {self.draw_width} is below {self.hidden_size}")
+
+    def __str__(self) -> str:
+        depth, width, batch = (
+            ("up to " if masked else "") + str(value) + (" and multiples" if many else "")
+            for masked, value, many in (
+                (self.masked_depth, self.num_layers, False),
+                (self.masked_width, self.hidden_size, False),
+                (False, self.block, self.accumulate),
+            )
+        )
+        flags = [
+            name for name in ("ema", "early_stopping", "penalize_biases") if getattr(self, name)
+        ]
+        kinds = "/".join(self.activations)
+        parts = [f"{depth} x {width} {kinds}", self.optimizer, f"batch {batch}", *flags]
+        return ", ".join(parts)

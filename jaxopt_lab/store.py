@@ -1,0 +1,313 @@
+"""One SQLite file per study: settings, decisions, trials, members and their curves.
+
+Every finished wave is one transaction, so a process killed at any moment loses at most the waves
+in the making. Nothing is pickled: JSON for small things, raw little-endian float32 for arrays.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.types import Config, Status
+
+SCHEMA = 1
+FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
+_TABLES = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE decisions (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE trials (
+    trial_id INTEGER PRIMARY KEY,
+    phase TEXT NOT NULL,
+    status TEXT NOT NULL,
+    score REAL,
+    standard_error REAL,
+    reason TEXT NOT NULL DEFAULT '',
+    config TEXT NOT NULL);
+CREATE TABLE members (
+    trial_id INTEGER NOT NULL,
+    fold INTEGER NOT NULL,
+    replicate INTEGER NOT NULL,
+    score REAL,
+    reason TEXT NOT NULL DEFAULT '',
+    best_epoch INTEGER NOT NULL,
+    curves BLOB NOT NULL,
+    outputs BLOB NOT NULL,
+    num_outputs INTEGER NOT NULL,
+    PRIMARY KEY (trial_id, fold, replicate)) WITHOUT ROWID;
+CREATE TABLE waves (
+    number INTEGER PRIMARY KEY,
+    phase TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    compile_seconds REAL NOT NULL,
+    jobs INTEGER NOT NULL,
+    epochs INTEGER NOT NULL,
+    program TEXT NOT NULL);
+"""
+
+
+class Store:
+    """The study's file. Use `Store.open`.
+
+    Args:
+      connection: an open database.
+      path: its file, or None in memory.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._db, self.path = connection, path
+        self._lock_file: IO[str] | None = None
+
+    @classmethod
+    def open(cls, directory: str | Path | None, read_only: bool = False) -> "Store":
+        """Open or make the study in a directory (None: in memory, gone with the process).
+
+        Raises:
+          UserError: if there is none to read, or the file is corrupt or of a later version.
+          MachineError: if the directory cannot be written or another process uses the study.
+        """
+        if directory is None:
+            database = sqlite3.connect(":memory:", isolation_level=None)
+            database.executescript(_TABLES)
+            return cls(database, None)
+        path = Path(directory) / FILE_NAME
+        if read_only and not path.exists():
+            raise UserError(f"no study in {directory}: there is no {FILE_NAME}")
+        try:
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            mode = "ro" if read_only else "rwc"
+            uri = f"{path.absolute().as_uri()}?mode={mode}"
+            database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0)
+            store = cls(database, path)
+            store._prepare(read_only)
+        except (sqlite3.Error, OSError) as error:
+            raise _explain(error, path) from None
+        return store
+
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._lock()
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("BEGIN EXCLUSIVE")
+            has_tables = self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            if not has_tables:
+                for statement in _TABLES.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={SCHEMA}")
+            self._db.execute("COMMIT")
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA:
+            raise UserError(
+                f"{self.path} was written by a later version of jaxopt-lab (schema {found}, this "
+                f"one reads {SCHEMA}); upgrade jaxopt-lab, or give another directory"
+            )
+        if found < SCHEMA:
+            raise UserError(f"{self.path} is not a study of jaxopt-lab; give another directory")
+
+    def _lock(self) -> None:
+        """Keep other writers out for as long as the study is open; readers may look on."""
+        assert self.path is not None
+        self._lock_file = open(self.path.with_name(LOCK_NAME), "w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise sqlite3.OperationalError("locked") from None
+
+    def close(self) -> None:
+        """Close the file and give up the lock."""
+        self._db.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are on disk at the end, or none is."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from None
+
+    def _rows(self, query: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, tuple(arguments)).fetchall()
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from None
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name."""
+        return {n: json.loads(v) for n, v in self._rows("SELECT name, value FROM settings")}
+
+    def set(self, name: str, value: Any) -> None:
+        """Write one setting."""
+        self._db.execute("REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
+
+    def decisions(self, kind: str) -> list[Any]:
+        """Decisions of one kind, in the order in which they were taken."""
+        query = "SELECT value FROM decisions WHERE kind = ? ORDER BY number"
+        return [json.loads(value) for (value,) in self._rows(query, [kind])]
+
+    def decide(self, kind: str, value: Any) -> None:
+        """Record a decision, so that a resumed run takes the same one."""
+        text = json.dumps(value)
+        self._db.execute("INSERT INTO decisions (kind, value) VALUES (?, ?)", (kind, text))
+
+    def add_trial(self, trial_id: int, phase: str, config: Config) -> None:
+        """Write a proposed trial as pending."""
+        self._db.execute(
+            "INSERT INTO trials (trial_id, phase, status, config) VALUES (?, ?, ?, ?)",
+            (trial_id, phase, Status.PENDING, json.dumps(config)),
+        )
+
+    def set_trial(
+        self,
+        trial_id: int,
+        status: Status,
+        score: float | None = None,
+        standard_error: float | None = None,
+        reason: str = "",
+    ) -> None:
+        """Write what became of a trial."""
+        self._db.execute(
+            "UPDATE trials SET status=?, score=?, standard_error=?, reason=? WHERE trial_id=?",
+            (status, score, standard_error, reason, trial_id),
+        )
+
+    def trials(self) -> list[dict[str, Any]]:
+        """All trials in `trial_id` order: trial_id, phase, status, score, ..., config (a dict)."""
+        columns = ("trial_id", "phase", "status", "score", "standard_error", "reason", "config")
+        rows = self._rows(f"SELECT {', '.join(columns)} FROM trials ORDER BY trial_id")
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        for row in found:
+            row["config"], row["status"] = json.loads(row["config"]), Status(row["status"])
+        return found
+
+    def add_member(
+        self,
+        trial_id: int,
+        fold: int,
+        replicate: int,
+        score: float | None,
+        reason: str,
+        best_epoch: int,
+        curves: Mapping[str, np.ndarray],
+        outputs: np.ndarray,
+    ) -> None:
+        """Write one trained network of a trial: its score, curves and validation outputs."""
+        self._db.execute(
+            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                trial_id,
+                fold,
+                replicate,
+                score,
+                reason,
+                best_epoch,
+                _pack_curves(curves),
+                np.ascontiguousarray(outputs, "<f4").tobytes(),
+                outputs.shape[-1],
+            ),
+        )
+
+    def members(self, with_arrays: bool = False) -> list[dict[str, Any]]:
+        """All members by (trial, fold, replicate); with arrays also `curves` and `outputs`."""
+        columns = ["trial_id", "fold", "replicate", "score", "reason", "best_epoch"]
+        arrays = ["curves", "outputs", "num_outputs"] if with_arrays else []
+        rows = self._rows(
+            f"SELECT {', '.join(columns + arrays)} FROM members ORDER BY trial_id, fold, replicate"
+        )
+        found = [dict(zip(columns + arrays, row, strict=True)) for row in rows]
+        for row in found if with_arrays else []:
+            row["curves"] = _unpack_curves(row["curves"])
+            flat = np.frombuffer(row["outputs"], "<f4")
+            row["outputs"] = flat.reshape(-1, row.pop("num_outputs"))
+        return found
+
+    def members_of(self, trial_id: int) -> list[dict[str, Any]]:
+        """The members of one trial, without arrays."""
+        columns = ("fold", "replicate", "score", "reason", "best_epoch")
+        query = f"SELECT {', '.join(columns)} FROM members WHERE trial_id = ? ORDER BY fold"
+        return [dict(zip(columns, row, strict=True)) for row in self._rows(query, [trial_id])]
+
+    def add_wave(
+        self,
+        phase: str,
+        seconds: float,
+        compile_seconds: float,
+        jobs: int,
+        epochs: int,
+        program: str,
+    ) -> None:
+        """Write what a wave cost."""
+        self._db.execute(
+            "INSERT INTO waves (phase, seconds, compile_seconds, jobs, epochs, program) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (phase, seconds, compile_seconds, jobs, epochs, program),
+        )
+
+    def waves(self) -> list[dict[str, Any]]:
+        """All waves in the order in which they finished."""
+        columns = ("phase", "seconds", "compile_seconds", "jobs", "epochs", "program")
+        rows = self._rows(f"SELECT {', '.join(columns)} FROM waves ORDER BY number")
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut.
+
+    Raises:
+      MachineError: if the disk is full or the directory cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _explain(error, path) from None
+
+
+def _explain(error: Exception, path: Path | None) -> Exception:
+    """One clear line for a failure of the file or the machine."""
+    text = str(error).lower()
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror.lower()
+    if "full" in text or "no space" in text or "disk i/o" in text:
+        return MachineError(f"the disk is full: cannot write {path}; make room and run it again")
+    if "locked" in text or "busy" in text:
+        return MachineError(f"{path} is in use by another process; wait for it or stop it")
+    if "not a database" in text or "malformed" in text or "encrypted" in text:
+        return UserError(f"{path} is corrupt and was left as it is; give another directory")
+    return MachineError(f"cannot write {path}: {text}; choose another directory")
+
+
+def _pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
+    """JSON head (names and length), a newline, then float32 rows."""
+    head = json.dumps({"names": list(curves), "length": len(next(iter(curves.values())))})
+    body = np.stack([np.asarray(c, "<f4") for c in curves.values()]).tobytes()
+    return head.encode() + b"\n" + body
+
+
+def _unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
+    head, body = blob.split(b"\n", 1)
+    names = json.loads(head)["names"]
+    rows = np.frombuffer(body, "<f4").reshape(len(names), -1)
+    return dict(zip(names, rows, strict=True))

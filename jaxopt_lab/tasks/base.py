@@ -1,0 +1,106 @@
+"""The parts of every task: arrays laid out by fold, and a loss with metrics."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class FoldArrays(NamedTuple):
+    """Data of all folds, padded to one shape so that all folds share one program.
+
+    Fold g < G - 1 is a cross-validation fold; the last one is the refit on all rows, which has
+    no validation rows. G' is G where the encoding differs by fold, else 1.
+
+    Attributes:
+      inputs: [G', N, ...] float32 rows as the network sees them.
+      targets: [G', N] or [G', N, ...] float32 or int32.
+      train_rows: [G, n] int32 indices into N; the first `num_train[g]` are real.
+      num_train: [G] int32.
+      valid_rows: [G, m] int32, likewise.
+      num_valid: [G] int32.
+    """
+
+    inputs: Any
+    targets: Any
+    train_rows: Any
+    num_train: Any
+    valid_rows: Any
+    num_valid: Any
+
+
+def lay_out(
+    inputs: list[np.ndarray],
+    targets: list[np.ndarray],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+) -> FoldArrays:
+    """Stack encodings (one per fold, or one for all) and pad index lists to a common length.
+
+    Args:
+      inputs: one or G arrays [N, F]; fewer columns than the widest are padded with zeros.
+      targets: one or G arrays [N].
+      folds: G pairs (training rows, validation rows).
+    """
+    width = max(a.shape[1] for a in inputs)
+    padded = [np.pad(a, [(0, 0), (0, width - a.shape[1])]) for a in inputs]
+
+    def pad_rows(rows: list[np.ndarray]) -> np.ndarray:
+        length = max(1, max(len(r) for r in rows))
+        return np.stack([np.pad(r, (0, length - len(r))) for r in rows]).astype(np.int32)
+
+    train, valid = [t for t, _ in folds], [v for _, v in folds]
+    return FoldArrays(
+        inputs=np.stack(padded),
+        targets=np.stack(targets),
+        train_rows=pad_rows(train),
+        num_train=np.asarray([len(t) for t in train], np.int32),
+        valid_rows=pad_rows(valid),
+        num_valid=np.asarray([len(v) for v in valid], np.int32),
+    )
+
+
+class Objective(NamedTuple):
+    """What is minimised, per example.
+
+    Attributes:
+      loss: (outputs [b, o], targets [b]) -> [b].
+      metrics: (outputs, targets) -> {name: [b]}; averaged over the validation rows.
+      num_outputs: size o of the network's head.
+    """
+
+    loss: Callable[[Array, Array], Float[Array, " b"]]
+    metrics: Callable[[Array, Array], dict[str, Float[Array, " b"]]]
+    num_outputs: int
+
+
+def squared_error(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Squared error in the units of the (transformed) target, squared."""
+    return (outputs[:, 0] - targets) ** 2
+
+
+def absolute_error(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Absolute error in the units of the (transformed) target."""
+    return jnp.abs(outputs[:, 0] - targets)
+
+
+def cross_entropy(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
+    """Cross-entropy in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+
+
+def correct(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
+    """1 where the most likely class is the right one."""
+    return (jnp.argmax(outputs, -1) == targets).astype(jnp.float32)
+
+
+def regression() -> Objective:
+    """Squared error of one real target."""
+    return Objective(squared_error, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
+
+
+def classification(num_classes: int) -> Objective:
+    """Cross-entropy over `num_classes` classes."""
+    return Objective(cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes)

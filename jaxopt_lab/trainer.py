@@ -1,0 +1,278 @@
+"""How ONE trial trains: pure functions; only `engine` adds the trial axis."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from jaxopt_lab import optimizers, schedules
+from jaxopt_lab.models import MLP
+from jaxopt_lab.signature import Signature
+from jaxopt_lab.tasks import Objective
+from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
+
+
+class Batch(NamedTuple):
+    """Rows of one step; `mask` is False at padding."""
+
+    inputs: Array
+    targets: Array
+    mask: Bool[Array, " b"]
+
+
+class StepInfo(NamedTuple):
+    """Diagnostics of one step."""
+
+    loss_sum: Scalar
+    count: Scalar
+
+
+class Evaluation(NamedTuple):
+    """Sums over the real rows of one chunk, their count, and the outputs of all rows."""
+
+    sums: dict[str, Scalar]
+    count: Scalar
+    outputs: Float[Array, "b o"]
+
+
+class Metrics(NamedTuple):
+    """What an epoch ends with: means over rows."""
+
+    train_loss: Scalar
+    monitor: Scalar
+
+
+class Best(NamedTuple):
+    """Early stopping's memory."""
+
+    params: Params
+    loss: Scalar
+    wait: IntScalar
+    stopped: BoolScalar
+
+
+class Accumulator(NamedTuple):
+    """Sum of the gradients of a minibatch's blocks so far, and its rows."""
+
+    gradient: Params
+    count: Scalar
+
+
+class TrainState(NamedTuple):
+    """All that a trial carries from step to step; parts that are off are empty tuples.
+
+    Attributes:
+      params: weights.
+      opt_state: state of the Optax chain.
+      step: int32, updates made.
+      diverged_at: int32, the first step whose loss was not finite; -1 if none.
+      last_loss: float32, the last finite training loss before that.
+      accumulator: `Accumulator`.
+      plateau: `schedules.PlateauState`.
+      average: averaged weights.
+      best: `Best`.
+      keep: whether the last epoch's outputs are the trial's outputs.
+    """
+
+    params: Params
+    opt_state: PyTree
+    step: IntScalar
+    diverged_at: IntScalar
+    last_loss: Scalar
+    accumulator: PyTree
+    plateau: PyTree
+    average: PyTree
+    best: PyTree
+    keep: BoolScalar
+
+
+class Trainer(NamedTuple):
+    """Pure functions that train ONE trial.
+
+    A user's own functions of these types (a reinforcement-learning update, say) plug in here.
+
+    `step` takes one block of rows, keys for its noise, and whether the block ends a minibatch.
+    """
+
+    init: Callable[[PRNGKey, Hparams], Any]
+    step: Callable[[Any, Hparams, Batch, PRNGKey, BoolScalar], tuple[Any, StepInfo]]
+    evaluate: Callable[[Any, Hparams, Batch], Evaluation]
+    end_epoch: Callable[[Any, Hparams, Metrics], Any]
+
+
+def make_model(signature: Signature, num_outputs: int) -> MLP:
+    """The network that a signature describes."""
+    return MLP(
+        num_layers=signature.num_layers,
+        hidden_size=signature.hidden_size,
+        num_outputs=num_outputs,
+        activations=signature.activations,
+        masked_depth=signature.masked_depth,
+        masked_width=signature.masked_width,
+        draw_width=signature.draw_width,
+        with_orthogonal="orthogonal" in signature.features,
+    )
+
+
+def make_trainer(
+    signature: Signature, objective: Objective, input_shape: tuple[int, ...]
+) -> Trainer:
+    """Supervised training of a `signature`'s network.
+
+    Args:
+      signature: fixes shapes and code paths.
+      objective: loss and metrics.
+      input_shape: shape of one row.
+
+    Returns:
+      The pure functions. `hparams` must hold the traced hyperparameters and `total_steps`, the
+      updates in the trial's whole budget (float32).
+    """
+    model = make_model(signature, objective.num_outputs)
+    features = signature.features
+    use_average, use_best = signature.ema, signature.early_stopping
+    use_plateau = "reduce_on_plateau" in features
+
+    def init(key: PRNGKey, hparams: Hparams) -> TrainState:
+        params = model.init(key, jnp.zeros((1, *input_shape)), hparams)["params"]
+        zero, inf = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, jnp.float32)
+        blank = Accumulator(jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
+        return TrainState(
+            params=params,
+            opt_state=optimizer(hparams, 1.0).init(params),
+            step=zero,
+            diverged_at=zero - 1,
+            last_loss=inf,
+            accumulator=blank if signature.accumulate else (),
+            plateau=schedules.plateau_init() if use_plateau else (),
+            average=params if use_average else (),
+            best=Best(params, inf, zero, jnp.zeros((), bool)) if use_best else (),
+            keep=jnp.ones((), bool),
+        )
+
+    def optimizer(hparams: Hparams, multiplier: Any) -> optax.GradientTransformation:
+        return optimizers.build(
+            signature.optimizer, hparams, features, multiplier, signature.penalize_biases
+        )
+
+    def update(state: TrainState, hparams: Hparams, gradient: Params) -> TrainState:
+        rate = schedules.multiplier(hparams, state.step, hparams["total_steps"])
+        if use_plateau:
+            rate = rate * state.plateau.scale
+        updates, opt_state = optimizer(hparams, rate).update(
+            gradient, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        new = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        return new._replace(average=_average(state, params, hparams)) if use_average else new
+
+    def step(
+        state: TrainState, hparams: Hparams, batch: Batch, keys: PRNGKey, is_last: BoolScalar
+    ) -> tuple[TrainState, StepInfo]:
+        noise = model.noise(keys, signature.noise_rows) if "dropout" in features else None
+        count = batch.mask.sum().astype(jnp.float32)
+        divisor = 1.0 if signature.accumulate else count
+
+        def loss_of(params: Params) -> Scalar:
+            outputs = model.apply({"params": params}, batch.inputs, hparams, noise)
+            losses = objective.loss(outputs, batch.targets)
+            return jnp.where(batch.mask, losses, 0.0).sum() / divisor
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        loss_sum = loss * (count / divisor)
+        state = _watch(state, loss_sum / count)
+        if not signature.accumulate:
+            return update(state, hparams, gradient), StepInfo(loss_sum, count)
+        sums = jax.tree.map(jnp.add, state.accumulator.gradient, gradient)
+        state = state._replace(accumulator=Accumulator(sums, state.accumulator.count + count))
+        # A predicate that all trials of a cohort share stays a real branch under vmap.
+        state = jax.lax.cond(is_last, partial(flush, hparams=hparams), lambda s: s, state)
+        return state, StepInfo(loss_sum, count)
+
+    def flush(state: TrainState, hparams: Hparams) -> TrainState:
+        sums, count = state.accumulator
+        new = update(state, hparams, jax.tree.map(lambda g: g / count, sums))
+        return new._replace(accumulator=jax.tree.map(jnp.zeros_like, state.accumulator))
+
+    def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
+        params = state.average if use_average else state.params
+        outputs = model.apply({"params": params}, batch.inputs, hparams)
+        per_row = {"loss": objective.loss(outputs, batch.targets)}
+        per_row.update(objective.metrics(outputs, batch.targets))
+        sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
+        return Evaluation(sums, batch.mask.sum().astype(jnp.float32), outputs)
+
+    def end_epoch(state: TrainState, hparams: Hparams, metrics: Metrics) -> TrainState:
+        if use_plateau:
+            moved = schedules.plateau_update(state.plateau, hparams, metrics.monitor)
+            on = hparams["schedule"] == schedules.SCHEDULES.index("reduce_on_plateau")
+            plateau = jax.tree.map(lambda a, b: jnp.where(on, a, b), moved, state.plateau)
+            state = state._replace(plateau=plateau)
+        return _keep_best(state, hparams, metrics, use_average) if use_best else state
+
+    return Trainer(init, step, evaluate, end_epoch)
+
+
+def _watch(state: TrainState, loss: Scalar) -> TrainState:
+    """Note the first loss that is not finite, and the last finite one before it."""
+    finite, fine_so_far = jnp.isfinite(loss), state.diverged_at < 0
+    return state._replace(
+        diverged_at=jnp.where(fine_so_far & ~finite, state.step, state.diverged_at),
+        last_loss=jnp.where(fine_so_far & finite, loss, state.last_loss),
+    )
+
+
+def _average(state: TrainState, params: Params, hparams: Hparams) -> Params:
+    """Exponential average whose decay starts low, so that the first weights are soon forgotten."""
+    count = state.step.astype(jnp.float32) + 1.0
+    decay = jnp.minimum(hparams["ema_decay"], count / (count + 9.0))
+    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.average, params)
+
+
+def _keep_best(
+    state: TrainState, hparams: Hparams, metrics: Metrics, use_average: bool
+) -> TrainState:
+    """Remember the best epoch's weights; stop after `early_stopping_patience` epochs without one."""
+    best = state.best
+    improved = (metrics.monitor < best.loss) & ~best.stopped
+    current = state.average if use_average else state.params
+    wait = jnp.where(improved, 0, best.wait + 1)
+    return state._replace(
+        best=Best(
+            params=jax.tree.map(lambda a, b: jnp.where(improved, a, b), current, best.params),
+            loss=jnp.where(improved, metrics.monitor, best.loss),
+            wait=wait,
+            stopped=best.stopped | (wait >= hparams["early_stopping_patience"]),
+        ),
+        keep=improved,
+    )
+
+
+def final_params(state: TrainState) -> Params:
+    """The weights a trial ends with: the best epoch's, the averaged ones, or the last."""
+    if state.best != ():
+        return state.best.params
+    return state.average if state.average != () else state.params
+
+
+def trim(params: Params, num_layers: int, hidden_size: int) -> dict[str, Any]:
+    """Cut padding away: the layers and units that a trial really has.
+
+    Args:
+      params: numpy weights of a padded MLP.
+      num_layers: the trial's hidden layers.
+      hidden_size: the trial's neurons.
+    """
+    names = [f"hidden_{i}" for i in range(num_layers)]
+    trimmed = {}
+    for name in names:
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        rows = kernel.shape[0] if name == "hidden_0" else hidden_size
+        trimmed[name] = {"kernel": kernel[:rows, :hidden_size], "bias": bias[:hidden_size]}
+    head = params["output"]
+    trimmed["output"] = {"kernel": head["kernel"][:hidden_size], "bias": head["bias"]}
+    return trimmed

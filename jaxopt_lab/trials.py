@@ -1,0 +1,103 @@
+"""What a stored trial comes to: its status, score, rank and row in a table."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxopt_lab.errors import MachineError
+from jaxopt_lab.store import Store
+from jaxopt_lab.types import Config, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIME_LIMIT = "the time limit struck"
+
+
+def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float) -> str:
+    """Say why a member is infeasible; empty if it is not.
+
+    Args:
+      loss: its final loss.
+      diverged_at: first step with a loss that was not finite; -1 if none.
+      last_loss: the last finite training loss.
+      limit: losses above this count as diverged.
+    """
+    if diverged_at >= 0:
+        seen = f"last finite loss {last_loss:.4g}" if math.isfinite(last_loss) else "no finite loss"
+        return f"diverged at step {diverged_at}, {seen}"
+    if not math.isfinite(loss):
+        return "its final loss is not finite"
+    if loss > limit:
+        return f"final loss {loss:.4g} is above {limit:.4g}, many times a constant predictor's"
+    return ""
+
+
+def settle(store: Store, trial_id: int, num_folds: int) -> None:
+    """Give a trial its status and score from the members it has; inside a transaction.
+
+    Infeasible as soon as one fold is; complete when all folds are there, reruns apart.
+    """
+    mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds and m["replicate"] == 0]
+    for member in mine:
+        if member["score"] is None:
+            reason = f"fold {member['fold']}: {member['reason']}"
+            store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
+            return
+    if len(mine) == num_folds:
+        scores = np.array([m["score"] for m in mine])
+        error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
+        store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
+
+
+def ranking(store: Store) -> list[int]:
+    """Completed trials, best score first; ties go to the lower number."""
+    done = [t for t in store.trials() if t["status"] == Status.COMPLETED]
+    return [t["trial_id"] for t in sorted(done, key=lambda t: (t["score"], t["trial_id"]))]
+
+
+def best_trial(store: Store) -> int:
+    """The completed trial with the lowest score.
+
+    Raises:
+      MachineError: if there is none, saying why.
+    """
+    ranked = ranking(store)
+    if ranked:
+        return ranked[0]
+    rows = store.trials()
+    infeasible = [t for t in rows if t["status"] == Status.INFEASIBLE]
+    if infeasible and len(infeasible) == len(rows):
+        raise MachineError(
+            f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0]['trial_id']}: "
+            f"{infeasible[0]['reason']}); lower the learning rates of the space"
+        )
+    raise MachineError(
+        f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
+        "give more time or fewer epochs"
+    )
+
+
+def to_frame(store: Store) -> "pd.DataFrame":
+    """All trials as a table, hyperparameters as columns."""
+    import pandas as pd
+
+    rows = [
+        {**{k: v for k, v in t.items() if k != "config"}, **t["config"]} for t in store.trials()
+    ]
+    frame = pd.DataFrame(rows)
+    if rows:
+        frame["status"] = [str(s) for s in frame["status"]]
+        frame["reason"] = frame.pop("reason")
+    return frame
+
+
+def architecture(config: Config, num_outputs: int) -> dict[str, Any]:
+    """The arguments of `models.MLP` for a complete configuration."""
+    return {
+        "num_layers": config["num_layers"],
+        "hidden_size": config["hidden_size"],
+        "num_outputs": num_outputs,
+        "activations": [config["activation"]],
+    }
