@@ -404,3 +404,10 @@ def test_load_frame_keeps_codes_as_written(tmp_path):
     path = write(tmp_path / "t.csv", "code,area\n007,1\n012,2\n")
     assert load_frame(path, text=["code"])["code"].tolist() == ["007", "012"]
     assert load_frame(path)["code"].tolist() == [7, 12]
+
+
+def test_decimal_commas_leave_codes_alone(tmp_path):
+    lines = [f"{k},5;{['1,5', 'A', 'B'][k % 3]}" for k in range(ROWS)]
+    table = load_table(write(tmp_path / "t.csv", "price;code\n" + "\n".join(lines)), "price")
+    assert sorted(set(table.frame["code"])) == ["1,5", "A", "B"]
+    np.testing.assert_array_equal(table.target, np.arange(ROWS) + 0.5)

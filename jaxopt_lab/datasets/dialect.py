@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from jaxopt_lab.datasets.columns import MOSTLY
+
 _SEPARATORS = (",", ";", "\t", "|")
 _SEPARATOR_NAMES = {";": "';'", "\t": "tabs", "|": "'|'"}
 _DECIMAL_COMMA = r"^\s*[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?\s*$"
@@ -121,10 +123,12 @@ def _has_decimal_comma(rows: list[list[str]], separator: str) -> bool:
 
 
 def decimal_points(values: pd.Series) -> pd.Series:
-    """Rewrite numbers such as "1.234,5" in a text column [n] as "1234.5"."""
+    """Rewrite "1.234,5" as "1234.5" in a text column [n] that holds hardly anything else."""
     if not (pd.api.types.is_string_dtype(values) or pd.api.types.is_object_dtype(values)):
         return values
     text = values.astype(str)
     number = text.str.match(_DECIMAL_COMMA) & ~values.isna()
+    if number.sum() < MOSTLY * values.notna().sum():
+        return values
     points = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     return values.where(~number, points)

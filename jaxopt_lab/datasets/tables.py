@@ -160,7 +160,8 @@ def load_table(
 
 
 def _no_column(target: str, columns: list[str], source: str) -> str:
-    listed = f" Columns: {', '.join(columns)}." if len(columns) <= 30 else ""
+    names = ", ".join(columns)
+    listed = f" Columns: {names}." if len(columns) <= 30 and len(names) <= 500 else ""
     return f"{source} has no column {target!r}.{did_you_mean(target, columns)}{listed}"
 
 
