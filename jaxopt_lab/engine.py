@@ -183,7 +183,7 @@ class Engine:
 
         shapes = jax.eval_shape(lambda: self._validate(arrays, fold, wave.state, hparams)[0])
         blank = jnp.full((self.width, CURVE_LENGTH), jnp.nan)
-        curves = Curves(blank, {k: blank for k in shapes}, jnp.zeros(blank.shape, bool))
+        curves = Curves(blank, dict.fromkeys(shapes, blank), jnp.zeros(blank.shape, bool))
         return jax.lax.fori_loop(0, num_epochs, epoch, (wave, curves))
 
     def _train_epoch(

@@ -57,8 +57,8 @@ class Hyperparameter:
 
     default: Any
     doc: str
-    low: float = -math.inf
-    high: float = math.inf
+    low: int | float = -math.inf
+    high: int | float = math.inf
     exclusive_low: bool = False
     exclusive_high: bool = False
     choices: tuple[Any, ...] = ()

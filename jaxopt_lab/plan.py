@@ -5,7 +5,7 @@ signature, fold, replicate and budget; a wave is one cohort per device.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.types import Config
@@ -103,10 +103,11 @@ def make_waves(
       wave never changes a result, only the time it takes.
     """
     cohorts: dict[Signature, list[Cohort]] = {}
-    for (signature, *facts), members in _group(jobs).items():
+    for facts, members in _group(jobs).items():
+        signature = facts[0]
         width = widths[signature]
         for i in range(0, len(members), width):
-            cohort = Cohort(signature, *facts, tuple(members[i : i + width]))
+            cohort = Cohort(*facts, jobs=tuple(members[i : i + width]))
             cohorts.setdefault(signature, []).append(cohort)
     waves = []
     for signature, queue in cohorts.items():
@@ -116,8 +117,8 @@ def make_waves(
     return waves
 
 
-def _group(jobs: Sequence[Job]) -> dict[tuple[Any, ...], list[Job]]:
-    groups: dict[tuple[Any, ...], list[Job]] = {}
+def _group(jobs: Sequence[Job]) -> dict[tuple[Signature, int, int, int, int], list[Job]]:
+    groups: dict[tuple[Signature, int, int, int, int], list[Job]] = {}
     for job in jobs:
         blocks = job.config["batch_size"] // job.signature.block
         key = (job.signature, job.fold, job.replicate, job.num_epochs, blocks)

@@ -176,7 +176,7 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _apply(model: MLP, params: Params, inputs: Any) -> Any:
     unread = jnp.zeros((), jnp.int32)
-    hparams = {name: unread for name in ("hidden_size", "initialization", "activation")}
+    hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
     return model.apply({"params": params}, jnp.asarray(inputs), hparams)
 
 
@@ -237,6 +237,10 @@ class Weights:
             return unflatten(load(self._path(member).read_bytes()))
         except FileNotFoundError:
             raise KeyError(member) from None
+
+    def has(self, member: tuple[int, int, int]) -> bool:
+        """Whether the weights of a member are kept."""
+        return member in self._memory if self._folder is None else self._path(member).exists()
 
     def keep_only(self, trials: Sequence[int]) -> None:
         """Drop the weights of all other trials."""

@@ -247,11 +247,12 @@ def _values(space: SearchSpace, name: str) -> list[Any]:
             *(default if dist.condition and default[0] not in dist.values else []),
         ]
     if isinstance(dist, IntUniform):
-        everything = range(dist.low, dist.high + 1)
+        low, high = int(dist.low), int(dist.high)
+        everything = range(low, high + 1)
         if len(everything) <= MAX_VALUES:
             return list(everything)
         step = (len(everything) - 1) / (MAX_VALUES - 1)
-        return [dist.low + round(i * step) for i in range(MAX_VALUES)]
+        return [low + round(i * step) for i in range(MAX_VALUES)]
     return list(dist.extremes)
 
 

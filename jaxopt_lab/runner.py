@@ -194,7 +194,7 @@ class Runner:
             num_rows = int(self.host_arrays.num_train[job.fold])
             total = job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
             rows.append({**hyperparameters.traced(job.config), "total_steps": np.float32(total)})
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
 
     def _finish(self, running: "_Running") -> WaveReport:
         """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""

@@ -111,7 +111,8 @@ class LogUniform(_Range):
         super().__post_init__()
         if self.low <= 0:
             raise UserError(
-                f"LogUniform: a logarithmic range cannot reach {self.low:g}; its low end must be above 0"
+                f"LogUniform: a logarithmic range cannot reach {self.low:g}; "
+                "its low end must be above 0"
             )
 
     def from_unit(self, u: float) -> float:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from jaxopt_lab.errors import MachineError, UserError
-from jaxopt_lab.types import Config, Status
+from jaxopt_lab.status import Config, Status
 
 SCHEMA = 1
 FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
@@ -116,7 +116,7 @@ class Store:
     def _lock(self) -> None:
         """Keep other writers out for as long as the study is open; readers may look on."""
         assert self.path is not None
-        self._lock_file = open(self.path.with_name(LOCK_NAME), "w")
+        self._lock_file = open(self.path.with_name(LOCK_NAME), "w")  # noqa: SIM115
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -223,25 +223,32 @@ class Store:
             ),
         )
 
-    def members(self, with_arrays: bool = False) -> list[dict[str, Any]]:
-        """All members by (trial, fold, replicate); with arrays also `curves` and `outputs`."""
-        columns = ["trial_id", "fold", "replicate", "score", "reason", "best_epoch"]
-        arrays = ["curves", "outputs", "num_outputs"] if with_arrays else []
-        rows = self._rows(
-            f"SELECT {', '.join(columns + arrays)} FROM members ORDER BY trial_id, fold, replicate"
+    def members(self) -> list[dict[str, Any]]:
+        """All members by (trial, fold, replicate), without arrays."""
+        return self._members("", ())
+
+    def members_of(self, trial_id: int) -> list[dict[str, Any]]:
+        """The members of one trial by (fold, replicate), without arrays."""
+        return self._members("WHERE trial_id = ?", (trial_id,))
+
+    def member_arrays(self, trial_id: int) -> list[dict[str, Any]]:
+        """The members of one trial, with `curves` (name -> [epochs]) and `outputs` [n, o]."""
+        found = self._members(
+            "WHERE trial_id = ?", (trial_id,), ("curves", "outputs", "num_outputs")
         )
-        found = [dict(zip(columns + arrays, row, strict=True)) for row in rows]
-        for row in found if with_arrays else []:
+        for row in found:
             row["curves"] = _unpack_curves(row["curves"])
             flat = np.frombuffer(row["outputs"], "<f4")
             row["outputs"] = flat.reshape(-1, row.pop("num_outputs"))
         return found
 
-    def members_of(self, trial_id: int) -> list[dict[str, Any]]:
-        """The members of one trial, without arrays."""
-        columns = ("fold", "replicate", "score", "reason", "best_epoch")
-        query = f"SELECT {', '.join(columns)} FROM members WHERE trial_id = ? ORDER BY fold"
-        return [dict(zip(columns, row, strict=True)) for row in self._rows(query, [trial_id])]
+    def _members(
+        self, where: str, arguments: tuple[Any, ...], more: tuple[str, ...] = ()
+    ) -> list[dict[str, Any]]:
+        columns = ("trial_id", "fold", "replicate", "score", "reason", "best_epoch", *more)
+        query = f"SELECT {', '.join(columns)} FROM members {where}"
+        rows = self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def add_wave(
         self,

@@ -20,7 +20,7 @@ from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask
-from jaxopt_lab.types import Config, Status
+from jaxopt_lab.types import Config, Params, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +109,8 @@ class Study:
         self._runner: Runner | None = None
         self._prepared: Prepared | None = None
         self._started = time.monotonic()
+        #: Whether this process has trained anything.
+        self.trained = False
         identity = {
             "task": task.describe(),
             "space": space.to_dict(),
@@ -156,8 +158,8 @@ class Study:
             old, new = _difference(stored[name], wanted[name])
             others = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
             raise UserError(
-                f"the study in {self.directory} has another {name}{others}: {old} there, {new} now; "
-                "give the same settings, or another directory"
+                f"the study in {self.directory} has another {name}{others}: {old} there, {new} "
+                "now; give the same settings, or another directory"
             )
         with self.store.transaction():
             for name in wanted.keys() - stored.keys():
@@ -372,6 +374,7 @@ class Study:
 
     def _record(self, report: WaveReport, phase: str) -> None:
         """Weights first, then one transaction with members, trials and the wave's cost."""
+        self.trained = True
         for result in report.results:
             job = result.job
             self.weights.put((job.trial_id, job.fold, job.replicate), result.params)
@@ -413,26 +416,58 @@ class Study:
             result.outputs,
         )
 
+    def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
+        """A decision taken before, or taken now and stored; `again` replaces it."""
+        known = self.store.decisions(kind)
+        if known and not again:
+            return known[-1]
+        value = decide()
+        if not known or known[-1] != value:
+            with self.store.transaction():
+                self.store.decide(kind, value)
+        return value
+
+    def rerun(
+        self,
+        trial_ids: Sequence[int],
+        replicate: int,
+        time_limit: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Train trials once more on every fold with other seeds: other weights, other order."""
+        done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members()}
+        rows = self.store.trials()
+        jobs = [
+            self.job(i, rows[i]["config"], fold, replicate)
+            for fold in range(self.num_folds)
+            for i in trial_ids
+            if (i, fold, replicate) not in done
+        ]
+        self._run(jobs, _Watch(self, "rerun", time_limit, progress))
+
     def refit(self, trial_id: int) -> Predictor:
-        """One network with a trial's configuration, trained on all rows that are no test rows.
+        """A predictor with one network of a trial's configuration; see `refit_params`."""
+        config = hyperparameters.complete(self.store.trials()[trial_id]["config"])
+        params = self.refit_params(trial_id)
+        return self.predictor([(config, params, self.num_folds)], [1.0])
+
+    def refit_params(self, trial_id: int) -> Params:
+        """Weights of a trial's configuration trained on all rows that are no test rows.
 
         With early stopping it trains for the mean of the folds' best epochs: no row is left to
         validate on. `reduce_on_plateau` then watches the training loss.
         """
         last = self.num_folds
         member = (trial_id, last, 0)
-        row = self.store.trials()[trial_id]
-        config = hyperparameters.complete(row["config"])
-        try:
-            params = self.weights.get(member)
-        except KeyError:
-            mine = [m for m in self.store.members() if m["trial_id"] == trial_id]
-            best = [m["best_epoch"] + 1 for m in mine if m["fold"] < last]
-            epochs = round(float(np.mean(best))) if config["early_stopping"] and best else 0
-            job = self.job(trial_id, row["config"], last, num_epochs=epochs)
+        if not self.weights.has(member):
+            config = self.store.trials()[trial_id]["config"]
+            epochs = 0
+            if hyperparameters.complete(config)["early_stopping"]:
+                mine = [m for m in self.store.members_of(trial_id) if m["fold"] < last]
+                epochs = round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
+            job = self.job(trial_id, config, last, num_epochs=epochs)
             self._run([job], _Watch(self, "refit", None, None))
-            params = self.weights.get(member)
-        return self.predictor([(config, params, last)], [1.0])
+        return self.weights.get(member)
 
     def predictor(
         self, networks: Sequence[tuple[Config, Any, int]], weights: Sequence[float]
@@ -469,8 +504,8 @@ class Study:
         row = self.store.trials()[trial_id]
         members = [
             m
-            for m in self.store.members(with_arrays=True)
-            if m["trial_id"] == trial_id and m["fold"] < self.num_folds and m["replicate"] == 0
+            for m in self.store.member_arrays(trial_id)
+            if m["fold"] < self.num_folds and m["replicate"] == 0
         ]
         error = row["standard_error"]
         return Incumbent(

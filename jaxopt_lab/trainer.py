@@ -28,14 +28,14 @@ class StepInfo(NamedTuple):
     """Diagnostics of one step."""
 
     loss_sum: Scalar
-    count: Scalar
+    num_rows: Scalar
 
 
 class Evaluation(NamedTuple):
     """Sums over the real rows of one chunk, their count, and the outputs of all rows."""
 
     sums: dict[str, Scalar]
-    count: Scalar
+    num_rows: Scalar
     outputs: Float[Array, "b o"]
 
 
@@ -59,7 +59,7 @@ class Accumulator(NamedTuple):
     """Sum of the gradients of a minibatch's blocks so far, and its rows."""
 
     gradient: Params
-    count: Scalar
+    num_rows: Scalar
 
 
 class TrainState(NamedTuple):
@@ -137,6 +137,11 @@ def make_trainer(
     use_average, use_best = signature.ema, signature.early_stopping
     use_plateau = "reduce_on_plateau" in features
 
+    def forward(
+        params: Params, inputs: Array, hparams: Hparams, noise: Array | None = None
+    ) -> Array:
+        return jnp.asarray(model.apply({"params": params}, inputs, hparams, noise))
+
     def init(key: PRNGKey, hparams: Hparams) -> TrainState:
         params = model.init(key, jnp.zeros((1, *input_shape)), hparams)["params"]
         zero, inf = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, jnp.float32)
@@ -178,7 +183,7 @@ def make_trainer(
         divisor = 1.0 if signature.accumulate else count
 
         def loss_of(params: Params) -> Scalar:
-            outputs = model.apply({"params": params}, batch.inputs, hparams, noise)
+            outputs = forward(params, batch.inputs, hparams, noise)
             losses = objective.loss(outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
@@ -188,7 +193,7 @@ def make_trainer(
         if not signature.accumulate:
             return update(state, hparams, gradient), StepInfo(loss_sum, count)
         sums = jax.tree.map(jnp.add, state.accumulator.gradient, gradient)
-        state = state._replace(accumulator=Accumulator(sums, state.accumulator.count + count))
+        state = state._replace(accumulator=Accumulator(sums, state.accumulator.num_rows + count))
         # A predicate that all trials of a cohort share stays a real branch under vmap.
         state = jax.lax.cond(is_last, partial(flush, hparams=hparams), lambda s: s, state)
         return state, StepInfo(loss_sum, count)
@@ -200,7 +205,7 @@ def make_trainer(
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
-        outputs = model.apply({"params": params}, batch.inputs, hparams)
+        outputs = forward(params, batch.inputs, hparams)
         per_row = {"loss": objective.loss(outputs, batch.targets)}
         per_row.update(objective.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
@@ -236,7 +241,7 @@ def _average(state: TrainState, params: Params, hparams: Hparams) -> Params:
 def _keep_best(
     state: TrainState, hparams: Hparams, metrics: Metrics, use_average: bool
 ) -> TrainState:
-    """Remember the best epoch's weights; stop after `early_stopping_patience` epochs without one."""
+    """Remember the best epoch's weights; stop once `early_stopping_patience` epochs had none."""
     best = state.best
     improved = (metrics.monitor < best.loss) & ~best.stopped
     current = state.average if use_average else state.params

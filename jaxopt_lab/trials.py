@@ -57,6 +57,13 @@ def ranking(store: Store) -> list[int]:
     return [t["trial_id"] for t in sorted(done, key=lambda t: (t["score"], t["trial_id"]))]
 
 
+def counts(store: Store) -> dict[str, int]:
+    """How many trials were completed, infeasible and stopped."""
+    found = [t["status"] for t in store.trials()]
+    kinds = (Status.COMPLETED, Status.INFEASIBLE, Status.STOPPED)
+    return {str(kind): found.count(kind) for kind in kinds}
+
+
 def best_trial(store: Store) -> int:
     """The completed trial with the lowest score.
 

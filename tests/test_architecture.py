@@ -11,6 +11,7 @@ import pytest
 # Each module or package imports only from entries above its own (a package also from itself).
 ORDER = [
     "errors",
+    "status",
     "types",
     "hyperparameters",
     "space",
@@ -34,6 +35,7 @@ ORDER = [
     "predictor",
     "trials",
     "study",
+    "outcome",
     "tune",
     "stabilize",
     "report",

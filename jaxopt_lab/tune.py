@@ -1,0 +1,221 @@
+"""The whole job: wide search, analysis, refined search, reruns, winner, ensemble, files."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lab import analysis, hyperparameters, outcome, search, tasks, trials
+from jaxopt_lab.datasets import Table
+from jaxopt_lab.errors import UserError, did_you_mean
+from jaxopt_lab.space import Choice, LogUniform, SearchSpace, Uniform
+from jaxopt_lab.study import Progress, Study
+from jaxopt_lab.types import Status
+
+#: Floating-point operations that the default number of trials may cost.
+DEFAULT_WORK = 1.2e13
+#: Shares of a time limit after which the wide search, the refined one and the reruns stop.
+SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85}
+#: Trials that are rerun with other seeds before one of them wins.
+NUM_RERUN = 3
+#: Searches that make sense in one phase only.
+ONE_PHASE = ("grid",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; None stands for the documented formula.
+
+    Attributes:
+      trials: configurations in all, half of them in the refined ranges.
+      folds: K of the cross-validation; 1 is one hold-out split.
+      epochs: of each network.
+      seed: of everything.
+      search: key of `search.REGISTRY`.
+      space: where to search; `default_space` if None.
+      test_fraction: share of the rows that is held out to the end.
+      time_limit: seconds; searching stops in time for the winner to be refitted.
+      widen: whether refined ranges may leave those the user wrote.
+      prefer: "best", or "small": the smallest network within one standard error of it.
+      numeric: encoding of numeric columns.
+      num_bins: of `piecewise_linear`.
+    """
+
+    trials: int | None = None
+    folds: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    search: str = "random"
+    space: SearchSpace | None = None
+    test_fraction: float = 0.2
+    time_limit: float | None = None
+    widen: bool = False
+    prefer: str = "best"
+    numeric: str = "piecewise_linear"
+    num_bins: int = 24
+
+    def __post_init__(self) -> None:
+        if self.search not in search.REGISTRY:
+            hint = did_you_mean(self.search, search.REGISTRY)
+            known = ", ".join(search.REGISTRY)
+            raise UserError(f"unknown search {self.search!r}.{hint} Known: {known}")
+        if self.prefer not in ("best", "small"):
+            raise UserError(f"prefer must be best or small, got {self.prefer!r}")
+        for name, least in (("trials", 1), ("folds", 1), ("epochs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UserError(f"the time limit must be above 0 seconds, got {self.time_limit:g}")
+        if not 0 < self.test_fraction < 1:
+            raise UserError(
+                f"the test fraction must lie between 0 and 1, got {self.test_fraction:g}"
+            )
+
+
+def default_space(num_rows: int) -> SearchSpace:
+    """The space that is searched unless the user gives one.
+
+    Args:
+      num_rows: training rows; more of them allow larger batches.
+    """
+    base = 32 if num_rows < 5000 else 64
+    return SearchSpace(
+        learning_rate=LogUniform(3e-4, 2e-2),
+        batch_size=Choice([base, 2 * base, 4 * base]),
+        num_layers=Choice([2, 3, 4]),
+        hidden_size=Choice([64, 128, 256]),
+        dropout=Uniform(0.0, 0.4),
+        weight_decay=LogUniform(1e-5, 1.0),
+        activation=Choice(["relu", "gelu", "silu"]),
+        warmup_fraction=Uniform(0.0, 0.2),
+        optimizer="adamw",
+        schedule="cosine",
+    )
+
+
+def default_budget(num_rows: int, num_features: int) -> tuple[int, int, int]:
+    """Trials, folds and epochs from the size of the training table; never from a clock.
+
+    K = 5 below 5,000 rows, else 3. E = 800,000 / rows, between 40 and 100. N so that N / 2 races
+    of K folds on 3 layers of 160 neurons cost about `DEFAULT_WORK`, between 16 and 64.
+
+    Args:
+      num_rows: rows that are not test rows.
+      num_features: encoded columns.
+    """
+    folds = 5 if num_rows < 5000 else 3
+    epochs = min(max(round(8e5 / num_rows), 40), 100)
+    parameters = num_features * 160 + 2 * 160 * 160
+    training = 6.0 * parameters * num_rows * epochs * (folds - 1) / folds
+    num_trainings = (1 + folds) / 2
+    return min(max(round(DEFAULT_WORK / (training * num_trainings)), 16), 64), folds, epochs
+
+
+def run(
+    table: Table,
+    settings: Settings,
+    directory: str | Path,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Tune a network on a table, or go on where the same call stopped before.
+
+    Args:
+      table: from `datasets.load_table`.
+      settings: what the user asked for.
+      directory: receives `study.sqlite`, `best.json`, `model/` and `test_predictions.csv`.
+      progress: called after each wave.
+      say: takes one line of text at a time.
+
+    Returns:
+      The content of `best.json`.
+
+    Raises:
+      UserError: for settings that cannot be, or differ from those the directory began with.
+      MachineError: if no trial was completed, or the disk is full.
+    """
+    started = time.monotonic()
+    task = tasks.tabular(
+        table,
+        test_fraction=settings.test_fraction,
+        numeric=settings.numeric,
+        num_bins=settings.num_bins,
+    )
+    num_rows = round(len(table) * (1 - settings.test_fraction))
+    space = settings.space or default_space(num_rows)
+    study = Study(task, space, directory, settings.seed)
+    try:
+        encoded = study.task.prepare(settings.folds or 1, settings.seed).arrays.inputs.shape[2]
+        trials_, folds, epochs = default_budget(num_rows, encoded)
+        search_all(
+            study,
+            settings,
+            (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs),
+            progress,
+            say,
+        )
+        before = study.store.decisions("session")
+        content = outcome.write(study, settings.prefer, started, sum(before))
+        if not before or study.trained:
+            with study.store.transaction():
+                study.store.decide("session", time.monotonic() - started)
+        return content
+    finally:
+        study.close()
+
+
+def search_all(
+    study: Study,
+    settings: Settings,
+    budget: tuple[int, int, int],
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> None:
+    """Wide search, refined search, and reruns of the best."""
+    num_trials, folds, epochs = budget
+    sampler = search.REGISTRY[settings.search]()
+
+    def phase(name: str, total: int, space: SearchSpace) -> None:
+        limit = settings.time_limit and settings.time_limit * SHARES[name]
+        study.optimize(
+            sampler,
+            total,
+            epochs,
+            folds,
+            time_limit=limit,
+            race=folds > 1,
+            phase=name,
+            space=space,
+            progress=progress,
+        )
+
+    if settings.search in ONE_PHASE:
+        phase("wide", num_trials, study.space)
+    else:
+        wide = study.recall("wide trials", lambda: math.ceil(num_trials / 2))
+        phase("wide", min(wide, num_trials), study.space)
+        if num_trials > wide:
+            refined = study.recall("refined space", lambda: refine(study, settings, say))
+            phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
+    if folds > 1:
+        limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
+        study.rerun(trials.ranking(study.store)[:NUM_RERUN], 1, limit, progress)
+
+
+def refine(study: Study, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
+    """Narrow the ranges to where the best trials of the wide search lie."""
+    rows = [t for t in study.store.trials() if t["status"] != Status.PENDING]
+    scores = [math.nan if t["score"] is None else t["score"] for t in rows]
+    bad = [t["status"] == Status.INFEASIBLE for t in rows]
+    configs = [t["config"] for t in rows]
+    for finding in analysis.boundary_findings(study.space, configs, scores, bad):
+        say(finding.text)
+    if not trials.ranking(study.store):
+        return study.space.to_dict()
+    refined = analysis.refine(study.space, configs, scores, bad, widen=settings.widen)
+    for name in refined.fixed:
+        hyperparameters.check_value(name, refined.fixed[name])
+    return refined.to_dict()
