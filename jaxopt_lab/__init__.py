@@ -1,11 +1,15 @@
 """Tune and stabilise neural networks: populations of configurations trained in parallel."""
 
-from jaxopt_lab import datasets, search, tasks
-from jaxopt_lab.devices import use_all_cores
-from jaxopt_lab.errors import MachineError, UserError
-from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, LogUniform, SearchSpace, Uniform
-from jaxopt_lab.study import Study
-from jaxopt_lab.types import Status
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxopt_lab import datasets, search, tasks
+    from jaxopt_lab.devices import use_all_cores
+    from jaxopt_lab.errors import MachineError, UserError
+    from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, LogUniform, SearchSpace, Uniform
+    from jaxopt_lab.status import Status
+    from jaxopt_lab.study import Study
 
 __all__ = [
     "Choice",
@@ -23,3 +27,33 @@ __all__ = [
     "tasks",
     "use_all_cores",
 ]
+
+# Imported when first asked for, so that `--help` and `show` do without JAX.
+_HOMES = {
+    "Choice": "space",
+    "IntUniform": "space",
+    "LogIntUniform": "space",
+    "LogUniform": "space",
+    "MachineError": "errors",
+    "SearchSpace": "space",
+    "Status": "status",
+    "Study": "study",
+    "Uniform": "space",
+    "UserError": "errors",
+    "use_all_cores": "devices",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
