@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxopt_lab.search.base import History, Sampler
+from jaxopt_lab.search.bayesian import bayesian
 from jaxopt_lab.search.grid import grid, grid_size
 from jaxopt_lab.search.quasi_random import quasi_random
 from jaxopt_lab.search.random import random
@@ -12,12 +13,14 @@ REGISTRY: dict[str, Callable[[], Sampler]] = {
     "random": random,
     "grid": grid,
     "quasi_random": quasi_random,
+    "bayesian": bayesian,
 }
 
 __all__ = [
     "REGISTRY",
     "History",
     "Sampler",
+    "bayesian",
     "grid",
     "grid_size",
     "quasi_random",

@@ -15,7 +15,7 @@ from jaxopt_lab.types import Config, PRNGKey
 MAX_PROPOSALS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, eq=False)
 class History:
     """Every point proposed so far, in the order of proposal; all a sampler ever knows.
 
@@ -38,23 +38,29 @@ class History:
 
     points: Float[np.ndarray, "n d"]
     values: Float[np.ndarray, " n"]
-    infeasible: Bool[np.ndarray, " n"] | None = None
-    pending: Bool[np.ndarray, " n"] | None = None
-    noise: Float[np.ndarray, " n"] | None = None
+    infeasible: Bool[np.ndarray, " n"]
+    pending: Bool[np.ndarray, " n"]
+    noise: Float[np.ndarray, " n"]
 
-    def __post_init__(self) -> None:
-        points = np.array(self.points, np.float64)
-        values = np.array(self.values, np.float64)
-        num = len(values)
+    def __init__(
+        self,
+        points: Any,
+        values: Any,
+        infeasible: Any = None,
+        pending: Any = None,
+        noise: Any = None,
+    ) -> None:
+        points, values = np.array(points, np.float64), np.array(values, np.float64)
+        num = values.size
         if points.ndim != 2 or values.ndim != 1 or len(points) != num:
             raise ValueError(
                 f"points must be [n, d] and values [n], got {points.shape} and {values.shape}"
             )
         if not (np.all(points >= 0) and np.all(points <= 1)):
             raise ValueError("points must lie in the unit cube: every coordinate in [0, 1]")
-        pending = np.array(np.zeros(num) if self.pending is None else self.pending, bool)
-        infeasible = np.array(np.zeros(num) if self.infeasible is None else self.infeasible, bool)
-        noise = np.array(np.zeros(num) if self.noise is None else self.noise, np.float64)
+        pending = np.array(np.zeros(num) if pending is None else pending, bool)
+        infeasible = np.array(np.zeros(num) if infeasible is None else infeasible, bool)
+        noise = np.array(np.zeros(num) if noise is None else noise, np.float64)
         for name, array in (("pending", pending), ("infeasible", infeasible), ("noise", noise)):
             if array.shape != (num,):
                 raise ValueError(f"{name} must have shape ({num},), got {array.shape}")
@@ -103,13 +109,7 @@ class History:
         Raises:
           ValueError: if the lengths differ.
         """
-        return cls(
-            space.to_unit(configs),
-            np.asarray(values, np.float64),
-            None if infeasible is None else np.asarray(infeasible, bool),
-            None if pending is None else np.asarray(pending, bool),
-            None if noise is None else np.asarray(noise, np.float64),
-        )
+        return cls(space.to_unit(configs), values, infeasible, pending, noise)
 
     def extended(
         self, space: SearchSpace, configs: Sequence[Mapping[str, Any]], values: Any
@@ -117,16 +117,9 @@ class History:
         """Return a history with further observed configurations at its end."""
         more = History.from_configs(space, configs, values)
 
-        def joined(name: str) -> Any:
-            return np.concatenate([getattr(self, name), getattr(more, name)])
-
-        return History(
-            points=joined("points"),
-            values=joined("values"),
-            infeasible=joined("infeasible"),
-            pending=joined("pending"),
-            noise=joined("noise"),
-        )
+        names = ("points", "values", "infeasible", "pending", "noise")
+        pairs = [(getattr(self, name), getattr(more, name)) for name in names]
+        return History(*(np.concatenate(pair) for pair in pairs))
 
 
 class Sampler(NamedTuple):
