@@ -101,4 +101,4 @@ def test_refuses_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="max_steps"):
         greedy(predictions, truth, squared, max_steps=0)
     with pytest.raises(ValueError, match="share"):
-        bagged(predictions, truth, squared, share=0)
+        bagged(predictions, truth, squared, share=0.0)
