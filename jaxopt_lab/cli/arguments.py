@@ -1,0 +1,239 @@
+"""The command line's grammar; every mistake in it becomes one line with the nearest name."""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from jaxopt_lab.errors import UserError, did_you_mean
+
+#: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
+SEARCHES = ("random", "grid", "quasi_random", "bayesian")
+TASKS = ("auto", "regression", "classification")
+LOG_TARGETS = ("auto", "yes", "no")
+NUMERICS = ("standard", "quantile", "piecewise_linear")
+PREFERENCES = ("best", "small")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises `UserError` instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ")
+        missing = "the following arguments are required: "
+        if text.startswith(missing):
+            text = f"missing {text.removeprefix(missing)}"
+        raise UserError(f"{text}; see '{self.prog} --help'")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line.
+
+    Args:
+      argv: what follows the command's name.
+
+    Returns:
+      The options, with `command`.
+
+    Raises:
+      UserError: in one line, for anything unknown, missing or out of range.
+      SystemExit: after --help and --version.
+    """
+    parser, commands = _build()
+    if not argv:
+        names = ", ".join(commands)
+        raise UserError(f"give a command: {names}; see 'jaxopt-lab --help'")
+    first = argv[0]
+    if first in commands:
+        _check_options(argv[1:], commands[first])
+    elif not first.startswith("-"):
+        hint = did_you_mean(first, commands)
+        raise UserError(f"unknown command {first!r}.{hint} Known: {', '.join(commands)}")
+    else:
+        _check_options(argv, parser)
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; see 'jaxopt-lab {first} --help'")
+    return args
+
+
+def _check_options(given: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuse unknown options before argparse complains about what they leave missing."""
+    known = parser._option_string_actions
+    for token in given:
+        if token == "--":
+            return
+        name = token.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            long = [option for option in known if option.startswith("--")]
+            hint = did_you_mean(name, long)
+            raise UserError(f"unknown option {name!r}.{hint} See '{parser.prog} --help'")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least}, got {text!r}"
+            )
+        return int(text)
+
+    return convert
+
+
+def _number(low: float, high: float, words: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
+        return value
+
+    return convert
+
+
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(
+                f"unknown choice {text!r}.{did_you_mean(text, names)} "
+                f"Choose from: {', '.join(names)}"
+            )
+        return text
+
+    return convert
+
+
+def _build() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog="jaxopt-lab",
+        description="Tune a neural network on a table by training populations of networks.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary, build in (
+        ("tune", "search hyperparameters for a table and train the winner", _tune),
+        ("show", "print the trials of a study", _show),
+        ("predict", "predict the rows of a table with a tuned model", _predict),
+        ("report", "write a study's report.html again", _report),
+    ):
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            allow_abbrev=False,
+        )
+        build(sub)
+    return parser, commands.choices
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"jaxopt-lab {version('jaxopt-lab')}")
+        except PackageNotFoundError:
+            print("jaxopt-lab, not installed")
+        raise SystemExit(0)
+
+
+def _tune(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", metavar="DATA", help="CSV, CSV.gz, TSV or Parquet file, or lucas_houses")
+    add("--target", metavar="COLUMN", required=True, help="the column to predict")
+    add(
+        "--task",
+        type=_one_of(TASKS),
+        default="auto",
+        metavar="|".join(TASKS),
+        help="auto: classification for text, booleans, integers with at most 20 values",
+    )
+    add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the data)")
+    add("--trials", metavar="N", type=_whole(1), help="configurations to try")
+    add("--folds", metavar="K", type=_whole(1), help="of the cross-validation; 1: one hold-out")
+    add("--epochs", metavar="E", type=_whole(1), help="epochs of each network")
+    add("--seed", metavar="S", type=_whole(0), default=0, help="of everything (default: 0)")
+    add("--space", metavar="FILE.toml", help="search space, in a table [space]")
+    add(
+        "--search",
+        type=_one_of(SEARCHES),
+        default="random",
+        metavar="NAME",
+        help=f"{', '.join(SEARCHES)} (default: random)",
+    )
+    add(
+        "--test-fraction",
+        type=_number(0.0, 1.0, "a number above 0 and below 1"),
+        default=0.2,
+        metavar="F",
+        help="share of the rows held out to the end (default: 0.2)",
+    )
+    add(
+        "--time-limit",
+        type=_number(0.0, float("inf"), "a number of seconds above 0"),
+        metavar="SECONDS",
+        help="stop searching in time; the rest of the trials is marked stopped",
+    )
+    _tune_network(parser)
+
+
+def _tune_network(parser: argparse.ArgumentParser) -> None:
+    """The options of `tune` about what is learnt and what wins."""
+    add = parser.add_argument
+    add(
+        "--log-target",
+        type=_one_of(LOG_TARGETS),
+        default="auto",
+        metavar="|".join(LOG_TARGETS),
+        help="learn the logarithm; auto: if positive and skewed",
+    )
+    add("--widen", action="store_true", help="let refined ranges leave those of the space file")
+    add(
+        "--prefer",
+        type=_one_of(PREFERENCES),
+        default="best",
+        metavar="|".join(PREFERENCES),
+        help="small: the smallest network within one standard error of the best",
+    )
+    add(
+        "--numeric",
+        type=_one_of(NUMERICS),
+        default="piecewise_linear",
+        metavar="|".join(NUMERICS),
+        help="encoding of numeric columns (default: piecewise_linear)",
+    )
+    add(
+        "--bins",
+        metavar="B",
+        type=_whole(2),
+        default=24,
+        help="bins of piecewise_linear (default: 24)",
+    )
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="the study's directory")
+    parser.add_argument("--csv", action="store_true", help="CSV on stdout, no clock times")
+    parser.add_argument("--timing", action="store_true", help="add networks trained and seconds")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="the study's directory, or its model/")
+    parser.add_argument("data", metavar="DATA", help="table with the feature columns")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.csv", required=True, help="where to write predictions"
+    )
+    parser.add_argument(
+        "--single", action="store_true", help="use the single network, not the ensemble"
+    )
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="the study's directory")

@@ -1,0 +1,154 @@
+"""What `tune` shows while it works: a live display on a terminal, else a few plain lines."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jaxopt_lab.cli.console import duration, short
+from jaxopt_lab.status import Status
+
+if TYPE_CHECKING:
+    from jaxopt_lab.study import Progress
+
+_PHASES = {
+    "wide": "wide search",
+    "refined": "refined search",
+    "rerun": "best again, other seeds",
+    "refit": "winner on all rows",
+}
+
+
+class Display(Protocol):
+    """Takes progress after each wave, and lines of text at any time."""
+
+    def update(self, progress: "Progress") -> None:
+        """Show how far the work is."""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+
+def describe(progress: "Progress", num_trials: int | None) -> str:
+    """Trials done of all, infeasible ones and the best score, in one line."""
+    counts = progress.counts
+    proposed = sum(counts.values())
+    done = proposed - counts.get(Status.PENDING, 0)
+    parts = [f"trials {done}/{max(proposed, num_trials or 0)}"]
+    infeasible = counts.get(Status.INFEASIBLE, 0)
+    if infeasible:
+        parts.append(f"{infeasible} infeasible")
+    if progress.best is not None:
+        parts.append(f"best {progress.metric} {short(progress.best)}")
+    return ", ".join(parts)
+
+
+class PlainDisplay:
+    """At most one line per phase and tenth of its networks.
+
+    Args:
+      console: where to print.
+      num_trials: N, if the user gave it.
+    """
+
+    def __init__(self, console: Console, num_trials: int | None) -> None:
+        self._console, self._num_trials = console, num_trials
+        self._seen = ("", 0, -1)
+
+    def update(self, progress: "Progress") -> None:
+        """Print a line if a tenth has passed since the last."""
+        tenth = 10 * progress.jobs_done // max(1, progress.jobs_total)
+        phase, total, last = self._seen
+        if (phase, total) == (progress.phase, progress.jobs_total) and tenth <= last:
+            return
+        self._seen = (progress.phase, progress.jobs_total, tenth)
+        name = _PHASES.get(progress.phase, progress.phase)
+        networks = f"{progress.jobs_done}/{progress.jobs_total} networks"
+        self.say(f"{name}: {networks}, {describe(progress, self._num_trials)}")
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, soft_wrap=True)
+        self._console.file.flush()
+
+
+class LiveDisplay:
+    """Two lines that stay at the bottom: a bar for the phase, and what is known so far.
+
+    Args:
+      console: a terminal.
+      num_trials: N, if the user gave it.
+    """
+
+    def __init__(self, console: Console, num_trials: int | None) -> None:
+        self._console, self._num_trials = console, num_trials
+        self._progress: Progress | None = None
+        self._begun = self._updated = time.monotonic()
+        self._trials_before = 0
+        self._stage: tuple[str, int] = ("", 0)
+        self._stage_begun, self._stage_before = self._begun, 0
+
+    def update(self, progress: "Progress") -> None:
+        """Remember how far the work is; the display reads it four times a second."""
+        now = time.monotonic()
+        done = _done(progress)
+        if self._progress is None:
+            self._trials_before = done if progress.jobs_done == 0 else 0
+        if self._stage != (progress.phase, progress.jobs_total):
+            self._stage = (progress.phase, progress.jobs_total)
+            self._stage_begun, self._stage_before = self._updated, 0
+        self._progress, self._updated = progress, now
+
+    def say(self, text: str) -> None:
+        """Print one line above the display."""
+        self._console.print(text)
+
+    def __rich__(self) -> Group:
+        elapsed = time.monotonic() - self._begun
+        if self._progress is None:
+            return Group(Text(f"compiling and training the first networks, {duration(elapsed)}"))
+        now = self._progress
+        line = Table.grid(padding=(0, 1), expand=True)
+        for ratio in (None, 1, None):
+            line.add_column(ratio=ratio, no_wrap=True)
+        line.add_row(
+            Text(_PHASES.get(now.phase, now.phase), style="bold"),
+            ProgressBar(total=max(1, now.jobs_total), completed=now.jobs_done),
+            Text(f"{now.jobs_done}/{now.jobs_total} networks"),
+        )
+        rate = (_done(now) - self._trials_before) / max(elapsed, 1e-9)
+        parts = [describe(now, self._num_trials), f"{rate:.2f} trials/s", duration(elapsed)]
+        left = self._seconds_left()
+        if left is not None:
+            parts.append(f"phase done in {duration(left)}")
+        return Group(line, Text(", ".join(parts), style="dim", no_wrap=True, overflow="ellipsis"))
+
+    def _seconds_left(self) -> float | None:
+        """Seconds to the end of the phase, from the networks trained in it so far."""
+        now = self._progress
+        if now is None or not 0 < now.jobs_done < now.jobs_total:
+            return None
+        per_network = (self._updated - self._stage_begun) / now.jobs_done
+        left = per_network * (now.jobs_total - now.jobs_done)
+        return max(0.0, left - (time.monotonic() - self._updated))
+
+
+def _done(progress: "Progress") -> int:
+    return sum(progress.counts.values()) - progress.counts.get(Status.PENDING, 0)
+
+
+@contextlib.contextmanager
+def display(console: Console, num_trials: int | None) -> Iterator[Display]:
+    """The display that fits the console, for as long as the work takes."""
+    if not console.is_terminal:
+        yield PlainDisplay(console, num_trials)
+        return
+    shown = LiveDisplay(console, num_trials)
+    with Live(shown, console=console, transient=True, refresh_per_second=4):
+        yield shown

@@ -1,0 +1,159 @@
+"""`jaxopt-lab tune`: from a table to a tuned network, its scores and its report."""
+
+import os
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxopt_lab.cli import process, progress, summary
+from jaxopt_lab.cli.console import make_console
+from jaxopt_lab.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from jaxopt_lab.datasets import Table
+    from jaxopt_lab.tune import Settings
+
+#: Programs that took less than this to compile are not worth a file.
+_MIN_COMPILE_SECONDS = 0.2
+
+
+def execute(args: Namespace) -> int:
+    """Tune, or go on where the same command stopped, and print what came out."""
+    directory = Path(args.out).expanduser() if args.out else default_directory(args.data)
+    console = make_console()
+    prepare_jax(stored_devices(directory))
+    from jaxopt_lab import datasets, tune
+
+    settings = _settings(args)
+    table = datasets.load_table(
+        args.data, target=args.target, task=args.task, log_target=args.log_target
+    )
+    console.print(_introduce(table, directory), soft_wrap=True)
+    for note in table.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    with progress.display(console, args.trials) as shown:
+        content = tune.run(table, settings, directory, shown.update, shown.say)
+        _write_report(directory)
+    summary.print_summary(console, content, directory)
+    return 0
+
+
+def default_directory(data: str) -> Path:
+    """`runs/` and the name of the data without its suffixes.
+
+    Example:
+      >>> default_directory("tables/houses.csv.gz").as_posix()
+      'runs/houses'
+    """
+    name = Path(data).name
+    for suffix in (".gz", ".csv", ".tsv", ".txt", ".parquet", ".pq"):
+        name = name.removesuffix(suffix)
+    return Path("runs") / (name or "study")
+
+
+def stored_devices(directory: Path) -> int | None:
+    """The number of devices that the study in a directory began with; None for a new one."""
+    from jaxopt_lab.store import FILE_NAME, Store
+
+    if not (directory / FILE_NAME).is_file():
+        return None
+    store = Store.open(directory, read_only=True)
+    try:
+        settings = store.settings()
+    finally:
+        store.close()
+    on_cpu = settings.get("device") == "cpu"
+    return settings.get("num_devices") if on_cpu else None
+
+
+def prepare_jax(num_devices: int | None) -> None:
+    """One device per core (as many as the study began with), and programs kept on disk.
+
+    Raises:
+      MachineError: if JAX cannot start on the platform that JAX_PLATFORMS names.
+    """
+    import jax
+
+    from jaxopt_lab.devices import use_all_cores
+
+    use_all_cores(num_devices)
+    _keep_programs()
+    try:
+        jax.local_devices()
+    except RuntimeError as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        named = f" with JAX_PLATFORMS={wanted}" if wanted else ""
+        reason = str(error).splitlines()[0]
+        raise MachineError(f"JAX does not start{named}: {reason}") from None
+
+
+def _keep_programs() -> None:
+    """Turn on JAX's cache of compiled programs, unless the user has set it."""
+    import jax
+
+    warnings.filterwarnings(
+        "ignore", message="Error (reading|writing) persistent compilation cache entry"
+    )
+    if jax.config.values.get("jax_compilation_cache_dir"):
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(home).expanduser() / "jaxopt_lab" / "programs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
+
+
+def _settings(args: Namespace) -> "Settings":
+    from jaxopt_lab import tune
+    from jaxopt_lab.space import SearchSpace
+    from jaxopt_lab.study import check_space
+
+    space = None
+    if args.space:
+        try:
+            space = SearchSpace.from_toml(args.space)
+            check_space(space)
+        except UserError as error:
+            text = str(error)
+            raise UserError(text if args.space in text else f"{args.space}: {text}") from None
+    return tune.Settings(
+        trials=args.trials,
+        folds=args.folds,
+        epochs=args.epochs,
+        seed=args.seed,
+        search=args.search,
+        space=space,
+        test_fraction=args.test_fraction,
+        time_limit=args.time_limit,
+        widen=args.widen,
+        prefer=args.prefer,
+        numeric=args.numeric,
+        num_bins=args.bins,
+    )
+
+
+def _introduce(table: "Table", directory: Path) -> str:
+    """What is learnt from what, in one line."""
+    rows, columns = table.frame.shape
+    what = f"{table.task} of {table.target_name}"
+    if table.classes:
+        what += f" ({table.num_classes} classes)"
+    return f"{table.source}: {rows} rows, {columns} columns, {what}; study in {directory}"
+
+
+def _write_report(directory: Path) -> None:
+    """Write `report.html`; a failure there must not take away what was computed."""
+    try:
+        from jaxopt_lab import report
+
+        report.build(directory)
+    except Exception as error:
+        if os.environ.get(process.DEBUG) == "1":
+            raise
+        message, _ = process.explain(error)
+        process.complain(f"no report was written: {message}")
