@@ -90,16 +90,15 @@ class LiveDisplay:
         self._console, self._num_trials = console, num_trials
         self._progress: Progress | None = None
         self._begun = self._updated = time.monotonic()
-        self._trials_before = 0
+        self._first: tuple[float, int] | None = None  # when the first wave was done, and trials
         self._stage: tuple[str, int] = ("", 0)
         self._stage_begun, self._stage_before = self._begun, 0
 
     def update(self, progress: "Progress") -> None:
         """Remember how far the work is; the display reads it four times a second."""
         now = time.monotonic()
-        done = _done(progress)
-        if self._progress is None:
-            self._trials_before = done if progress.jobs_done == 0 else 0
+        if self._first is None:
+            self._first = now, _done(progress)
         if self._stage != (progress.phase, progress.jobs_total):
             self._stage = (progress.phase, progress.jobs_total)
             self._stage_begun, self._stage_before = self._updated, 0
@@ -122,8 +121,11 @@ class LiveDisplay:
             ProgressBar(total=max(1, now.jobs_total), completed=now.jobs_done),
             Text(f"{now.jobs_done}/{now.jobs_total} networks"),
         )
-        rate = (_done(now) - self._trials_before) / max(elapsed, 1e-9)
-        parts = [describe(now, self._num_trials), f"{rate:.2f} trials/s", duration(elapsed)]
+        since, trials_before = self._first or (0.0, 0)
+        rate = (_done(now) - trials_before) / max(self._updated - since, 1e-9)
+        parts = [describe(now, self._num_trials), duration(elapsed)]
+        if rate:
+            parts.insert(1, f"{short(rate, 2)} trials/s")
         left = self._seconds_left()
         if left is not None:
             parts.append(f"phase done in {duration(left)}")

@@ -22,9 +22,10 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
       directory: of the study.
     """
     console.print()
-    console.print(scores_table({**content["test"], **content.get("baselines", {})}))
-    console.print()
     validation = content["validation"]
+    scores = {**content["test"], **content.get("baselines", {})}
+    console.print(scores_table(scores, validation["metric"]))
+    console.print()
     error = validation.get("standard_error")
     around = f" ± {short(error, 2)}" if error is not None else ""
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
@@ -52,13 +53,15 @@ def _is(directory: Path, name: str) -> bool:
     return (directory / name).exists()
 
 
-def scores_table(scores: dict[str, dict[str, float]]) -> Table:
+def scores_table(scores: dict[str, dict[str, float]], first: str) -> Table:
     """One row per model, one column per metric, the best of each in bold.
 
     Args:
       scores: model -> metric -> score on the test rows.
+      first: the metric that trials were compared by; its column comes first.
     """
     metrics = list(dict.fromkeys(m for of_model in scores.values() for m in of_model))
+    metrics.sort(key=lambda metric: metric != first)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("test scores")
     for metric in metrics:

@@ -54,11 +54,12 @@ def default_directory(data: str) -> Path:
 
 def stored_devices(directory: Path) -> int | None:
     """The number of devices that the study in a directory began with; None for a new one."""
-    from jaxopt_lab.store import FILE_NAME, Store
+    from jaxopt_lab.store import NoStudy, Store
 
-    if not (directory / FILE_NAME).is_file():
+    try:
+        store = Store.open(directory, read_only=True)
+    except NoStudy:
         return None
-    store = Store.open(directory, read_only=True)
     try:
         settings = store.settings()
     finally:
