@@ -53,6 +53,10 @@ CREATE TABLE waves (
 """
 
 
+class NoStudy(UserError):
+    """There is no study yet where one is to be read."""
+
+
 class Store:
     """The study's file. Use `Store.open`.
 
@@ -70,7 +74,8 @@ class Store:
         """Open or make the study in a directory (None: in memory, gone with the process).
 
         Raises:
-          UserError: if there is none to read, or the file is corrupt or of a later version.
+          UserError: if there is none to read (`NoStudy`), or the file is corrupt or of a later
+            version; it is then left as it is.
           MachineError: if the directory cannot be written or another process uses the study.
         """
         if directory is None:
@@ -79,7 +84,7 @@ class Store:
             return cls(database, None)
         path = Path(directory) / FILE_NAME
         if read_only and not path.exists():
-            raise UserError(f"no study in {directory}: there is no {FILE_NAME}")
+            raise NoStudy(f"no study in {directory}: there is no {FILE_NAME}")
         try:
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,11 @@ class Store:
             uri = f"{path.absolute().as_uri()}?mode={mode}"
             database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0)
             store = cls(database, path)
-            store._prepare(read_only)
+            try:
+                store._prepare(read_only)
+            except BaseException:
+                store.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise _explain(error, path) from None
         return store
@@ -95,15 +104,26 @@ class Store:
     def _prepare(self, read_only: bool) -> None:
         if not read_only:
             self._lock()
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("BEGIN EXCLUSIVE")
-            has_tables = self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-            if not has_tables:
-                for statement in _TABLES.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={SCHEMA}")
-            self._db.execute("COMMIT")
+        if self._has_tables():
+            self._check_schema()
+        elif read_only:
+            raise NoStudy(f"no study in {self.path}: it is empty")
+        if read_only:
+            return
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("BEGIN EXCLUSIVE")
+        if not self._has_tables():
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        self._db.execute("COMMIT")
+
+    def _has_tables(self) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
+
+    def _check_schema(self) -> None:
+        """Only reads, so that a file of somebody else stays as it is."""
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found > SCHEMA:
             raise UserError(
