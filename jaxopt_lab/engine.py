@@ -25,6 +25,7 @@ CURVE_LENGTH = 16
 CHUNK = 512
 _INIT, _ORDER, _NOISE = 1, 2, 3
 _AXIS = "trials"
+_FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Clock(NamedTuple):
@@ -36,6 +37,7 @@ class Clock(NamedTuple):
       epoch: epochs trained before.
       num_epochs: epochs to train now.
       blocks: blocks of rows per minibatch.
+      depth: the most layers of any of its trials.
     """
 
     fold: Any
@@ -43,6 +45,7 @@ class Clock(NamedTuple):
     epoch: Any
     num_epochs: Any
     blocks: Any
+    depth: Any
 
 
 class Curves(NamedTuple):
@@ -100,6 +103,8 @@ class Engine:
         self.arrays = place(arrays, self._copy)
         self.key = jax.random.key(seed, impl="threefry2x32")
         self.compile_seconds = 0.0
+        # Initialisation runs once per wave: it should compile fast, not run fast.
+        self._options = {"init": _FAST_COMPILE} if self.devices[0].platform == "cpu" else {}
         self._programs: dict[str, Any] = {}
         self._mesh = mesh
 
@@ -142,7 +147,8 @@ class Engine:
             mapped = jax.shard_map(
                 body, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False
             )
-            self._programs[name] = jax.jit(mapped).lower(copied, *args).compile()
+            lowered = jax.jit(mapped).lower(copied, *args)
+            self._programs[name] = lowered.compile(self._options.get(name))
             self.compile_seconds += time.perf_counter() - started
         return self._programs[name](copied, *args)
 
@@ -164,16 +170,16 @@ class Engine:
     ) -> tuple[Wave, Curves]:
         """Body of one device."""
         key, arrays = copied
-        fold, replicate, first, num_epochs, blocks = (c[0] for c in clock)
-        stream = fold_in(key, replicate, fold)
+        now = Clock(*(c[0] for c in clock))
+        stream = fold_in(key, now.replicate, now.fold)
 
         def epoch(i: Array, carry: tuple[Wave, Curves]) -> tuple[Wave, Curves]:
             wave, curves = carry
             state, train_loss = self._train_epoch(
-                fold_in(stream, first + i), arrays, fold, blocks, wave.state, hparams
+                fold_in(stream, now.epoch + i), arrays, now, wave.state, hparams
             )
-            valid, outputs = self._validate(arrays, fold, state, hparams)
-            monitor = jnp.where(arrays.num_valid[fold] > 0, valid["loss"], train_loss)
+            valid, outputs = self._validate(arrays, now, state, hparams)
+            monitor = jnp.where(arrays.num_valid[now.fold] > 0, valid["loss"], train_loss)
             state = jax.vmap(self.trainer.end_epoch)(state, hparams, Metrics(train_loss, monitor))
             keep = state.keep
             outputs = jnp.where(keep[:, None, None], outputs, wave.outputs)
@@ -181,26 +187,25 @@ class Engine:
             curves = jax.tree.map(lambda buffer, x: buffer.at[:, i].set(x), curves, row)
             return Wave(state, outputs), curves
 
-        shapes = jax.eval_shape(lambda: self._validate(arrays, fold, wave.state, hparams)[0])
+        shapes = jax.eval_shape(lambda: self._validate(arrays, now, wave.state, hparams)[0])
         blank = jnp.full((self.width, CURVE_LENGTH), jnp.nan)
         curves = Curves(blank, dict.fromkeys(shapes, blank), jnp.zeros(blank.shape, bool))
-        return jax.lax.fori_loop(0, num_epochs, epoch, (wave, curves))
+        return jax.lax.fori_loop(0, now.num_epochs, epoch, (wave, curves))
 
     def _train_epoch(
         self,
         key: PRNGKey,
         arrays: FoldArrays,
-        fold: Array,
-        blocks: Array,
+        now: Clock,
         state: PyTree,
         hparams: PyTree,
     ) -> tuple[PyTree, Array]:
         """One pass over the training rows in a random order common to the cohort."""
         size, per_block = self.block, self.block // self.noise_rows
-        num_rows = arrays.num_train[fold]
-        order = shuffled(fold_in(key, _ORDER), arrays.train_rows[fold], num_rows)
+        num_rows = arrays.num_train[now.fold]
+        order = shuffled(fold_in(key, _ORDER), arrays.train_rows[now.fold], num_rows)
         order = jnp.pad(order, (0, _round_up(order.shape[0], size) - order.shape[0]))
-        inputs, targets = gather(arrays, fold, order)
+        inputs, targets = gather(arrays, now.fold, order)
         num_steps = (num_rows + size - 1) // size
         noise_key = fold_in(key, _NOISE)
 
@@ -211,11 +216,12 @@ class Engine:
                 jax.lax.dynamic_slice_in_dim(inputs, start, size),
                 jax.lax.dynamic_slice_in_dim(targets, start, size),
                 start + jnp.arange(size) < num_rows,
+                now.depth,
             )
             keys = jax.vmap(partial(jax.random.fold_in, noise_key))(
                 i * per_block + jnp.arange(per_block)
             )
-            is_last = ((i + 1) % blocks == 0) | (i == num_steps - 1)
+            is_last = ((i + 1) % now.blocks == 0) | (i == num_steps - 1)
             state, info = jax.vmap(self.trainer.step, in_axes=(0, 0, None, None, None))(
                 state, hparams, batch, keys, is_last
             )
@@ -226,16 +232,16 @@ class Engine:
         return state, total / num_rows
 
     def _validate(
-        self, arrays: FoldArrays, fold: Array, state: PyTree, hparams: PyTree
+        self, arrays: FoldArrays, now: Clock, state: PyTree, hparams: PyTree
     ) -> tuple[dict[str, Array], Array]:
         """Means over the fold's validation rows (NaN without any) and outputs on each of them."""
-        rows, num_rows = arrays.valid_rows[fold], arrays.num_valid[fold]
+        rows, num_rows = arrays.valid_rows[now.fold], arrays.num_valid[now.fold]
         rows = jnp.pad(rows, (0, _round_up(rows.shape[0], CHUNK) - rows.shape[0]))
 
         def chunk(i: Array) -> tuple[PyTree, Array]:
             index = jax.lax.dynamic_slice_in_dim(rows, i * CHUNK, CHUNK)
             mask = i * CHUNK + jnp.arange(CHUNK) < num_rows
-            batch = Batch(*gather(arrays, fold, index), mask)
+            batch = Batch(*gather(arrays, now.fold, index), mask, now.depth)
             found = jax.vmap(self.trainer.evaluate, in_axes=(0, 0, None))(state, hparams, batch)
             return found.sums, found.outputs
 

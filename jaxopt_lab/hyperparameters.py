@@ -154,7 +154,7 @@ REGISTRY: dict[str, Hyperparameter] = {
     ),
     "initialization": Hyperparameter(
         "auto",
-        "of the kernels; auto: he_normal for relu, gelu and silu, xavier_normal for tanh and sigmoid",
+        "of the kernels; auto: he_normal for relu, gelu, silu, xavier_normal for tanh, sigmoid",
         choices=INITIALIZATIONS,
     ),
     "activation": Hyperparameter("relu", "of the hidden layers", choices=ACTIVATIONS, static=True),
@@ -196,7 +196,7 @@ def check_value(name: str, value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise UserError(f"{name} must be a number, got {value!r}")
-    if spec.kind == "int" and float(value) != int(value):
+    if spec.kind == "int" and not float(value).is_integer():
         raise UserError(f"{name} must be a whole number, got {value!r}")
     below = value <= spec.low if spec.exclusive_low else value < spec.low
     above = value >= spec.high if spec.exclusive_high else value > spec.high

@@ -55,6 +55,11 @@ class Cohort(NamedTuple):
     blocks: int
     jobs: tuple[Job, ...]
 
+    @property
+    def depth(self) -> int:
+        """The most layers of any of its jobs."""
+        return max(job.config["num_layers"] for job in self.jobs)
+
 
 class Wave(NamedTuple):
     """Cohorts that train at the same time, at most one per device, all of one signature."""
@@ -106,12 +111,14 @@ def make_waves(
     for facts, members in _group(jobs).items():
         signature = facts[0]
         width = widths[signature]
+        # Deep trials together: a cohort computes the layers of its deepest trial.
+        members.sort(key=lambda job: -job.config["num_layers"])
         for i in range(0, len(members), width):
             cohort = Cohort(*facts, jobs=tuple(members[i : i + width]))
             cohorts.setdefault(signature, []).append(cohort)
     waves = []
     for signature, queue in cohorts.items():
-        queue = sorted(queue, key=lambda c: -c.num_epochs)
+        queue = sorted(queue, key=lambda c: (-c.num_epochs, -c.depth))
         for i in range(0, len(queue), num_devices):
             waves.append(Wave(signature, tuple(queue[i : i + num_devices])))
     return waves

@@ -211,16 +211,17 @@ def estimate(
 def _epoch_seconds(
     programs: Programs, load: Load, costs: Costs, width: int, depth: int, batch: int
 ) -> float:
-    """One epoch of one network."""
-    width, depth = _least(programs.widths, width), _least(programs.depths, depth)
+    """One epoch of one network: padded units cost arithmetic, skipped layers only memory."""
+    width = _least(programs.widths, width)
+    stored = _parameters(load.num_features, width, _least(programs.depths, depth))
     parameters = _parameters(load.num_features, width, depth)
     updates = math.ceil(load.num_rows / batch)
     blocks = math.ceil(load.num_rows / (programs.block or batch))
     extra = max(len(programs.activations) - 1, 0) * costs.activation_flops * width * depth
     arithmetic = load.num_rows * (6 * parameters + extra) / costs.flops
-    traffic = updates * parameters * 40 / costs.update_bytes
+    traffic = updates * stored * 40 / costs.update_bytes
     if programs.block:
-        traffic += blocks * parameters * 12 / costs.update_bytes
+        traffic += blocks * stored * 20 / costs.update_bytes
     return arithmetic + traffic + blocks * costs.block_seconds
 
 

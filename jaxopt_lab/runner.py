@@ -186,6 +186,7 @@ class Runner:
             zero,
             np.asarray([c.num_epochs for c in cohorts], np.int32),
             np.asarray([c.blocks for c in cohorts], np.int32),
+            np.asarray([c.depth for c in cohorts], np.int32),
         )
 
     def _hparams(self, slots: Sequence[Job]) -> dict[str, np.ndarray]:

@@ -17,11 +17,19 @@ from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, Py
 
 
 class Batch(NamedTuple):
-    """Rows of one step; `mask` is False at padding."""
+    """Rows of one step, common to the trials that train together.
+
+    Attributes:
+      inputs: [b, ...].
+      targets: [b, ...].
+      mask: False at padding.
+      depth: the most layers of any of those trials.
+    """
 
     inputs: Array
     targets: Array
     mask: Bool[Array, " b"]
+    depth: IntScalar
 
 
 class StepInfo(NamedTuple):
@@ -138,9 +146,10 @@ def make_trainer(
     use_plateau = "reduce_on_plateau" in features
 
     def forward(
-        params: Params, inputs: Array, hparams: Hparams, noise: Array | None = None
+        params: Params, batch: Batch, hparams: Hparams, noise: Array | None = None
     ) -> Array:
-        return jnp.asarray(model.apply({"params": params}, inputs, hparams, noise))
+        found = model.apply({"params": params}, batch.inputs, hparams, noise, batch.depth)
+        return jnp.asarray(found)
 
     def init(key: PRNGKey, hparams: Hparams) -> TrainState:
         params = model.init(key, jnp.zeros((1, *input_shape)), hparams)["params"]
@@ -183,7 +192,7 @@ def make_trainer(
         divisor = 1.0 if signature.accumulate else count
 
         def loss_of(params: Params) -> Scalar:
-            outputs = forward(params, batch.inputs, hparams, noise)
+            outputs = forward(params, batch, hparams, noise)
             losses = objective.loss(outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
@@ -205,7 +214,7 @@ def make_trainer(
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
-        outputs = forward(params, batch.inputs, hparams)
+        outputs = forward(params, batch, hparams)
         per_row = {"loss": objective.loss(outputs, batch.targets)}
         per_row.update(objective.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}

@@ -1,6 +1,7 @@
 """A multilayer perceptron with traced dropout rate and initialisation."""
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, UInt16
 
 from jaxopt_lab.hyperparameters import ACTIVATIONS
 from jaxopt_lab.models.initializers import init_kernel
-from jaxopt_lab.types import Hparams, PRNGKey, Scalar
+from jaxopt_lab.types import Hparams, IntScalar, PRNGKey, Scalar
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -55,6 +56,7 @@ class MLP(nn.Module):
         inputs: Float[Array, "b f"],
         hparams: Hparams,
         noise: UInt16[Array, "layers b h"] | None = None,
+        depth: IntScalar | None = None,
     ) -> Float[Array, "b o"]:
         """Apply the network.
 
@@ -63,32 +65,46 @@ class MLP(nn.Module):
           hparams: with `hidden_size`, `num_layers` or `activation` where masked or several,
             `dropout` where noise is given, and at initialisation also `initialization`.
           noise: uniform 16-bit integers for dropout; None in evaluation.
+          depth: the most layers of any trial that is trained together with this one: deeper
+            layers are skipped, not computed and masked. None: all are computed.
         """
-        x = inputs
-        for i in range(self.num_layers):
-            new = self._dense(f"hidden_{i}", self.hidden_size, i == 0, False, hparams)(x)
-            new = self._activate(new, hparams)
+
+        def layer(dense: nn.Module, x: Array, i: int) -> Array:
+            new = self._activate(dense(x), hparams)
             if noise is not None:
                 new = drop(new, noise[i], hparams["dropout"])
-            x = jnp.where(i < hparams["num_layers"], new, x) if self.masked_depth and i else new
-        return self._dense("output", self.num_outputs, False, True, hparams)(x)
+            return jnp.where(i < hparams["num_layers"], new, x) if self.masked_depth and i else new
 
-    def _dense(self, name: str, size: int, first: bool, last: bool, hparams: Hparams) -> nn.Dense:
+        x = inputs
+        for i in range(self.num_layers):
+            dense = self._dense(f"hidden_{i}", self.hidden_size, i, hparams)
+            if i and self.masked_depth and depth is not None and not self.is_initializing():
+                x = nn.cond(i < depth, partial(layer, i=i), lambda _, x: x, dense, x)
+            else:
+                x = layer(dense, x, i)
+        return self._dense("output", self.num_outputs, None, hparams)(x)
+
+    def _dense(self, name: str, size: int, layer: int | None, hparams: Hparams) -> nn.Dense:
+        """A dense layer: hidden layer number `layer`, or the head."""
+
         def kernel_init(key: PRNGKey, shape: tuple[int, int], dtype: object = None) -> Array:
             width = hparams["hidden_size"].astype(jnp.float32)
-            fans = (
-                jnp.asarray(shape[0], jnp.float32) if first else width,
-                jnp.asarray(shape[1], jnp.float32) if last else width,
-            )
-            return init_kernel(
+            kernel = init_kernel(
                 key,
                 shape,
-                fans,
+                (
+                    jnp.asarray(shape[0], jnp.float32) if layer == 0 else width,
+                    jnp.asarray(shape[1], jnp.float32) if layer is None else width,
+                ),
                 hparams["initialization"],
                 hparams["activation"],
-                shape[0] if first else max(self.draw_width, self.hidden_size),
+                shape[0] if layer == 0 else max(self.draw_width, self.hidden_size),
                 self.with_orthogonal,
             )
+            if not layer or not self.masked_depth:
+                return kernel
+            # A layer that the trial lacks is zero, so that no penalty or norm sees it.
+            return jnp.where(layer < hparams["num_layers"], kernel, 0.0)
 
         return nn.Dense(size, kernel_init=kernel_init, name=name)
 
