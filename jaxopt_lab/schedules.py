@@ -87,19 +87,19 @@ def plateau_init() -> PlateauState:
 def plateau_update(state: PlateauState, hparams: Hparams, loss: Scalar) -> PlateauState:
     """Take one epoch's monitored loss; reduce the scale after `plateau_patience` bad epochs.
 
-    The rules are those of Keras' ReduceLROnPlateau (mode "min"): an epoch improves if its loss is
-    below the best by more than `plateau_min_delta`; epochs in cooldown do not count; NaN is no
-    improvement; the scale never falls below `plateau_floor`.
+    The rules are those that Keras documents for ReduceLROnPlateau (mode "min"): an epoch improves
+    if its loss is below the best by more than `plateau_min_delta`; the `plateau_cooldown` epochs
+    after a reduction do not count (Keras' own code counts the last of them, PyTorch and Optax do
+    not); NaN is no improvement; the scale never falls below `plateau_floor`.
 
     Args:
       loss: monitored loss of the epoch that ended.
     """
+    cooling = state.cooldown > 0
     cooldown = jnp.maximum(state.cooldown - 1, 0)
-    wait = jnp.where(state.cooldown > 0, 0, state.wait)
     improved = loss < state.best - hparams["plateau_min_delta"]
-    wait = jnp.where(improved, 0, jnp.where(cooldown > 0, wait, wait + 1))
-    fire = ~improved & (cooldown == 0) & (wait >= hparams["plateau_patience"])
-    fire = fire & (state.scale > hparams["plateau_floor"])
+    wait = jnp.where(improved | cooling, 0, state.wait + 1)
+    fire = (wait >= hparams["plateau_patience"]) & (state.scale > hparams["plateau_floor"])
     lowered = jnp.maximum(state.scale * hparams["plateau_factor"], hparams["plateau_floor"])
     return PlateauState(
         best=jnp.where(improved, loss, state.best),

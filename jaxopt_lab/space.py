@@ -62,7 +62,7 @@ class Distribution:
         return math.inf
 
 
-def _check_range(kind: str, low: int | float, high: int | float) -> None:
+def _check_range(kind: str, low: Any, high: Any) -> None:
     for end in (low, high):
         if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
             raise UserError(f"{kind}: both ends must be finite numbers, got [{low!r}, {high!r}]")
@@ -70,6 +70,8 @@ def _check_range(kind: str, low: int | float, high: int | float) -> None:
         raise UserError(
             f"{kind}: range [{low:g}, {high:g}] is upside down or empty; write low < high"
         )
+    if not math.isfinite(high - low):
+        raise UserError(f"{kind}: range [{low:g}, {high:g}] is too wide for floating point")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class _Range(Distribution):
     low: int | float = 0.0
     high: int | float = 1.0
 
-    def __init__(self, low: int | float, high: int | float, condition: tuple = ()) -> None:
+    # `Any`, so that a wrong type gets our own message.
+    def __init__(self, low: Any, high: Any, condition: tuple = ()) -> None:
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
         object.__setattr__(self, "condition", condition)
@@ -98,7 +101,8 @@ class Uniform(_Range):
     """Real numbers in [low, high], uniform."""
 
     def from_unit(self, u: float) -> float:
-        return float(min(max(self.low + u * (self.high - self.low), self.low), self.high))
+        value = self.low * (1.0 - u) + self.high * u
+        return float(min(max(value, self.low), self.high))
 
     def to_unit(self, value: int | float) -> float:
         return float((value - self.low) / (self.high - self.low))
@@ -116,8 +120,10 @@ class LogUniform(_Range):
             )
 
     def from_unit(self, u: float) -> float:
+        if u >= 1.0:
+            return float(self.high)
         value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        return float(min(max(value, self.low), self.high))
+        return float(min(max(value, self.low), self.high)) if u > 0.0 else float(self.low)
 
     def to_unit(self, value: int | float) -> float:
         return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
@@ -175,7 +181,7 @@ class Choice(Distribution):
 
     values: tuple[Any, ...] = ()
 
-    def __init__(self, values: Sequence[Any], condition: tuple = ()) -> None:
+    def __init__(self, values: Any, condition: tuple = ()) -> None:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"Choice: give a list of values, got {values!r}")
         object.__setattr__(self, "values", tuple(values))
@@ -184,7 +190,9 @@ class Choice(Distribution):
             raise UserError("Choice: the list of values is empty")
         if any(not isinstance(v, int | float | str | bool) for v in self.values):
             raise UserError(f"Choice: values must be numbers, text or booleans, got {values!r}")
-        if len(set(map(repr, self.values))) < len(self.values):
+        if any(v != v for v in self.values):
+            raise UserError(f"Choice: NaN is no value, got {values!r}")
+        if len(set(self.values)) < len(self.values):
             raise UserError(f"Choice: a value stands twice in {list(self.values)!r}")
 
     @property
@@ -240,7 +248,7 @@ class SearchSpace:
       64
     """
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, /, **parameters: Any) -> None:
         self.parameters: dict[str, Distribution] = {
             k: v for k, v in parameters.items() if isinstance(v, Distribution)
         }
@@ -294,9 +302,7 @@ class SearchSpace:
             for parent, values in self.parameters[name].condition
         )
 
-    def from_unit(
-        self, points: Float[np.ndarray, "n d"] | Sequence[Sequence[float]]
-    ) -> list[Config]:
+    def from_unit(self, points: Float[np.ndarray, "..."] | Sequence[Any]) -> list[Config]:
         """Map points of the unit cube to configurations (inactive parameters left out).
 
         Args:
@@ -307,7 +313,11 @@ class SearchSpace:
         """
         if not self.num_dims:
             return [dict(self.fixed) for _ in points]
-        points = np.asarray(points, np.float64).reshape(-1, self.num_dims)
+        points = np.asarray(points, np.float64)
+        if len(points) == 0:
+            return []
+        if points.ndim != 2 or points.shape[1] != self.num_dims:
+            raise ValueError(f"points must be [n, {self.num_dims}], got shape {points.shape}")
         if not np.all(points >= 0) or not np.all(points <= 1):
             raise ValueError("coordinates must lie in [0, 1]")
         return [self._config(row) for row in points]
