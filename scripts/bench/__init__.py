@@ -1,0 +1,1 @@
+"""Parts of the throughput benchmark: cases, workers, peers."""

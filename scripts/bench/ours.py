@@ -1,0 +1,82 @@
+"""Our own engine, driven by the runner that a study uses."""
+
+import jax
+import numpy as np
+
+import jaxopt_lab as lab
+from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
+from jaxopt_lab import hyperparameters, programs
+from jaxopt_lab.plan import Job
+from jaxopt_lab.runner import Runner
+from jaxopt_lab.tasks.base import lay_out, regression
+
+
+class Ours:
+    """Cohorts of V trials, one JAX device per core.
+
+    Args:
+      case: what to train.
+      width: V; 0 for the formula that a study uses.
+    """
+
+    def __init__(self, case: Case, width: int) -> None:
+        inputs, targets = case.data()
+        everything, nothing = np.arange(case.num_rows), np.arange(0)
+        arrays = lay_out([inputs], [targets], [(everything, nothing)])
+        space = lab.SearchSpace(
+            learning_rate=lab.LogUniform(LOW_RATE, HIGH_RATE),
+            weight_decay=lab.LogUniform(LOW_DECAY, HIGH_DECAY),
+            batch_size=case.batch_size,
+            num_layers=case.num_layers,
+            hidden_size=case.hidden_size,
+            dropout=case.dropout,
+        )
+        on_cpu = jax.default_backend() == "cpu"
+        load = programs.Load(case.num_trials, case.num_epochs, 1, case.num_rows, case.num_features)
+        chosen = programs.choose(space, load, programs.Costs(), on_cpu)
+        self.jobs = []
+        traced = zip(case.learning_rates, case.weight_decays, strict=True)
+        for i, (rate, decay) in enumerate(traced):
+            config = hyperparameters.complete(
+                {**space.fixed, "learning_rate": float(rate), "weight_decay": float(decay)}
+            )
+            signature = chosen.signature(config)
+            self.jobs.append(Job(i, 0, 0, config, signature, case.num_epochs, case.num_epochs))
+        widths = {signature: width} if width else None
+        self.runner = Runner(arrays, regression(), seed=0, widths=widths)
+        self.width = self.runner.width(signature)
+        self.quantum = min(self.width * len(self.runner.devices), case.num_trials)
+        self.case = case
+        self.compile_seconds = self._run(range(self.quantum))
+
+    def _run(self, trials: range) -> float:
+        seconds = 0.0
+        for report in self.runner.run([self.jobs[i] for i in trials]):
+            seconds += report.compile_seconds
+            for result in report.results:
+                if result.job.trial_id == 0:
+                    self.params = result.params
+        return seconds
+
+    def run(self, trials: range) -> None:
+        """Train trials; returns when their weights are on the host."""
+        self._run(trials)
+
+    def score(self) -> float:
+        """Mean squared error of trial 0 over the training rows."""
+        x, targets = self.case.data()
+        for i in range(self.case.num_layers):
+            layer = self.params[f"hidden_{i}"]
+            x = np.maximum(x @ layer["kernel"] + layer["bias"], 0.0)
+        head = self.params["output"]
+        return float(np.mean(((x @ head["kernel"] + head["bias"])[:, 0] - targets) ** 2))
+
+
+def ours(case: Case) -> Ours:
+    """The width of the formula, or of `--width`."""
+    return Ours(case, case.width)
+
+
+def ours_v1(case: Case) -> Ours:
+    """Cohorts of one."""
+    return Ours(case, 1)
