@@ -302,21 +302,38 @@ class Study:
                     self.store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
 
     def _promote(self, racing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """After fold 0: stop the worse half of the trials (unless decided before)."""
-        ids = [t["trial_id"] for t in racing]
-        members = [m for m in self.store.members() if m["trial_id"] in set(ids) and m["fold"] == 0]
-        if len(members) < len(ids):
-            return [t for t in racing if t["trial_id"] not in ids]
-        scores = {m["trial_id"]: m["score"] for m in members if m["score"] is not None}
-        ranked = sorted(scores, key=lambda i: (scores[i], i))
-        promoted = set(ranked[: max(1, math.ceil(len(ids) / 2))])
-        with self.store.transaction():
-            self.store.decide("race", {"trials": ids, "promoted": sorted(promoted)})
-            for trial_id in ids:
-                if trial_id in scores and trial_id not in promoted:
-                    reason = "in the worse half after one fold"
-                    self.store.set_trial(trial_id, Status.STOPPED, scores[trial_id], None, reason)
+        """After fold 0: those that go on; a decision taken before an interruption holds."""
+        raced = {i for race in self.store.decisions("race") for i in race["trials"]}
+        phases = {t["phase"] for t in racing if t["trial_id"] not in raced}
+        field = [
+            t["trial_id"]
+            for t in self.store.trials()
+            if t["phase"] in phases
+            and t["trial_id"] not in raced
+            and t["status"] in (Status.PENDING, Status.INFEASIBLE)
+        ]
+        if field:
+            self._race(field)
+        promoted = {i for race in self.store.decisions("race") for i in race["promoted"]}
         return [t for t in racing if t["trial_id"] in promoted]
+
+    def _race(self, field: list[int]) -> None:
+        """Stop the worse half of trials, the infeasible among them, once all have run fold 0."""
+        scores = {
+            m["trial_id"]: m["score"]
+            for m in self.store.members()
+            if m["fold"] == 0 and m["replicate"] == 0
+        }
+        if any(trial_id not in scores for trial_id in field):
+            return
+        finite = {i: scores[i] for i in field if scores[i] is not None}
+        ranked = sorted(finite, key=lambda i: (finite[i], i))
+        promoted = ranked[: max(1, math.ceil(len(field) / 2))]
+        with self.store.transaction():
+            self.store.decide("race", {"trials": field, "promoted": sorted(promoted)})
+            for trial_id in ranked[len(promoted) :]:
+                reason = "in the worse half after one fold"
+                self.store.set_trial(trial_id, Status.STOPPED, finite[trial_id], None, reason)
 
     def _revive(self, time_limit: float | None) -> None:
         """Trials stopped by an earlier, shorter time limit go on."""
