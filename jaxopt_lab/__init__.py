@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from jaxopt_lab import datasets, search, tasks
     from jaxopt_lab.devices import use_all_cores
     from jaxopt_lab.errors import MachineError, UserError
+    from jaxopt_lab.predictor import Predictor
     from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, LogUniform, SearchSpace, Uniform
     from jaxopt_lab.status import Status
     from jaxopt_lab.study import Study
@@ -17,6 +18,7 @@ __all__ = [
     "LogIntUniform",
     "LogUniform",
     "MachineError",
+    "Predictor",
     "SearchSpace",
     "Status",
     "Study",
@@ -35,6 +37,7 @@ _HOMES = {
     "LogIntUniform": "space",
     "LogUniform": "space",
     "MachineError": "errors",
+    "Predictor": "predictor",
     "SearchSpace": "space",
     "Status": "status",
     "Study": "study",

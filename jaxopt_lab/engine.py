@@ -25,7 +25,10 @@ CURVE_LENGTH = 16
 CHUNK = 512
 _INIT, _ORDER, _NOISE = 1, 2, 3
 _AXIS = "trials"
-_FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_FAST_COMPILE: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 class Clock(NamedTuple):

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab import ensemble, hyperparameters, optimizers, trials
+from jaxopt_lab import analysis, ensemble, hyperparameters, optimizers, trials
 from jaxopt_lab.errors import MachineError
 from jaxopt_lab.predictor import Predictor
 from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.store import write_file
 from jaxopt_lab.study import Study
 from jaxopt_lab.tasks.tabular import to_target
-from jaxopt_lab.types import Config
+from jaxopt_lab.types import Config, Status
 
 SCHEMA = 1
 #: Trials that the ensemble may choose from.
@@ -38,11 +38,6 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
     ranked = candidates(study)
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
     best, models = ranked[0], final_predictor(study, winner, ranked)
-    table = study.task.table
-    train, test = table.take(study.prepared.development), table.take(study.prepared.test)
-    single = models.predict_raw(test.frame, single=True)
-    together = models.predict_raw(test.frame)
-    baselines = study.recall("baselines", lambda: _baselines(train, test, study.seed))
     row, waves = study.store.trials()[winner], study.store.waves()
     config = hyperparameters.complete(row["config"])
     members = [m for m in study.store.members_of(winner) if m["fold"] < study.num_folds]
@@ -59,11 +54,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "folds": [m["score"] for m in members if m["replicate"] == 0],
             "rerun": [m["score"] for m in members if m["replicate"] > 0],
         },
-        "test": {
-            "single": study.task.scores(test.target, single),
-            "ensemble": study.task.scores(test.target, together),
-        },
-        "baselines": baselines,
+        **_held_out(study, models),
         "ensemble": {
             "networks": sum(w > 0 for w in models.ensemble),
             "trials": study.recall("ensemble", list),
@@ -71,13 +62,14 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "efficiency": {
             "parameters": count_parameters(study, config),
             "microseconds_per_row": {
-                "single": _microseconds(models, test.frame, single=True),
-                "ensemble": _microseconds(models, test.frame, single=False),
+                "single": _microseconds(models, study, single=True),
+                "ensemble": _microseconds(models, study, single=False),
             },
             "best_trial": best,
             "smallest_within_one_standard_error": small,
             "its_parameters": count_parameters(study, _config(study, small)),
         },
+        "analysis": _analysis(study),
         "trials": trials.counts(study.store),
         "seconds": {
             "total": round(seconds_before + time.monotonic() - started, 1),
@@ -89,7 +81,6 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
     }
     if study.directory is not None:
         models.save(study.directory / "model")
-        _write_predictions(study, test.target, single, together)
         write_file(study.directory / "best.json", _json(content))
     return content
 
@@ -200,14 +191,41 @@ def _optax(study: Study, config: Config) -> str:
     return optimizers.to_optax(config, steps, int(study.store.settings()["num_epochs"]))
 
 
-def _baselines(train: Any, test: Any, seed: int) -> dict[str, dict[str, float]]:
+def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
+    """Scores of the single network, the ensemble and the baselines on the test rows."""
     from jaxopt_lab.datasets.baselines import fit_baselines
 
-    return fit_baselines(train, test, seed)
+    table, rows = study.task.table, study.prepared.test
+    if not len(rows):
+        return {"test": {}, "baselines": {}}
+    train, test = table.take(study.prepared.development), table.take(rows)
+    single = models.predict_raw(test.frame, single=True)
+    together = models.predict_raw(test.frame)
+    if study.directory is not None:
+        _write_predictions(study, test.target, single, together)
+    scores = {
+        "single": study.task.scores(test.target, single),
+        "ensemble": study.task.scores(test.target, together),
+    }
+    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed))
+    return {"test": scores, "baselines": baselines}
 
 
-def _microseconds(models: Predictor, frame: Any, single: bool) -> float:
+def _analysis(study: Study) -> dict[str, Any]:
+    """Importance, findings and verdict on the budget, over all trials with a result."""
+    rows = [t for t in study.store.trials() if t["score"] is not None or t["reason"]]
+    return analysis.summary(
+        study.space,
+        [t["config"] for t in rows],
+        [math.nan if t["score"] is None else t["score"] for t in rows],
+        [t["status"] == Status.INFEASIBLE for t in rows],
+        study.seed,
+    )
+
+
+def _microseconds(models: Predictor, study: Study, single: bool) -> float:
     """Wall time of a prediction per row, encoding included; the second of two calls."""
+    frame = study.task.table.frame.iloc[:4096]
     models.predict_raw(frame, single)
     started = time.perf_counter()
     models.predict_raw(frame, single)

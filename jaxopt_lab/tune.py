@@ -35,7 +35,7 @@ class Settings:
       seed: of everything.
       search: key of `search.REGISTRY`.
       space: where to search; `default_space` if None.
-      test_fraction: share of the rows that is held out to the end.
+      test_fraction: share of the rows that is held out to the end; 0 for none.
       time_limit: seconds; searching stops in time for the winner to be refitted.
       widen: whether refined ranges may leave those the user wrote.
       prefer: "best", or "small": the smallest network within one standard error of it.
@@ -69,9 +69,9 @@ class Settings:
                 raise UserError(f"{name} must be at least {least}, got {value}")
         if self.time_limit is not None and not self.time_limit > 0:
             raise UserError(f"the time limit must be above 0 seconds, got {self.time_limit:g}")
-        if not 0 < self.test_fraction < 1:
+        if not 0 <= self.test_fraction < 1:
             raise UserError(
-                f"the test fraction must lie between 0 and 1, got {self.test_fraction:g}"
+                f"the test fraction must be at least 0 and below 1, got {self.test_fraction:g}"
             )
 
 
@@ -146,10 +146,12 @@ def run(
     )
     num_rows = round(len(table) * (1 - settings.test_fraction))
     space = settings.space or default_space(num_rows)
+    encoded = task.prepare(settings.folds or 1, settings.seed).arrays.inputs.shape[2]
+    trials_, folds, epochs = default_budget(num_rows, encoded)
+    # What cannot be folded is refused before anything is written.
+    task.prepare(settings.folds or folds, settings.seed)
     study = Study(task, space, directory, settings.seed)
     try:
-        encoded = study.task.prepare(settings.folds or 1, settings.seed).arrays.inputs.shape[2]
-        trials_, folds, epochs = default_budget(num_rows, encoded)
         search_all(
             study,
             settings,
@@ -158,7 +160,7 @@ def run(
             say,
         )
         before = study.store.decisions("session")
-        content = outcome.write(study, settings.prefer, started, sum(before))
+        content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
         if not before or study.trained:
             with study.store.transaction():
                 study.store.decide("session", time.monotonic() - started)

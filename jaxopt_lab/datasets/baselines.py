@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
@@ -37,8 +38,10 @@ def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, f
       seed: `random_state` of gradient boosting.
 
     Returns:
-      Baseline -> metric -> value: `mean`, `ridge`, `hist_gradient_boosting` for regression;
-      `majority`, `logistic_regression`, `hist_gradient_boosting` for classification.
+      Baseline -> metric -> value: `mean`, `ridge`, `hist_gradient_boosting`, `untuned_mlp` for
+      regression; `majority`, `logistic_regression`, `hist_gradient_boosting`, `untuned_mlp` for
+      classification. The untuned network is scikit-learn's with two layers of 128 and early
+      stopping, otherwise its defaults.
     """
     if train.task == "regression":
         return _regression(train, test, seed)
@@ -55,6 +58,7 @@ def _regression(train: Table, test: Table, seed: int) -> dict[str, dict[str, flo
         "mean": (DummyRegressor(), linear),
         "ridge": (ridge, linear),
         "hist_gradient_boosting": (boosting, trees),
+        "untuned_mlp": (_untuned(MLPRegressor, linear[0], seed), linear),
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
@@ -74,6 +78,7 @@ def _classification(train: Table, test: Table, seed: int) -> dict[str, dict[str,
         "majority": (DummyClassifier(strategy="prior"), linear),
         "logistic_regression": (logistic, linear),
         "hist_gradient_boosting": (boosting, trees),
+        "untuned_mlp": (_untuned(MLPClassifier, linear[0], seed), linear),
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
@@ -84,6 +89,14 @@ def _classification(train: Table, test: Table, seed: int) -> dict[str, dict[str,
         chance[:, model.classes_] = model.predict_proba(new)
         scores[name] = classification_scores(test.target, chance)
     return scores
+
+
+def _untuned(kind: type[Any], frame: pd.DataFrame, seed: int) -> Pipeline:
+    """A network as it comes, its target standardised for regression."""
+    network = kind(hidden_layer_sizes=(128, 128), early_stopping=True, random_state=seed)
+    if kind is MLPRegressor:
+        network = TransformedTargetRegressor(network, transformer=StandardScaler())
+    return make_pipeline(_linear_columns(frame), network)
 
 
 def tree_frames(train: Table, test: Table) -> tuple[pd.DataFrame, pd.DataFrame]:

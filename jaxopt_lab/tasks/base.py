@@ -8,6 +8,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+#: Inputs are padded with zero columns to a multiple of this, so that tables whose encodings
+#: differ by a few columns share compiled programs.
+COLUMN_MULTIPLE = 16
+
 
 class FoldArrays(NamedTuple):
     """Data of all folds, padded to one shape so that all folds share one program.
@@ -40,11 +44,11 @@ def lay_out(
     """Stack encodings (one per fold, or one for all) and pad index lists to a common length.
 
     Args:
-      inputs: one or G arrays [N, F]; fewer columns than the widest are padded with zeros.
+      inputs: one or G arrays [N, F]; padded with zero columns to a common width.
       targets: one or G arrays [N].
       folds: G pairs (training rows, validation rows).
     """
-    width = max(a.shape[1] for a in inputs)
+    width = -(-max(a.shape[1] for a in inputs) // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
     padded = [np.pad(a, [(0, 0), (0, width - a.shape[1])]) for a in inputs]
 
     def pad_rows(rows: list[np.ndarray]) -> np.ndarray:
