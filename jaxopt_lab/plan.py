@@ -10,7 +10,8 @@ from typing import NamedTuple
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.types import Config
 
-#: Bounds of the cohort width on a CPU.
+#: Bounds of the cohort width on a CPU. A trial that overflows the cache by itself trains alone:
+#: company would gain nothing and leave slots empty.
 MIN_WIDTH, MAX_WIDTH = 2, 16
 #: Cache of one core that a cohort should fit in, bytes. A constant, not read from the machine:
 #: the width is part of what makes a result reproducible bit for bit.
@@ -82,11 +83,13 @@ def default_width(num_parameters: int, on_cpu: bool) -> int:
 
     Returns:
       On a CPU, the largest power of two with V x (parameters, two moments, gradient, float32)
-      within `CACHE_BYTES`, between `MIN_WIDTH` and `MAX_WIDTH`; on an accelerator within
-      `ACCELERATOR_BYTES`, at most `MAX_ACCELERATOR_WIDTH`.
+      within `CACHE_BYTES`, between `MIN_WIDTH` and `MAX_WIDTH`, and 1 if one trial alone does not
+      fit; on an accelerator within `ACCELERATOR_BYTES`, at most `MAX_ACCELERATOR_WIDTH`.
     """
     room = (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES) // max(1, 16 * num_parameters)
     largest = MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH
+    if on_cpu and room < 1:
+        return 1
     width = MIN_WIDTH
     while width * 2 <= min(room, largest):
         width *= 2

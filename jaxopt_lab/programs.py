@@ -54,6 +54,7 @@ class Load:
       num_folds: networks per configuration.
       num_rows: training rows of a network.
       num_features: columns of its input.
+      num_devices: devices that share the work.
     """
 
     num_trials: int
@@ -61,6 +62,7 @@ class Load:
     num_folds: int
     num_rows: int
     num_features: int
+    num_devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -202,9 +204,13 @@ def estimate(
     mean = sum(seconds) / len(seconds) * load.num_epochs * load.num_folds
     parameters = _parameters(load.num_features, max(programs.widths), max(programs.depths))
     width = default_width(parameters, on_cpu)
-    # The last cohort of each group is on average half empty and costs as much as a full one.
-    groups = _expected_distinct(shapes * kinds * len(values["batch_size"]) * other, load.num_trials)
-    run_seconds = mean * (load.num_trials + groups * (width - 1) / 2)
+    # One fold of one phase at a time: half-empty cohorts and waves cost as much as full ones.
+    jobs = load.num_trials / 2
+    groups = _expected_distinct(shapes * kinds * len(values["batch_size"]) * other, jobs)
+    cohorts = max(groups, jobs / width + groups / 2)
+    kinds_met = _expected_distinct(shapes * kinds * batches * other, jobs)
+    waves = max(kinds_met, cohorts / load.num_devices + kinds_met / 2)
+    run_seconds = 2 * waves * load.num_devices * width * mean
     return Estimate(num_programs, compile_seconds, run_seconds)
 
 
@@ -229,7 +235,7 @@ def _parameters(num_features: int, width: int, depth: int) -> int:
     return num_features * width + (depth - 1) * width * width
 
 
-def _expected_distinct(kinds: int, draws: int) -> float:
+def _expected_distinct(kinds: int, draws: float) -> float:
     """How many of `kinds` equally likely kinds occur among `draws`."""
     return kinds * -math.expm1(draws * math.log1p(-1 / kinds)) if kinds > 1 else 1.0
 

@@ -118,7 +118,11 @@ class Study:
             "num_devices": len(self._devices),
             "device": self._devices[0].platform,
         }
-        self._agree(identity)
+        try:
+            self._agree(identity)
+        except BaseException:
+            self.store.close()
+            raise
 
     @classmethod
     def load(cls, directory: str | Path, devices: Sequence[jax.Device] | None = None) -> "Study":
@@ -206,6 +210,7 @@ class Study:
             num_folds=self.num_folds,
             num_rows=int(arrays.num_train[0]),
             num_features=int(np.prod(arrays.inputs.shape[2:])),
+            num_devices=len(self._devices),
         )
         on_cpu = self._devices[0].platform == "cpu"
         chosen = programs.choose(self.space, load, programs.Costs(), on_cpu)
