@@ -1,6 +1,7 @@
 """The command line's grammar; every mistake in it becomes one line with the nearest name."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -13,6 +14,8 @@ TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
 PREFERENCES = ("best", "small")
+#: The greatest seed that scikit-learn's splitters take.
+_MAX_SEED = 2**32 - 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,24 +73,28 @@ def _check_options(given: Sequence[str], parser: argparse.ArgumentParser) -> Non
             raise UserError(f"unknown option {name!r}.{hint} See '{parser.prog} --help'")
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def convert(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {least}, got {text!r}"
-            )
-        return int(text)
+        if not re.fullmatch(r"[+-]?\d+", text.strip()):
+            words = f"a whole number of at least {least}"
+        elif int(text[:30]) < least:
+            words = f"at least {least}"
+        elif int(text[:30]) > most:
+            words = f"at most {most}"
+        else:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
 
     return convert
 
 
-def _number(low: float, high: float, words: str) -> Callable[[str], float]:
+def _number(words: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not low < value < high:
+        if not fits(value):
             raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
         return value
 
@@ -159,7 +166,13 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     add("--trials", metavar="N", type=_whole(1), help="configurations to try")
     add("--folds", metavar="K", type=_whole(1), help="of the cross-validation; 1: one hold-out")
     add("--epochs", metavar="E", type=_whole(1), help="epochs of each network")
-    add("--seed", metavar="S", type=_whole(0), default=0, help="of everything (default: 0)")
+    add(
+        "--seed",
+        metavar="S",
+        type=_whole(0, _MAX_SEED),
+        default=0,
+        help="of everything (default: 0)",
+    )
     add("--space", metavar="FILE.toml", help="search space, in a table [space]")
     add(
         "--search",
@@ -170,14 +183,14 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--test-fraction",
-        type=_number(0.0, 1.0, "a number above 0 and below 1"),
+        type=_number("a number from 0 to below 1", lambda value: 0.0 <= value < 1.0),
         default=0.2,
         metavar="F",
         help="share of the rows held out to the end (default: 0.2)",
     )
     add(
         "--time-limit",
-        type=_number(0.0, float("inf"), "a number of seconds above 0"),
+        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
         metavar="SECONDS",
         help="stop searching in time; the rest of the trials is marked stopped",
     )

@@ -23,9 +23,10 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     """
     console.print()
     validation = content["validation"]
-    scores = {**content["test"], **content.get("baselines", {})}
-    console.print(scores_table(scores, validation["metric"]))
-    console.print()
+    scores = {**content.get("test", {}), **content.get("baselines", {})}
+    if scores:
+        console.print(scores_table(scores, validation["metric"]))
+        console.print()
     error = validation.get("standard_error")
     around = f" ± {short(error, 2)}" if error is not None else ""
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
