@@ -109,6 +109,8 @@ class Study:
         self._runner: Runner | None = None
         self._prepared: Prepared | None = None
         self._started = time.monotonic()
+        #: What earlier processes spent on this study's waves.
+        self._seconds_before = sum(w["seconds"] for w in self.store.waves())
         #: Whether this process has trained anything.
         self.trained = False
         identity = {
@@ -555,11 +557,10 @@ class _Watch:
         self._study, self._progress = study, progress
         self._done = self._total = 0
         self._slowest = 0.0
-        self._before = sum(w["seconds"] for w in study.store.waves())
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._study._started
+        return self._study._seconds_before + time.monotonic() - self._study._started
 
     def begin(self, num_jobs: int) -> None:
         self._done, self._total = 0, num_jobs

