@@ -1,0 +1,5 @@
+"""One self-contained HTML page about a study."""
+
+from jaxopt_lab.report.page import build
+
+__all__ = ["build"]

@@ -1,0 +1,117 @@
+"""Building blocks of the charts: plain JSON for Plotly, colours by name.
+
+A colour is written `@name`; the page puts in the one of the theme, light or dark.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.report import words
+from jaxopt_lab.space import Choice, Distribution, LogUniform
+
+#: The same model has the same colour everywhere.
+MODEL_COLORS = {"ensemble": "@good", "single": "@accent"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart.
+
+    Attributes:
+      name: unique on the page; the id of its element is `plot-` and the name.
+      data: Plotly traces.
+      layout: Plotly layout, without the theme.
+      height: in pixels.
+    """
+
+    name: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any] = field(default_factory=dict)
+    height: int = 340
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return {"data": self.data, "layout": self.layout, "height": self.height}
+
+
+def axis(title: str, **options: Any) -> dict[str, Any]:
+    """An axis with a title."""
+    return {"title": {"text": title}, **options}
+
+
+def points(x: Sequence[Any], y: Sequence[Any], color: str, **options: Any) -> dict[str, Any]:
+    """A scatter trace of markers."""
+    marker = {"color": color, "size": 7, **options.pop("marker", {})}
+    return {"type": "scatter", "mode": "markers", "x": x, "y": y, "marker": marker, **options}
+
+
+def line(x: Sequence[Any], y: Sequence[Any], color: str, **options: Any) -> dict[str, Any]:
+    """A scatter trace of lines."""
+    style = {"color": color, "width": 2, **options.pop("line", {})}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": style, **options}
+
+
+def value_axis(name: str, dist: Distribution) -> dict[str, Any]:
+    """The axis of a hyperparameter: logarithmic for a log range, named ticks for a choice."""
+    found = axis(words.title(name))
+    if isinstance(dist, Choice):
+        labels = [words.plain(v) for v in dist.ranked]
+        return {
+            **found,
+            "tickvals": list(range(len(labels))),
+            "ticktext": labels,
+            "range": [-0.6, len(labels) - 0.4],
+        }
+    low, high = dist.extremes
+    if isinstance(dist, LogUniform) or type(dist).__name__ == "LogIntUniform":
+        ends = [math.log10(low), math.log10(high)]
+        pad = 0.04 * (ends[1] - ends[0])
+        ends = [ends[0] - pad, ends[1] + pad]
+        return {
+            **found,
+            "type": "log",
+            "exponentformat": "power",
+            "range": ends,
+            "dtick": 1 if ends[1] - ends[0] > 1.5 else "D2",
+        }
+    pad = 0.4 if isinstance(low, int) and high - low <= 8 else 0.04 * (high - low)
+    step = {"dtick": 1} if isinstance(low, int) and high - low <= 8 else {}
+    return {**found, "range": [low - pad, high + pad], **step}
+
+
+def place(dist: Distribution, value: Any) -> Any:
+    """Where a value stands on its axis; None if a choice does not have it."""
+    if isinstance(dist, Choice):
+        return dist.ranked.index(value) if value in dist.values else None
+    return float(f"{value:.5g}")
+
+
+def score_window(scores: np.ndarray) -> tuple[float, float]:
+    """Ends of a score axis that shows the good trials well; worse ones lie at its top."""
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return 0.0, 1.0
+    best, median = float(known.min()), float(np.median(known))
+    worst = float(known.max())
+    span = max(3.0 * (median - best), 1e-3 * abs(best), 1e-12)
+    top = min(worst, best + span)
+    pad = 0.06 * max(top - best, 1e-12)
+    return best - pad, top + pad
+
+
+def describe(trial: Mapping[str, Any], metric: str) -> str:
+    """The text over a trial: number, phase, score, hyperparameters."""
+    score = words.number(trial["score"])
+    lines = [
+        f"<b>trial {trial['trial_id']}</b> ({words.plain(words.phase(trial['phase']))})",
+        f"{metric} {score}" if trial["score"] is not None else words.plain(trial["status"]),
+        *(
+            f"{words.title(k)} {words.plain(words.number(v, 3))}"
+            for k, v in trial["config"].items()
+        ),
+    ]
+    return "<br>".join(lines)

@@ -1,0 +1,65 @@
+"""Assemble the page: sections, charts as JSON, style and scripts in one file."""
+
+import importlib.util
+import json
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from jaxopt_lab.errors import MachineError
+from jaxopt_lab.report import contents, sections
+from jaxopt_lab.store import write_file
+
+FILE_NAME = "report.html"
+
+
+def build(directory: str | Path) -> Path:
+    """Write `report.html` from what a study's directory holds.
+
+    The file needs nothing else: no network, no other file.
+
+    Args:
+      directory: with `study.sqlite`, `best.json` and `test_predictions.csv`; what is absent is
+        left out with a line that says so.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: if there is neither a study nor its result, or a file is damaged.
+      MachineError: if the page cannot be written.
+    """
+    page = sections.compose(contents.read(directory))
+    figures = {figure.name: figure.to_json() for figure in page.figures}
+    text = Template(_asset("page.html")).substitute(
+        title=page.title,
+        nav="".join(f'<a href="#{key}">{label}</a>' for key, label in page.nav),
+        body=page.body,
+        footer=page.footer,
+        style=_asset("style.css"),
+        script=_asset("script.js"),
+        figures=_inert(json.dumps(figures, separators=(",", ":"), allow_nan=False)),
+        plotly=_plotly(),
+    )
+    path = Path(directory) / FILE_NAME
+    write_file(path, text.encode())
+    return path
+
+
+def _asset(name: str) -> str:
+    return resources.files("jaxopt_lab.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inert(text: str) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return text.replace("<", "\\u003c")
+
+
+def _plotly() -> str:
+    """The browser library that the Python package ships; the package itself is not imported."""
+    spec = importlib.util.find_spec("plotly")
+    for folder in (spec and spec.submodule_search_locations) or []:
+        path = Path(folder) / "package_data" / "plotly.min.js"
+        if path.exists():
+            return path.read_text(encoding="utf-8")
+    raise MachineError("plotly is not installed whole; install it again: pip install plotly")

@@ -1,0 +1,126 @@
+"""Charts of the test rows: predicted against true, residuals, confusion."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.report import words
+from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line, points
+
+#: Rows drawn at most.
+MAX_POINTS = 4000
+
+
+def predictions(contents: Contents) -> list[Figure]:
+    """Predicted against true with residuals, or a confusion matrix."""
+    columns = contents.predictions
+    names: list[str] = [n for n in ("single", "ensemble") if n in columns]
+    if "truth" not in columns or not names:
+        return []
+    if not contents.is_regression:
+        return [_confusion(columns["truth"], columns[names[-1]], names[-1])]
+    try:
+        truth = np.array(columns["truth"], np.float64)
+        predicted = {n: np.array(columns[n], np.float64) for n in names}
+    except ValueError:
+        return []
+    is_log = bool(contents.task.get("log_target")) and truth.min() > 0
+    is_log = is_log and all(p.min() > 0 for p in predicted.values())
+    return [
+        _scatter(contents, truth, predicted, is_log),
+        _residuals(contents, truth, predicted, is_log),
+    ]
+
+
+def _scatter(
+    contents: Contents, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
+) -> Figure:
+    target = words.plain(contents.target)
+    ends = [float(min(truth.min(), *(p.min() for p in predicted.values())))]
+    ends.append(float(max(truth.max(), *(p.max() for p in predicted.values()))))
+    keep = _sample(len(truth))
+    data = [
+        points(
+            words.rounded(truth[keep]),
+            words.rounded(p[keep]),
+            MODEL_COLORS[n],
+            name=words.model(n),
+            marker={"size": 5, "opacity": 0.55},
+            visible=True if n == list(predicted)[-1] else "legendonly",
+            hovertemplate=f"true %{{x}}<br>predicted %{{y}}<extra>{words.model(n)}</extra>",
+        )
+        for n, p in predicted.items()
+    ]
+    ideal = {"dash": "dash", "width": 1.5}
+    data.append(line(ends, ends, "@ink", name="perfect", line=ideal, hoverinfo="skip"))
+    kind = {"type": "log", "dtick": "D2"} if is_log else {}
+    layout = {
+        "xaxis": axis(f"True {target}", **kind),
+        "yaxis": axis(f"Predicted {target}", **kind),
+    }
+    return Figure("predicted", data, layout, 420)
+
+
+def _residuals(
+    contents: Contents, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
+) -> Figure:
+    data: list[dict[str, Any]] = []
+    residuals = {n: np.log(p / truth) if is_log else p - truth for n, p in predicted.items()}
+    limit = max(float(np.quantile(np.abs(r), 0.995)) for r in residuals.values()) or 1.0
+    for name, residual in residuals.items():
+        counts, edges = np.histogram(residual, 41, (-limit, limit))
+        middle = (edges[1:] + edges[:-1]) / 2
+        data.append(
+            line(
+                words.rounded(middle),
+                counts.tolist(),
+                MODEL_COLORS[name],
+                name=words.model(name),
+                line={"shape": "hvh"},
+                fill="tozeroy",
+                fillcolor="@veilgood" if name == "ensemble" else "@veilaccent",
+            )
+        )
+    unit = "natural log of predicted / true" if is_log else "predicted − true"
+    layout = {
+        "xaxis": axis(f"Residual of {words.plain(contents.target)} ({unit})", zeroline=True),
+        "yaxis": axis("Test rows"),
+    }
+    return Figure("residuals", data, layout, 420)
+
+
+def _sample(num: int) -> np.ndarray:
+    if num <= MAX_POINTS:
+        return np.arange(num)
+    return np.sort(np.random.default_rng(0).choice(num, MAX_POINTS, replace=False))
+
+
+def _confusion(truth: list[str], predicted: list[str], name: str) -> Figure:
+    labels = sorted({*truth, *predicted})
+    index = {label: i for i, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), int)
+    for t, p in zip(truth, predicted, strict=True):
+        counts[index[t], index[p]] += 1
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shown = [words.plain(label) for label in labels]
+    heat = {
+        "type": "heatmap",
+        "z": share.round(4).tolist(),
+        "x": shown,
+        "y": shown,
+        "text": counts.tolist(),
+        "texttemplate": "%{text}" if len(labels) <= 20 else "",
+        "hovertemplate": "true %{y}, predicted %{x}: %{text} rows (%{z:.1%})<extra></extra>",
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 2,
+        "ygap": 2,
+        "colorscale": [[0, "@cool"], [1, "@accent"]],
+        "colorbar": {"title": {"text": "share of row"}, "tickformat": ".0%", "thickness": 12},
+    }
+    layout = {
+        "xaxis": axis(f"Predicted by the {words.model(name).lower()}", type="category"),
+        "yaxis": axis("True", type="category", autorange="reversed", automargin=True),
+    }
+    return Figure("predicted", [heat], layout, 460)

@@ -1,0 +1,261 @@
+"""Charts of the search: best so far, slices, isolation, budget."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.analysis import BestOfK, Isolated
+from jaxopt_lab.report import words
+from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.figures import (
+    Figure,
+    axis,
+    describe,
+    line,
+    place,
+    points,
+    score_window,
+    value_axis,
+)
+from jaxopt_lab.space import Choice, Distribution, IntUniform
+from jaxopt_lab.status import Status
+
+_PHASE_COLORS = {"wide": "@muted", "search": "@accent", "refined": "@accent"}
+
+
+def score_axis(contents: Contents, window: tuple[float, float] | None = None) -> dict[str, Any]:
+    """The axis of the validation score."""
+    unit = words.UNITS.get(contents.metric, f"units of {words.plain(contents.target)}")
+    found = axis(f"Validation {words.metric(contents.metric)} ({unit})")
+    return {**found, "range": list(window)} if window else found
+
+
+def best_so_far(contents: Contents) -> Figure:
+    """Scores in the order of proposal, and the best up to each trial."""
+    window = score_window(contents.scores)
+    data: list[dict[str, Any]] = []
+    for phase in dict.fromkeys(t["phase"] for t in contents.finished):
+        done = [t for t in contents.finished if t["phase"] == phase and t["score"] is not None]
+        for stopped in (False, True):
+            mine = [t for t in done if (t["status"] == Status.STOPPED) is stopped]
+            data += [_trial_points(contents, mine, phase, stopped, window)] if mine else []
+    data += _infeasible([(t["trial_id"], t) for t in diverged_trials(contents)], contents, window)
+    x: list[int] = []
+    y: list[float] = []
+    for trial in contents.finished:
+        if trial["status"] == Status.COMPLETED and (not y or trial["score"] < y[-1]):
+            x.append(trial["trial_id"])
+            y.append(trial["score"])
+    if x:
+        x, y = [*x, contents.finished[-1]["trial_id"]], [*y, y[-1]]
+        data.append(
+            line(x, words.rounded(y), "@good", name="best so far", line={"shape": "hv", "width": 3})
+        )
+    layout = {
+        "xaxis": axis("Trial, in the order of proposal"),
+        "yaxis": score_axis(contents, window),
+    }
+    return Figure("best-so-far", data, layout, 380)
+
+
+def _trial_points(
+    contents: Contents,
+    trials: list[dict[str, Any]],
+    phase: str,
+    stopped: bool,
+    window: tuple[float, float],
+) -> dict[str, Any]:
+    name = words.phase(phase) + (", stopped after one fold" if stopped else "")
+    color = _PHASE_COLORS.get(phase, "@second")
+    marker: dict[str, Any] = {"opacity": 0.45 if stopped else 0.9, "size": 7}
+    marker["symbol"] = [_symbol(t["score"], window, stopped) for t in trials]
+    metric = words.metric(contents.metric)
+    return points(
+        [t["trial_id"] for t in trials],
+        words.rounded(capped(t["score"], window) for t in trials),
+        color,
+        name=name,
+        marker=marker,
+        text=[describe(t, metric) for t in trials],
+        hoverinfo="text",
+    )
+
+
+def _symbol(score: float, window: tuple[float, float], stopped: bool) -> str:
+    """A triangle for a score above the axis."""
+    shape = "triangle-up" if score > window[1] else "circle"
+    return f"{shape}-open" if stopped else shape
+
+
+def capped(score: float, window: tuple[float, float]) -> float:
+    """Scores above the axis stand just below its top."""
+    return min(score, window[1] - 0.02 * (window[1] - window[0]))
+
+
+def diverged_trials(contents: Contents) -> list[dict[str, Any]]:
+    return [t for t in contents.finished if t["status"] == Status.INFEASIBLE]
+
+
+def _infeasible(
+    placed: list[tuple[Any, dict[str, Any]]], contents: Contents, window: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """Crosses at the top of the axis."""
+    if not placed:
+        return []
+    height = window[1] - 0.02 * (window[1] - window[0])
+    metric = words.metric(contents.metric)
+    return [
+        points(
+            [x for x, _ in placed],
+            [height] * len(placed),
+            "@bad",
+            name="infeasible (diverged)",
+            marker={"symbol": "x", "size": 8},
+            text=[f"{describe(t, metric)}<br>{words.plain(t['reason'])}" for _, t in placed],
+            hoverinfo="text",
+        )
+    ]
+
+
+def slices(contents: Contents) -> list[Figure]:
+    """One chart per hyperparameter: score against value, infeasible trials at the top."""
+    space, window = contents.space, score_window(contents.scores)
+    assert space is not None
+    metric, found = words.metric(contents.metric), []
+    for name, dist in space.parameters.items():
+        active = [t for t in contents.finished if name in t["config"]]
+        placed = [(_jittered(dist, t["config"][name], t["trial_id"]), t) for t in active]
+        placed = [(x, t) for x, t in placed if x is not None]
+        scored = [(x, t) for x, t in placed if t["score"] is not None]
+        trace = points(
+            [x for x, _ in scored],
+            words.rounded(capped(t["score"], window) for _, t in scored),
+            "@accent",
+            name="trials",
+            text=[describe(t, metric) for _, t in scored],
+            hoverinfo="text",
+            marker={
+                "opacity": 0.75,
+                "symbol": [
+                    _symbol(t["score"], window, t["status"] == Status.STOPPED) for _, t in scored
+                ],
+            },
+        )
+        diverged = [(x, t) for x, t in placed if t["status"] == Status.INFEASIBLE]
+        data = [trace, *_infeasible(diverged, contents, window), *_star(contents, name, placed)]
+        layout = {
+            "xaxis": value_axis(name, dist),
+            "yaxis": {**score_axis(contents, window), "title": {"text": metric}},
+            "showlegend": False,
+        }
+        found.append(Figure(f"slice-{name}", data, layout, 260))
+    return found
+
+
+def _jittered(dist: Any, value: Any, trial_id: int) -> Any:
+    """Values of a choice are spread a little, the same in every build."""
+    x = place(dist, value)
+    if x is None or not (isinstance(dist, Choice) or isinstance(value, int)):
+        return x
+    if isinstance(dist, Choice):
+        return round(x + ((trial_id * 0.618034) % 1 - 0.5) * 0.4, 3)
+    return x
+
+
+def _star(contents: Contents, name: str, placed: list[tuple[Any, dict]]) -> list[dict[str, Any]]:
+    """The winner, on top of all others."""
+    mine = [
+        (x, t) for x, t in placed if t["trial_id"] == contents.winner and t["score"] is not None
+    ]
+    return [
+        points(
+            [x],
+            words.rounded([t["score"]]),
+            "@good",
+            name="winner",
+            marker={"symbol": "star", "size": 15, "line": {"width": 1, "color": "@card"}},
+            text=[describe(t, words.metric(contents.metric))],
+            hoverinfo="text",
+        )
+        for x, t in mine
+    ]
+
+
+def isolation(contents: Contents, isolated: dict[str, list[Isolated]]) -> list[Figure]:
+    """One chart per hyperparameter: the best trial of each part of its range."""
+    space = contents.space
+    assert space is not None
+    window = score_window(contents.scores)
+    found = []
+    for name, parts in isolated.items():
+        dist = space.parameters[name]
+        layout = {
+            "xaxis": value_axis(name, dist),
+            "yaxis": axis(words.metric(contents.metric), range=list(window)),
+            "showlegend": False,
+        }
+        known = [i for i in parts if math.isfinite(i.score)]
+        found.append(Figure(f"isolation-{name}", _parts(dist, known, window), layout, 250))
+    return found
+
+
+def _parts(
+    dist: Distribution, parts: list[Isolated], window: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """A bar as wide as each part at its best score, and a point in its middle."""
+    least = min((i.score for i in parts), default=math.nan)
+    x: list[Any] = []
+    y: list[Any] = []
+    for part in parts:
+        height = words.rounded([capped(part.score, window)])[0]
+        x += [*_ends(dist, part), None]
+        y += [height, height, None]
+    middles = [place(dist, dist.from_unit((i.bucket.low + i.bucket.high) / 2)) for i in parts]
+    text = [
+        f"{words.plain(i.bucket.label)}<br>best {words.number(i.score)}<br>"
+        f"{i.bucket.num_trials} trials, {i.bucket.num_infeasible} infeasible"
+        for i in parts
+    ]
+    marker = {
+        "size": 9,
+        "color": ["@good" if i.score == least else "@accent" for i in parts],
+        "symbol": [_symbol(i.score, window, False) for i in parts],
+    }
+    heights = words.rounded(capped(i.score, window) for i in parts)
+    bars = line(x, y, "@faint", line={"width": 5}, hoverinfo="skip")
+    return [bars, points(middles, heights, "@accent", marker=marker, text=text, hoverinfo="text")]
+
+
+def _ends(dist: Distribution, part: Isolated) -> tuple[float, float]:
+    """Where a part begins and ends on the hyperparameter's axis."""
+    if isinstance(dist, Choice):
+        middle = place(dist, dist.from_unit((part.bucket.low + part.bucket.high) / 2))
+        return middle - 0.35, middle + 0.35
+    low, high = dist.from_unit(part.bucket.low), dist.from_unit(part.bucket.high)
+    if isinstance(dist, IntUniform):
+        high = dist.from_unit(part.bucket.high - 1e-9)
+    return (low - 0.2, high + 0.2) if isinstance(dist, IntUniform) else (low, high)
+
+
+def budget(contents: Contents, curve: BestOfK, phase: str) -> Figure:
+    """Best of k trials: median and band over bootstrap draws."""
+    known = np.isfinite(curve.median)
+    k = curve.k[known].tolist()
+    low, high = (words.rounded(v[known]) for v in (curve.low, curve.high))
+    band = {"hoverinfo": "skip", "showlegend": False}
+    data = [
+        line(k, high, "@accent", line={"width": 0}, **band),
+        line(k, low, "@accent", line={"width": 0}, fill="tonexty", fillcolor="@veilaccent")
+        | {"name": "10 % to 90 % of draws", "hoverinfo": "skip"},
+        line(k, words.rounded(curve.median[known]), "@accent", name="median", line={"width": 3}),
+    ]
+    window = score_window(contents.scores)
+    top = float(np.min(curve.high[known])) if known.any() else window[1]
+    low_end = window[0]
+    worst = float(curve.median[known][0]) if known.any() else top
+    layout = {
+        "xaxis": axis(f"k, trials of the {words.phase(phase)}", rangemode="tozero"),
+        "yaxis": {**score_axis(contents), "range": [low_end, max(top, min(worst, window[1]))]},
+    }
+    return Figure("best-of-k", data, layout, 340)

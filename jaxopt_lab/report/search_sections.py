@@ -1,0 +1,204 @@
+"""Sections about the search: its course, what matters, the ranges, the trials."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxopt_lab import analysis
+from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
+from jaxopt_lab.report.contents import MAX_CURVES, Contents
+from jaxopt_lab.report.words import plain
+from jaxopt_lab.space import Choice, Distribution, SearchSpace
+from jaxopt_lab.status import Status
+
+if TYPE_CHECKING:
+    from jaxopt_lab.report.sections import Page
+
+#: Rows of the table of trials.
+TOP = 20
+_KINDS = {"narrow": "widen", "diverging": "do not widen", "limit": "at the limit"}
+
+
+def search(page: "Page", contents: Contents) -> None:
+    """Best so far, curves of all trials, best of k."""
+    if not contents.finished:
+        return
+    figure = search_figures.best_so_far(contents)
+    page.figures.append(figure)
+    cards = [tables.card("Best so far", tables.plot(figure), kind="wide", note=_cap_note(contents))]
+    curves = result_figures.all_curves(contents)
+    if curves:
+        page.figures.append(curves)
+        note = "Validation loss on the first fold, the winner in front."
+        if len(contents.finished) > MAX_CURVES:
+            note += f" The best {MAX_CURVES} trials."
+        cards.append(tables.card("Curves of all trials", tables.plot(curves), note=note))
+    phase = contents.finished[0]["phase"]
+    first = np.array([t["phase"] == phase for t in contents.finished])
+    if np.isfinite(contents.scores[first]).any():
+        curve = analysis.best_of_k(contents.scores[first], contents.infeasible[first])
+        figure = search_figures.budget(contents, curve, phase)
+        page.figures.append(figure)
+        card = tables.card("Was the budget enough?", tables.plot(figure), note=curve.verdict)
+        cards.append(card)
+    page.section("search", "Search", "The search", "", cards)
+
+
+def _cap_note(contents: Contents) -> str:
+    window = search_figures.score_window(contents.scores)
+    above = int(np.sum(contents.scores > window[1]))
+    if not above:
+        return ""
+    word = "trial scores" if above == 1 else "trials score"
+    return f"{above} {word} above the axis: triangles at its top. Point at one for its score."
+
+
+def matters(page: "Page", contents: Contents) -> None:
+    """Importance, findings in words, infeasible regions, parallel coordinates."""
+    space = contents.space
+    if space is None or not contents.finished or not space.num_dims:
+        return
+    data = (space, contents.configs, contents.scores, contents.infeasible)
+    cards = [_importance(page, analysis.anova(*data)), _findings(contents)]
+    regions = analysis.infeasible_by_region(space, contents.configs, contents.infeasible)
+    figure = result_figures.regions(regions)
+    if figure:
+        page.figures.append(figure)
+        note = "Infeasible trials of all trials in each part of each range; the redder the more."
+        cards.append(
+            tables.card(
+                "Where trials diverge", tables.plot(figure), note=note, kind="wide sideways scroll"
+            )
+        )
+    figure = parallel_figure.parallel(contents)
+    if figure:
+        page.figures.append(figure)
+        note = "A line per trial, from its hyperparameters to its score; stronger is better."
+        cards.append(
+            tables.card("All together", tables.plot(figure), note=note, kind="wide sideways scroll")
+        )
+    page.section("matters", "What matters", "What matters", "", cards)
+
+
+def _importance(page: "Page", found: analysis.Importance) -> str:
+    if not any(found.shares.values()):
+        return tables.card("Importance", note="Too few different trials to tell.")
+    figure = result_figures.importance(found)
+    page.figures.append(figure)
+    note = "How much of the differences between trials each explains alone (functional ANOVA)."
+    if found.fit < 0.2:
+        note += " The trials hardly follow from their hyperparameters: read this as a hint only."
+    return tables.card("Importance", tables.plot(figure), note=note)
+
+
+def _findings(contents: Contents) -> str:
+    """Boundary findings of the first phase, and what became of its ranges."""
+    space = contents.space
+    assert space is not None
+    phase = contents.finished[0]["phase"]
+    rows = [t for t in contents.finished if t["phase"] == phase]
+    found = analysis.boundary_findings(
+        space,
+        [t["config"] for t in rows],
+        [t["score"] for t in rows],
+        [t["status"] == Status.INFEASIBLE for t in rows],
+    )
+    if found:
+        items = "".join(
+            f"<li>{tables.pill(_KINDS[f.kind], f.kind)}<span>{plain(f.text)}</span></li>"
+            for f in found
+        )
+        body = f'<ul class="findings">{items}</ul>'
+    else:
+        body = (
+            '<p class="note">The best trials crowd no end of any range: they are wide enough.</p>'
+        )
+    refined = ""
+    if contents.refined is not None:
+        refined = "<h3 style='margin-top:20px'>Refined ranges</h3>" + _ranges(
+            space, contents.refined
+        )
+    return tables.card("Are the ranges right?", body, refined)
+
+
+def _ranges(space: SearchSpace, refined: SearchSpace) -> str:
+    rows = []
+    for name, dist in space.parameters.items():
+        now: Any = refined.parameters.get(name, refined.fixed.get(name))
+        text = "no longer active" if now is None else _range_text(now)
+        rows.append((plain(words.title(name)), plain(_range_text(dist)), plain(text)))
+    return tables.table(("Hyperparameter", "Wide search", "Refined"), rows)
+
+
+def _range_text(dist: Any) -> str:
+    if not isinstance(dist, Distribution):
+        return words.number(dist, 3)
+    if isinstance(dist, Choice):
+        return ", ".join(str(v) for v in dist.ranked)
+    low, high = dist.extremes
+    return f"{words.number(low, 3)} to {words.number(high, 3)}"
+
+
+def ranges(page: "Page", contents: Contents) -> None:
+    """A slice and an isolation chart per hyperparameter."""
+    space = contents.space
+    if space is None or not np.isfinite(contents.scores).any() or not space.num_dims:
+        return
+    slices = search_figures.slices(contents)
+    found = analysis.isolation(space, contents.configs, contents.scores, contents.infeasible)
+    isolated = search_figures.isolation(contents, found)
+    page.figures += [*slices, *isolated]
+
+    def grid(title: str, note: str, figures: list[Any]) -> str:
+        cards = "".join(tables.card("", tables.plot(f)) for f in figures)
+        head = f'<h3>{title}</h3><p class="note">{note}</p>'
+        return f'<div style="grid-column:1/-1">{head}<div class="cards three">{cards}</div></div>'
+
+    cards = [
+        grid(
+            "Slices",
+            "Every trial at its value; × at the top is infeasible, hollow was stopped after one "
+            "fold, ★ is the winner.",
+            slices,
+        ),
+        grid(
+            "Isolation",
+            "The best trial of each part of a range, everything else optimised away: where this "
+            "line is flat, the hyperparameter hardly matters.",
+            isolated,
+        ),
+    ]
+    page.section("ranges", "Hyperparameters", "One hyperparameter at a time", "", cards)
+
+
+def trials_table(page: "Page", contents: Contents) -> None:
+    """The best trials, then how the others ended."""
+    if not contents.trials:
+        return
+    last = {Status.COMPLETED: 0, Status.STOPPED: 1, Status.INFEASIBLE: 2, Status.PENDING: 3}
+
+    def key(trial: dict[str, Any]) -> tuple[int, float, int]:
+        score = np.inf if trial["score"] is None else trial["score"]
+        return last[trial["status"]], score, trial["trial_id"]
+
+    shown = sorted(contents.trials, key=key)[:TOP]
+    names = list(contents.space.names) if contents.space else []
+    metric = words.metric(contents.metric)
+    head = ["Trial", "Phase", "Status", metric, "±", *(words.title(n) for n in names)]
+    rows = [
+        [
+            str(t["trial_id"]),
+            plain(words.phase(t["phase"])),
+            tables.pill(str(t["status"])),
+            words.number(t["score"]),
+            words.number(t["standard_error"], 2),
+            *(plain(words.number(t["config"].get(n), 3)) for n in names),
+        ]
+        for t in shown
+    ]
+    classes = ["mark" if t["trial_id"] == contents.winner else "" for t in shown]
+    body = tables.table(head, rows, numeric=[0, *range(3, len(head))], classes=classes)
+    note = (
+        f"The first {len(shown)} of {len(contents.trials)}; <code>jaxopt-lab show</code> has all."
+    )
+    page.section("trials", "Trials", "Best trials", note, [tables.card("", body, kind="wide")])

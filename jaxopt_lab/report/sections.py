@@ -1,0 +1,62 @@
+"""The page from top to bottom: each section takes what it needs and is left out without it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxopt_lab.report import words
+from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.figures import Figure
+from jaxopt_lab.report.result_sections import cost, headline, test_rows, winner
+from jaxopt_lab.report.search_sections import matters, ranges, search, trials_table
+
+
+@dataclass
+class Page:
+    """What the template takes, gathered section by section.
+
+    Attributes:
+      title: of the document.
+      body: HTML so far.
+      footer: HTML.
+      nav: (id, label) of each section.
+      figures: charts, each with its element in the body.
+    """
+
+    title: str
+    body: str = ""
+    footer: str = ""
+    nav: list[tuple[str, str]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+
+    def section(self, key: str, label: str, title: str, note: str, cards: list[str]) -> None:
+        """Add a section of cards, unless there is none."""
+        if not any(cards):
+            return
+        self.nav.append((key, label))
+        below = f'<p class="note">{note}</p>' if note else ""
+        inner = "".join(cards)
+        self.body += (
+            f'<section id="{key}"><h2>{words.plain(title)}</h2>{below}'
+            f'<div class="cards">{inner}</div></section>'
+        )
+
+
+def compose(contents: Contents) -> Page:
+    """Make the page of a study."""
+    source = contents.task.get("source", "")
+    name = Path(str(source)).name or contents.directory.resolve().name
+    page = Page(f"{words.plain(contents.target)} · {words.plain(name)} · jaxopt-lab")
+    page.body += f"<h1>Tuning a network for {words.plain(contents.target)}</h1>"
+    headline(page, contents, name)
+    test_rows(page, contents)
+    winner(page, contents)
+    search(page, contents)
+    matters(page, contents)
+    ranges(page, contents)
+    trials_table(page, contents)
+    cost(page, contents)
+    missing = "".join(f"<p>{words.plain(text)}</p>" for text in contents.missing)
+    found = contents.best.get("versions", {})
+    versions = " · ".join(f"{words.plain(k)} {words.plain(v)}" for k, v in found.items())
+    page.footer = f"{missing}<p>Made by jaxopt-lab from the study's directory alone. {versions}</p>"
+    return page

@@ -1,0 +1,88 @@
+"""Names, numbers and colours as the page writes them."""
+
+import html
+import math
+from typing import Any
+
+#: Metrics as a reader knows them; lower is better unless listed in `HIGHER`.
+METRICS = {
+    "log_rmse": "log-RMSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+    "macro_f1": "macro F1",
+}
+HIGHER = {"r2", "accuracy", "macro_f1"}
+UNITS = {"log_rmse": "natural log", "log_loss": "nats"}
+MODELS = {
+    "single": "Tuned network",
+    "ensemble": "Ensemble",
+    "mean": "Mean",
+    "majority": "Majority class",
+    "ridge": "Ridge regression",
+    "logistic_regression": "Logistic regression",
+    "hist_gradient_boosting": "Gradient boosting",
+    "untuned_mlp": "Untuned MLP",
+}
+PHASES = {
+    "search": "search",
+    "wide": "wide search",
+    "refined": "refined search",
+    "rerun": "reruns with other seeds",
+    "refit": "refit",
+}
+
+
+def metric(name: str) -> str:
+    """A metric's name."""
+    return METRICS.get(name, name)
+
+
+def model(name: str) -> str:
+    """A model's name."""
+    return MODELS.get(name, name.replace("_", " "))
+
+
+def phase(name: str) -> str:
+    """A phase's name."""
+    return PHASES.get(name, name)
+
+
+def title(name: str) -> str:
+    """A hyperparameter's name as words."""
+    return name.replace("_", " ")
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number for people; a dash for none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        if isinstance(value, float) and math.isinf(value):
+            return "off" if value > 0 else "−∞"
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or (abs(value) >= 10**digits and abs(value) < 1e15):
+        return f"{round(value):,}"
+    text = f"{value:.{digits}g}"
+    return text.replace("-", "−") if "e" not in text else text.replace("e-0", "e-")
+
+
+def seconds(value: float) -> str:
+    """A duration."""
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value // 60)}:{int(value % 60):02d} min"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def plain(text: Any) -> str:
+    """Text for HTML and for Plotly, which reads tags too."""
+    return html.escape(str(text))
+
+
+def rounded(values: Any, digits: int = 5) -> list[Any]:
+    """Numbers with few digits, None where not finite: JSON without waste."""
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in map(float, values)]

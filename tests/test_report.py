@@ -1,0 +1,272 @@
+"""The report: complete, self-contained, and without errors in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxopt_lab import report
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.report.figures import score_window
+from jaxopt_lab.report.tables import broken
+from jaxopt_lab.space import Choice, IntUniform, LogUniform, SearchSpace, Uniform
+from jaxopt_lab.status import Status
+from jaxopt_lab.store import Store
+
+SPACE = SearchSpace(
+    learning_rate=LogUniform(1e-4, 1.0),
+    batch_size=Choice([32, 64]),
+    num_layers=IntUniform(1, 3),
+    dropout=Uniform(0.0, 0.5),
+    optimizer=Choice(["adamw", "momentum"]),
+    momentum=Uniform(0.5, 0.99).when(optimizer="momentum"),
+    schedule="cosine",
+)
+OPTAX = (
+    "optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-08), "
+    "optax.scale_by_learning_rate(optax.constant_schedule(0.001)))"
+)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+needs_browser = pytest.mark.skipif(
+    not BROWSER, reason="no Chromium on PATH: the page is not opened"
+)
+
+
+def write_study(
+    folder: Path, num: int = 24, target: str = "price", regression: bool = True
+) -> None:
+    """A study as the search leaves it, without training anything."""
+    rng = np.random.default_rng(0)
+    store = Store.open(folder)
+    kind = "regression" if regression else "classification"
+    task = {"source": "houses.csv", "target": target, "task": kind, "log_target": regression}
+    settings = {"task": task, "space": SPACE.to_dict(), "num_folds": 2, "num_epochs": 5, "seed": 0}
+    with store.transaction():
+        for name, value in settings.items():
+            store.set(name, value)
+        store.decide("refined space", SPACE.to_dict())
+        store.add_wave("wide", 12.0, 5.0, num, 5 * num, "a program")
+        for i, config in enumerate(SPACE.from_unit(rng.random((num, SPACE.num_dims)))):
+            _add_trial(store, i, config, "wide" if i < num / 2 else "refined", rng)
+    store.close()
+
+
+def _add_trial(store: Store, i: int, config: dict, phase: str, rng: np.random.Generator) -> None:
+    store.add_trial(i, phase, config)
+    diverged = config["learning_rate"] > 0.3
+    score = 0.3 + 0.1 * (np.log10(config["learning_rate"]) + 2) ** 2
+    for fold in range(1 if diverged else 2):
+        curve = score * np.exp(-np.arange(5.0)) + score
+        curves = {"train_loss": curve, "loss": curve * np.nan if diverged else curve * 1.1}
+        outputs = rng.normal(size=(4, 1)).astype(np.float32)
+        found = None if diverged else score
+        store.add_member(i, fold, 0, found, "diverged" if diverged else "", 4, curves, outputs)
+    if diverged:
+        store.set_trial(i, Status.INFEASIBLE, reason="fold 0: diverged at step 3")
+    elif i % 5 == 4:
+        store.set_trial(i, Status.STOPPED, score, None, "in the worse half after one fold")
+    else:
+        store.set_trial(i, Status.COMPLETED, score, 0.01)
+
+
+def write_result(folder: Path, regression: bool = True) -> None:
+    rng = np.random.default_rng(1)
+    one = (
+        {"rmse": 9.0, "mae": 5.0, "r2": 0.8, "log_rmse": 0.3}
+        if regression
+        else {"accuracy": 0.8, "log_loss": 0.4, "macro_f1": 0.7}
+    )
+    worse = {name: value * 1.1 for name, value in one.items()}
+    best = {
+        "schema": 1,
+        "trial_id": 1,
+        "hyperparameters": {"learning_rate": 0.01, "batch_size": 32},
+        "optax": OPTAX,
+        "validation": {
+            "metric": "log_rmse" if regression else "log_loss",
+            "mean": 0.31,
+            "standard_error": 0.01,
+            "folds": [0.30, 0.32],
+        },
+        "test": {"single": one, "ensemble": one},
+        "baselines": {"hist_gradient_boosting": worse, "mean": worse},
+        "trials": {"completed": 20, "infeasible": 4, "stopped": 0},
+        "seconds": {"total": 20.0, "compile": 5.0, "train": 7.0},
+        "parameters": 1234,
+        "versions": {"jax": "0.10.2"},
+        "efficiency": {"microseconds_per_row": {"single": 1.5}},
+    }
+    (folder / "best.json").write_text(json.dumps(best))
+    rows = ["row,truth,single,ensemble"]
+    for i in range(60):
+        truth = rng.lognormal(3, 1)
+        values = [truth, truth * 1.1, truth * 0.9] if regression else rng.choice(["a", "b"], 3)
+        rows.append(",".join([str(i), *map(str, values)]))
+    (folder / "test_predictions.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write_study(tmp_path)
+    write_result(tmp_path)
+    return tmp_path
+
+
+def own_text(page: Path) -> str:
+    """The page without Plotly's own code."""
+    return re.sub(r"<script>/\*\*.*?</script>", "", page.read_text(), flags=re.DOTALL)
+
+
+def figures_of(page: Path) -> dict:
+    text = page.read_text()
+    found = re.search(
+        r'<script id="figures" type="application/json">(.*?)</script>', text, re.DOTALL
+    )
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_shows_everything_once(study: Path) -> None:
+    page = report.build(study)
+    assert page == study / "report.html"
+    assert page.stat().st_size < 8e6
+    expected = {
+        "models",
+        "predicted",
+        "residuals",
+        "winner-curves",
+        "best-so-far",
+        "all-curves",
+        "best-of-k",
+        "importance",
+        "regions",
+        "parallel",
+        "cost",
+        *(f"{kind}-{name}" for kind in ("slice", "isolation") for name in SPACE.names),
+    }
+    assert set(figures_of(page)) == expected
+    text = page.read_text()
+    for name in expected:
+        assert text.count(f'id="plot-{name}"') == 1
+    assert text.count("plotly.js v") == 1
+
+
+def test_the_page_fetches_nothing(study: Path) -> None:
+    text = own_text(report.build(study))
+    assert len(text) < 1e6
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_log_ranges_have_log_axes_and_infeasible_trials_are_marked(study: Path) -> None:
+    figures = figures_of(report.build(study))
+    assert figures["slice-learning_rate"]["layout"]["xaxis"]["type"] == "log"
+    crosses = [t for t in figures["slice-dropout"]["data"] if t["marker"].get("symbol") == "x"]
+    store = Store.open(study, read_only=True)
+    num = sum(t["status"] == Status.INFEASIBLE for t in store.trials())
+    store.close()
+    assert [len(t["x"]) for t in crosses] == [num]
+    assert num > 0
+
+
+def test_building_again_gives_the_same_page(study: Path) -> None:
+    first = report.build(study).read_bytes()
+    assert report.build(study).read_bytes() == first
+
+
+def test_what_is_absent_is_left_out_with_a_line(study: Path) -> None:
+    (study / "best.json").unlink()
+    (study / "test_predictions.csv").unlink()
+    page = report.build(study)
+    text = own_text(page)
+    assert "best.json is not there" in text
+    assert "test_predictions.csv is not there" in text
+    assert not {"models", "predicted"} & set(figures_of(page))
+    assert "slice-dropout" in figures_of(page)
+
+
+def test_the_result_alone_makes_a_page(tmp_path: Path) -> None:
+    write_result(tmp_path)
+    page = report.build(tmp_path)
+    assert set(figures_of(page)) == {"models", "predicted", "residuals", "cost"}
+    assert "study.sqlite is not there" in own_text(page)
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_few_trials(tmp_path: Path, num: int) -> None:
+    write_study(tmp_path, num)
+    assert "best-so-far" in figures_of(report.build(tmp_path))
+
+
+def test_a_directory_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study"):
+        report.build(tmp_path)
+    (tmp_path / "best.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        report.build(tmp_path)
+
+
+def test_names_cannot_inject_markup(tmp_path: Path) -> None:
+    write_study(tmp_path, target="</script><b>x")
+    write_result(tmp_path)
+    text = report.build(tmp_path).read_text()
+    assert "</script><b>x" not in text
+    assert "<b>x" not in text
+    assert "&lt;/script&gt;&lt;b&gt;x" in text
+
+
+def test_the_optimizer_is_broken_into_lines_without_change() -> None:
+    text = broken(OPTAX)
+    assert text.count("\n") == 3
+    assert compile(text, "a", "eval").co_code == compile(OPTAX, "a", "eval").co_code
+
+
+def test_a_score_axis_shows_the_good_trials() -> None:
+    low, high = score_window(np.array([0.3, 0.31, 0.32, 0.33, 50.0, np.nan]))
+    assert 0.25 < low < 0.3
+    assert 0.33 < high < 0.5
+
+
+def open_in_browser(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The document after its scripts have run, and what stood in the console."""
+    command = [
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={profile}"),
+        *("--window-size=1280,900", "--virtual-time-budget=30000"),
+        *("--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@needs_browser
+@pytest.mark.parametrize("regression", [True, False], ids=["regression", "classification"])
+def test_a_browser_draws_every_chart_without_complaint(tmp_path: Path, regression: bool) -> None:
+    write_study(tmp_path, regression=regression)
+    write_result(tmp_path, regression)
+    page = report.build(tmp_path)
+    document, console = open_in_browser(page, tmp_path / "profile")
+    assert console == []
+    figures = figures_of(page)
+    assert f'data-drawn="{len(figures)}"' in document
+    for name in figures:
+        plot = document.split(f'id="plot-{name}"', 1)[1][:4000]
+        assert "main-svg" in plot, f"{name} was not drawn"
+
+
+@needs_browser
+def test_the_console_is_heard(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<script>undefined_function()</script>")
+    _, console = open_in_browser(page, tmp_path / "profile")
+    assert len(console) == 1
