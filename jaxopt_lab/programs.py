@@ -190,7 +190,7 @@ def estimate(
     kinds = 1 if programs.activations else len(values["activation"])
     batches = 1 if programs.block else len(values["batch_size"])
     shapes = len(programs.widths) * len(programs.depths)
-    num_programs = _expected_distinct(shapes * kinds * batches * other, load.num_trials)
+    num_programs = _expected_distinct(shapes * kinds * batches * other, float(load.num_trials))
     depth = sum(_least(programs.depths, d) for d in values["num_layers"]) / len(
         values["num_layers"]
     )
