@@ -10,17 +10,20 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from jaxopt_lab.search.acquisition import choose_jointly, log_expected_improvement
 from jaxopt_lab.search.bayesian import float64_on_cpu
+from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels, log_probability
 from jaxopt_lab.search.gaussian_process import (
     Data,
     Hyperparameters,
     condition,
+    covariance,
     fit,
     initial_hyperparameters,
     negative_log_posterior,
     predict,
 )
 from jaxopt_lab.search.outputs import standardise
+from jaxopt_lab.space import Choice, SearchSpace, Uniform
 
 LENGTHS = np.array([0.3, 0.8, 0.5])
 
@@ -35,9 +38,10 @@ def make_data(n: int, size: int, categorical: tuple[bool, ...] = (False,) * 3) -
     rng = np.random.default_rng(0)
     x = np.full((size, 3), 0.5)
     x[:n] = rng.random((n, 3))
-    x[:, list(categorical)] = np.floor(x[:, list(categorical)] * 3) / 3
+    if any(categorical):
+        x[:, list(categorical)] = np.round(x[:, list(categorical)])
     y = np.sin(6 * x[:, 0]) + x[:, 1] ** 2 - (x[:, 2] > 0.5)
-    arrays = x, y, np.full(size, 0.01), np.arange(size) < n, np.array(categorical)
+    arrays = x, y, np.full(size, 0.01), np.arange(size) < n, np.arange(3), np.array(categorical)
     return Data(*map(jnp.asarray, arrays))
 
 
@@ -91,12 +95,13 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_categories_are_equally_far() -> None:
-    from jaxopt_lab.search.gaussian_process import covariance
-
-    points = jnp.asarray([[0.5, 1 / 6, 0.5], [0.5, 3 / 6, 0.5], [0.5, 5 / 6, 0.5]])
-    cov = covariance(make_hyper(), jnp.asarray([False, True, False]), points, points)
+    space = SearchSpace(a=Uniform(0, 1), b=Choice(["x", "y", "z"]), c=Uniform(0, 1))
+    seen = features(space, space.to_unit([{"a": 0.5, "b": v, "c": 0.5} for v in "xyz"]))
+    arrays = seen.columns, np.zeros(3), np.zeros(3), np.ones(3, bool), seen.owner, seen.categorical
+    data = Data(*map(jnp.asarray, arrays))
+    cov = covariance(make_hyper(), data, data.x, data.x)
     np.testing.assert_allclose(cov[0, 1], cov[0, 2])
-    np.testing.assert_allclose(cov[0, 1], 1.7 * np.exp(-1 / 0.8))
+    np.testing.assert_allclose(cov[0, 1], 1.7 * np.exp(-1 / 0.8), rtol=1e-6)
 
 
 def test_fit_finds_what_matters() -> None:

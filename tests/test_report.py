@@ -201,6 +201,12 @@ def test_the_result_alone_makes_a_page(tmp_path: Path) -> None:
     assert "study.sqlite is not there" in own_text(page)
 
 
+def test_a_thousand_trials_fit(tmp_path: Path) -> None:
+    write_study(tmp_path, 1_000)
+    write_result(tmp_path)
+    assert report.build(tmp_path).stat().st_size < 7e6
+
+
 @pytest.mark.parametrize("num", [1, 3])
 def test_few_trials(tmp_path: Path, num: int) -> None:
     write_study(tmp_path, num)

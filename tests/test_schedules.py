@@ -1,4 +1,4 @@
-"""Schedules: traced values against the printed Optax code; plateau against Keras' documented rules."""
+"""Schedules against the printed Optax code; reduce-on-plateau against Keras' documented rules."""
 
 import math
 from functools import partial

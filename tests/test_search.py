@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optuna
 import pytest
 
 from jaxopt_lab import search
@@ -37,6 +38,13 @@ FINITE = SearchSpace(a=Choice(["x", "y", "z"]), b=IntUniform(0, 3), c=Choice([Tr
 
 SAMPLERS = {name: factory() for name, factory in search.REGISTRY.items()}
 SAMPLERS["halton"] = search.quasi_random("halton")
+SAMPLERS["tpe"] = search.from_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed))
+SAMPLERS["cma_es"] = search.from_optuna(
+    lambda seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+)
+SAMPLERS["nsga_ii"] = search.from_optuna(
+    lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)
+)
 
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 

@@ -142,7 +142,7 @@ def test_size_of_a_space_and_its_extremes() -> None:
 )  # fmt: skip
 def test_points_of_a_wrong_shape_or_outside_the_cube_are_refused(points: Any) -> None:
     space = SearchSpace(a=Uniform(0, 1), b=Uniform(0, 1))
-    with pytest.raises(ValueError, match="coordinates must lie|points must"):
+    with pytest.raises(ValueError, match=r"coordinates must lie|points must"):
         space.from_unit(points)
 
 

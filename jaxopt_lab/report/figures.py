@@ -103,15 +103,26 @@ def score_window(scores: np.ndarray) -> tuple[float, float]:
     return best - pad, top + pad
 
 
+def label(trial: Mapping[str, Any]) -> str:
+    """Stands for the text over a trial, which the page holds once: see `describe`."""
+    return f"@trial{trial['trial_id']}"
+
+
 def describe(trial: Mapping[str, Any], metric: str) -> str:
-    """The text over a trial: number, phase, score, hyperparameters."""
+    """The text over a trial: number, phase, score or what went wrong, hyperparameters."""
     score = words.number(trial["score"])
     lines = [
         f"<b>trial {trial['trial_id']}</b> ({words.plain(words.phase(trial['phase']))})",
         f"{metric} {score}" if trial["score"] is not None else words.plain(trial["status"]),
+        *([words.plain(trial["reason"])] if trial["reason"] else []),
         *(
             f"{words.title(k)} {words.plain(words.number(v, 3))}"
             for k, v in trial["config"].items()
         ),
     ]
     return "<br>".join(lines)
+
+
+def marker_size(num: int) -> int:
+    """Smaller points where there are many."""
+    return 7 if num <= 150 else 5 if num <= 500 else 4

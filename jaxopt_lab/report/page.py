@@ -5,6 +5,7 @@ import json
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from jaxopt_lab.errors import MachineError
 from jaxopt_lab.report import contents, sections
@@ -38,7 +39,8 @@ def build(directory: str | Path) -> Path:
         footer=page.footer,
         style=_asset("style.css"),
         script=_asset("script.js"),
-        figures=_inert(json.dumps(figures, separators=(",", ":"), allow_nan=False)),
+        figures=_inert(figures),
+        texts=_inert(page.texts),
         plotly=_plotly(),
     )
     path = Path(directory) / FILE_NAME
@@ -50,8 +52,9 @@ def _asset(name: str) -> str:
     return resources.files("jaxopt_lab.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _inert(text: str) -> str:
+def _inert(content: dict[str, Any]) -> str:
     """JSON that cannot end the script element it stands in."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import Figure, describe, line, score_window
+from jaxopt_lab.report.figures import Figure, label, line, score_window
 from jaxopt_lab.report.search_figures import capped, diverged_trials
 from jaxopt_lab.space import Choice, LogUniform
 
@@ -26,9 +26,9 @@ def parallel(contents: Contents) -> Figure | None:
     data = [_bundle(contents, diverged_trials(contents), names, window, "@bad", 0.35, "infeasible")]
     for i in range(_BINS):
         part = ranked[i * len(ranked) // _BINS : (i + 1) * len(ranked) // _BINS]
-        label = {0: "worst", _BINS - 1: "best"}.get(i, "")
+        legend = {0: "worst", _BINS - 1: "best"}.get(i, "")
         opacity = 0.25 + 0.6 * i / (_BINS - 1)
-        data.append(_bundle(contents, part, names, window, f"@scale{i}", opacity, label))
+        data.append(_bundle(contents, part, names, window, f"@scale{i}", opacity, legend))
     winner = [t for t in shown if t["trial_id"] == contents.winner]
     data.append({**_bundle(contents, winner, names, window, "@good", 1.0, "winner")})
     data[-1]["line"]["width"] = 4
@@ -59,7 +59,7 @@ def _bundle(
     window: tuple[float, float],
     color: str,
     opacity: float,
-    label: str,
+    legend: str,
 ) -> dict[str, Any]:
     """Lines of several trials as one trace, divided by gaps."""
     space = contents.space
@@ -72,19 +72,19 @@ def _bundle(
             if name in trial["config"] and space.parameters[name].contains(trial["config"][name]):
                 x.append(j)
                 y.append(round(space.parameters[name].to_unit(trial["config"][name]), 4))
-                text.append(describe(trial, words.metric(contents.metric)))
+                text.append(label(trial))
         if trial["score"] is not None:
             x.append(len(names))
             y.append(
                 round((capped(trial["score"], window) - window[0]) / (window[1] - window[0]), 4)
             )
-            text.append(describe(trial, words.metric(contents.metric)))
+            text.append(label(trial))
         x.append(None)
         y.append(None)
         text.append("")
     options: dict[str, Any] = {
-        "name": label,
-        "showlegend": bool(label),
+        "name": legend,
+        "showlegend": bool(legend),
         "opacity": round(opacity, 2),
     }
     style = {"width": 1.6, "shape": "spline", "smoothing": 0.5}

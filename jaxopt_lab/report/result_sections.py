@@ -146,11 +146,8 @@ def test_rows(page: "Page", contents: Contents) -> None:
     """Predictions of the test rows against the truth."""
     figures = prediction_figures.predictions(contents)
     page.figures += figures
-    titles = {
-        "predicted": "Predicted against true",
-        "residuals": "Residuals",
-        "confusion": "Confusion matrix",
-    }
+    first = "Predicted against true" if contents.is_regression else "Confusion matrix"
+    titles = {"predicted": first, "residuals": "Residuals"}
     kind = "wide" if len(figures) == 1 else ""
     cards = [tables.card(titles[f.name], tables.plot(f), kind=kind) for f in figures]
     note = "Rows that no network saw in training and no choice was made on."

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
+  const texts = JSON.parse(document.getElementById("texts").textContent); // by trial
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
 
@@ -21,7 +22,10 @@
     return found;
   };
   const painted = (value, colors) => {
-    if (typeof value === "string") return value[0] === "@" ? colors[value.slice(1)] || value : value;
+    if (typeof value === "string") {
+      if (value[0] !== "@") return value;
+      return value.startsWith("@trial") ? texts[value.slice(6)] : colors[value.slice(1)] || value;
+    }
     if (Array.isArray(value)) return value.map((v) => painted(v, colors));
     if (value && typeof value === "object") {
       return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, painted(v, colors)]));

@@ -11,8 +11,9 @@ from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import (
     Figure,
     axis,
-    describe,
+    label,
     line,
+    marker_size,
     place,
     points,
     score_window,
@@ -68,16 +69,16 @@ def _trial_points(
 ) -> dict[str, Any]:
     name = words.phase(phase) + (", stopped after one fold" if stopped else "")
     color = _PHASE_COLORS.get(phase, "@second")
-    marker: dict[str, Any] = {"opacity": 0.45 if stopped else 0.9, "size": 7}
+    marker: dict[str, Any] = {"opacity": 0.45 if stopped else 0.9}
+    marker["size"] = marker_size(len(contents.finished))
     marker["symbol"] = [_symbol(t["score"], window, stopped) for t in trials]
-    metric = words.metric(contents.metric)
     return points(
         [t["trial_id"] for t in trials],
         words.rounded(capped(t["score"], window) for t in trials),
         color,
         name=name,
         marker=marker,
-        text=[describe(t, metric) for t in trials],
+        text=[label(t) for t in trials],
         hoverinfo="text",
     )
 
@@ -104,7 +105,6 @@ def _infeasible(
     if not placed:
         return []
     height = window[1] - 0.02 * (window[1] - window[0])
-    metric = words.metric(contents.metric)
     return [
         points(
             [x for x, _ in placed],
@@ -112,7 +112,7 @@ def _infeasible(
             "@bad",
             name="infeasible (diverged)",
             marker={"symbol": "x", "size": 8},
-            text=[f"{describe(t, metric)}<br>{words.plain(t['reason'])}" for _, t in placed],
+            text=[label(t) for _, t in placed],
             hoverinfo="text",
         )
     ]
@@ -133,10 +133,11 @@ def slices(contents: Contents) -> list[Figure]:
             words.rounded(capped(t["score"], window) for _, t in scored),
             "@accent",
             name="trials",
-            text=[describe(t, metric) for _, t in scored],
+            text=[label(t) for _, t in scored],
             hoverinfo="text",
             marker={
                 "opacity": 0.75,
+                "size": marker_size(len(contents.finished)),
                 "symbol": [
                     _symbol(t["score"], window, t["status"] == Status.STOPPED) for _, t in scored
                 ],
@@ -175,7 +176,7 @@ def _star(contents: Contents, name: str, placed: list[tuple[Any, dict]]) -> list
             "@good",
             name="winner",
             marker={"symbol": "star", "size": 15, "line": {"width": 1, "color": "@card"}},
-            text=[describe(t, words.metric(contents.metric))],
+            text=[label(t)],
             hoverinfo="text",
         )
         for x, t in mine

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import Figure
+from jaxopt_lab.report.figures import Figure, describe
 from jaxopt_lab.report.result_sections import cost, headline, test_rows, winner
 from jaxopt_lab.report.search_sections import matters, ranges, search, trials_table
 
@@ -20,6 +20,7 @@ class Page:
       footer: HTML.
       nav: (id, label) of each section.
       figures: charts, each with its element in the body.
+      texts: what is shown over a trial, by its number.
     """
 
     title: str
@@ -27,6 +28,7 @@ class Page:
     footer: str = ""
     nav: list[tuple[str, str]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
 
     def section(self, key: str, label: str, title: str, note: str, cards: list[str]) -> None:
         """Add a section of cards, unless there is none."""
@@ -47,6 +49,8 @@ def compose(contents: Contents) -> Page:
     name = Path(str(source)).name or contents.directory.resolve().name
     page = Page(f"{words.plain(contents.target)} · {words.plain(name)} · jaxopt-lab")
     page.body += f"<h1>Tuning a network for {words.plain(contents.target)}</h1>"
+    metric = words.metric(contents.metric)
+    page.texts = {str(t["trial_id"]): describe(t, metric) for t in contents.finished}
     headline(page, contents, name)
     test_rows(page, contents)
     winner(page, contents)

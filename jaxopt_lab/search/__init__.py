@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.search.bayesian import bayesian
 from jaxopt_lab.search.grid import grid, grid_size
+from jaxopt_lab.search.optuna_adapter import from_optuna
 from jaxopt_lab.search.quasi_random import quasi_random
 from jaxopt_lab.search.random import random
 
@@ -21,6 +22,7 @@ __all__ = [
     "History",
     "Sampler",
     "bayesian",
+    "from_optuna",
     "grid",
     "grid_size",
     "quasi_random",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_lab.search.feasibility import log_probability
 from jaxopt_lab.search.gaussian_process import Posterior, covariance, cross_factor, predict
 from jaxopt_lab.types import PRNGKey
 
@@ -31,18 +32,22 @@ def log_expected_improvement(
 
 
 @jax.jit
-def score(
-    posterior: Posterior, points: Float[Array, "m d"], best: Float[Array, ""]
-) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
-    """Log expected improvement and posterior mean at each point."""
+def appraise(
+    posterior: Posterior,
+    feasibility: Posterior | None,
+    points: Float[Array, "m e"],
+    best: Float[Array, ""],
+) -> Float[Array, " m"]:
+    """Log expected improvement plus log probability of being feasible, of each point alone."""
     mean, variance = predict(posterior, points)
-    return log_expected_improvement(mean, variance, best), mean
+    worth = log_expected_improvement(mean, variance, best)
+    return worth if feasibility is None else worth + log_probability(feasibility, points)
 
 
 @partial(jax.jit, static_argnames="num")
 def choose_jointly(
     posterior: Posterior,
-    points: Float[Array, "m d"],
+    points: Float[Array, "m e"],
     log_feasible: Float[Array, " m"],
     allowed: Bool[Array, " m"],
     best: Float[Array, ""],
@@ -55,7 +60,7 @@ def choose_jointly(
 
     Args:
       posterior: the process.
-      points: [m, d] candidates, num <= m.
+      points: [m, e] features of candidates, num <= m.
       log_feasible: [m] log probability that a candidate is feasible.
       allowed: [m] which candidates may be chosen; if too few, others follow.
       best: incumbent value.
@@ -67,8 +72,7 @@ def choose_jointly(
     Source: the kriging believer of Ginsbourger et al. 2010.
     """
     hyper = posterior.hyper
-    factor = cross_factor(posterior, points)
-    mean, variance = predict(posterior, points)
+    factor, mean, variance = cross_factor(posterior, points)
     noise = jnp.exp(hyper.log_noise)
 
     def step(carry: tuple, index: Int[Array, ""]) -> tuple[tuple, Int[Array, ""]]:
@@ -76,7 +80,7 @@ def choose_jointly(
         worth = log_expected_improvement(mean, variance, best) + log_feasible
         worth = jnp.where(allowed, worth, worth - 1e6)
         choice = jnp.argmax(jnp.where(free, worth, -jnp.inf))
-        row = covariance(hyper, posterior.data.categorical, points[choice][None], points)[0]
+        row = covariance(hyper, posterior.data, points[choice][None], points)[0]
         row = row - factor[:, choice] @ factor - extra[:, choice] @ extra
         row = row / jnp.sqrt(variance[choice] + noise)
         carry = (
@@ -96,7 +100,7 @@ def choose_jointly(
 def choose_by_thompson(
     key: PRNGKey,
     posterior: Posterior,
-    points: Float[Array, "m d"],
+    points: Float[Array, "m e"],
     log_feasible: Float[Array, " m"],
     allowed: Bool[Array, " m"],
     num: int,
@@ -107,10 +111,9 @@ def choose_by_thompson(
 
     Source: Kandasamy et al. 2018, arXiv:1705.09236.
     """
-    factor = cross_factor(posterior, points)
-    mean, _ = predict(posterior, points)
+    factor, mean, _ = cross_factor(posterior, points)
     hyper = posterior.hyper
-    cov = covariance(hyper, posterior.data.categorical, points, points) - factor.T @ factor
+    cov = covariance(hyper, posterior.data, points, points) - factor.T @ factor
     signal = jnp.exp(hyper.log_signal)
     chol = jnp.linalg.cholesky(cov + 1e-6 * signal * jnp.eye(len(points), dtype=cov.dtype))
     normal = jax.random.normal(key, (len(points), num), cov.dtype)

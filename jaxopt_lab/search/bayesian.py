@@ -1,6 +1,7 @@
 """Bayesian optimisation with a Gaussian process, made for batches."""
 
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import jax
@@ -8,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxopt_lab.search.acquisition import choose_by_thompson, choose_jointly, score
+from jaxopt_lab.search.acquisition import appraise, choose_by_thompson, choose_jointly
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.candidates import STEP_SIZES, around, mutate
-from jaxopt_lab.search.encoding import fill_up, first_new, is_categorical, row_keys, snap
+from jaxopt_lab.search.encoding import features, fill_up, first_new, row_keys, snap
 from jaxopt_lab.search.feasibility import labels, log_probability
 from jaxopt_lab.search.gaussian_process import (
     Data,
     Posterior,
     condition,
     fit,
+    incumbent,
     initial_hyperparameters,
     predict,
 )
@@ -32,6 +34,9 @@ MAX_OBSERVATIONS = 2048
 MAX_FITTED = 256
 MIN_PADDED = 64
 NUM_STARTS = 3
+#: Up to so many observations all restarts climb all steps; beyond, the best one fewer.
+FULL_EFFORT = 128
+FULL_STEPS, FEWER_STEPS = 60, 40
 NUM_GLOBAL = 1024
 NUM_LOCAL = 1024
 NUM_ROUNDS = 6
@@ -47,13 +52,21 @@ class Models(NamedTuple):
     best: float
 
 
-def float64_on_cpu() -> AbstractContextManager:
-    """Run what follows in float64 on a CPU device, whatever JAX's defaults are."""
-    stack = ExitStack()
-    stack.enter_context(jax.enable_x64(True))
-    with suppress(RuntimeError):  # JAX was started without a CPU backend: use what there is
-        stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
-    return stack
+@contextmanager
+def float64_on_cpu() -> Iterator[None]:
+    """Run what follows in float64 on a CPU device, whatever JAX's defaults are.
+
+    Matrix factorisations run on one thread: their threads wait by spinning, which on a machine
+    with other work has been seen to cost an order of magnitude.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        stack.enter_context(jax.enable_x64(True))
+        with suppress(RuntimeError):  # JAX was started without a CPU backend: use what there is
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        yield
 
 
 def padded_data(
@@ -65,11 +78,11 @@ def padded_data(
     """Pad observations to a power of two, so that few shapes are ever compiled."""
     num = len(values)
     size = max(MIN_PADDED, 1 << max(num - 1, 0).bit_length())
-    x = np.full((size, space.num_dims), 0.5)
+    seen = features(space, points)
+    x = np.zeros((size, seen.columns.shape[1]))
     y, known, mask = np.zeros(size), np.zeros(size), np.arange(size) < num
-    x[:num], y[:num], known[:num] = points, values, noise
-    categorical = np.array([is_categorical(d) for d in space.parameters.values()], bool)
-    return Data(*(jnp.asarray(a) for a in (x, y, known, mask, categorical)))
+    x[:num], y[:num], known[:num] = seen.columns, values, noise
+    return Data(*(jnp.asarray(a) for a in (x, y, known, mask, seen.owner, seen.categorical)))
 
 
 def chosen_rows(
@@ -97,7 +110,9 @@ def fit_process(
     """Fit hyperparameters to a part of the data, and condition on all of it."""
     rows = chosen_rows(values, MAX_FITTED, rng)
     starts = initial_hyperparameters(space.num_dims, NUM_STARTS)
-    hyper, _ = fit(starts, padded_data(space, points[rows], values[rows], noise[rows]))
+    effort = (FULL_STEPS, None) if len(rows) <= FULL_EFFORT else (FEWER_STEPS, 1)
+    data = padded_data(space, points[rows], values[rows], noise[rows])
+    hyper, _ = fit(starts, data, *effort)
     return condition(hyper, padded_data(space, points, values, noise))
 
 
@@ -110,11 +125,10 @@ def fit_models(
     rows = chosen_rows(y, MAX_OBSERVATIONS, None)
     x, y, variances = points[observed][rows], y[rows], variances[rows]
     process = fit_process(space, x, y, variances, rng)
-    mean, _ = predict(process, process.data.x)
-    best = float(jnp.min(jnp.where(process.data.mask, mean, jnp.inf)))
+    best = float(incumbent(process))
     if history.pending.any():
         waiting = points[history.pending][-(MAX_OBSERVATIONS // 4) :]
-        guess, _ = predict(process, jnp.asarray(waiting))
+        guess, _ = predict(process, jnp.asarray(features(space, waiting).columns))
         x, y = np.concatenate([x, waiting]), np.concatenate([y, np.asarray(guess)])
         variances = np.concatenate([variances, np.zeros(len(waiting))])
         process = condition(process.hyper, padded_data(space, x, y, variances))
@@ -133,20 +147,16 @@ class Pool(NamedTuple):
     worth: Float[np.ndarray, " m"]
 
 
-def appraise(models: Models, points: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
-    """Log expected improvement plus log probability of being feasible."""
-    device_points = jnp.asarray(points)
-    worth, _ = score(models.values, device_points, jnp.asarray(models.best))
-    if models.feasibility is not None:
-        worth = worth + log_probability(models.feasibility, device_points)
-    return np.asarray(worth)
-
-
-def padded_appraisal(models: Models, points: Float[np.ndarray, "m d"], size: int) -> np.ndarray:
+def padded_appraisal(
+    space: SearchSpace, models: Models, points: Float[np.ndarray, "m d"], size: int
+) -> Float[np.ndarray, " m"]:
     """`appraise` at a fixed size, so that a varying number of points does not recompile."""
-    padded = np.full((size, points.shape[1]), 0.5)
-    padded[: len(points)] = points
-    return appraise(models, padded)[: len(points)]
+    columns = features(space, points).columns
+    padded = np.zeros((size, columns.shape[1]))
+    padded[: len(points)] = columns
+    best = jnp.asarray(models.best)
+    worth = appraise(models.values, models.feasibility, jnp.asarray(padded), best)
+    return np.asarray(worth)[: len(points)]
 
 
 def search_pool(
@@ -162,7 +172,7 @@ def search_pool(
     first = np.concatenate([spread, around(space, good, NUM_LOCAL, rng)])
     seen = set(known)
     points = first_new(space, first, seen, len(first))
-    worth = padded_appraisal(models, points, NUM_GLOBAL + NUM_LOCAL)
+    worth = padded_appraisal(space, models, points, NUM_GLOBAL + NUM_LOCAL)
     for round_number in range(NUM_ROUNDS):
         if not len(points):
             break
@@ -172,13 +182,19 @@ def search_pool(
         children = first_new(space, mutate(space, parents, steps, rng), seen, NUM_CHILDREN)
         if len(children):
             points = np.concatenate([points, children])
-            more = padded_appraisal(models, children, NUM_CHILDREN)
+            more = padded_appraisal(space, models, children, NUM_CHILDREN)
             worth = np.concatenate([worth, more])
     return Pool(points, worth)
 
 
 def choose(
-    key: PRNGKey, pool: Pool, models: Models, n: int, strategy: str, rng: np.random.Generator
+    key: PRNGKey,
+    space: SearchSpace,
+    pool: Pool,
+    models: Models,
+    n: int,
+    strategy: str,
+    rng: np.random.Generator,
 ) -> Float[np.ndarray, "k d"]:
     """Choose up to n points of the pool: the best one alone, or several jointly."""
     if len(pool.points) <= n:
@@ -189,21 +205,21 @@ def choose(
     half = NUM_POOL // 2
     others = rng.permutation(order[half:])[: NUM_POOL - half]
     rows = np.concatenate([order[:half], others])
-    size = NUM_POOL
-    points = np.full((size, pool.points.shape[1]), 0.5)
-    points[: len(rows)] = pool.points[rows]
-    allowed: Bool[np.ndarray, " m"] = np.arange(size) < len(rows)
-    log_feasible = jnp.zeros(size)
+    columns = features(space, pool.points[rows]).columns
+    padded = np.zeros((NUM_POOL, columns.shape[1]))
+    padded[: len(rows)] = columns
+    allowed: Bool[np.ndarray, " m"] = np.arange(NUM_POOL) < len(rows)
+    log_feasible = jnp.asarray(np.zeros(NUM_POOL))
     if models.feasibility is not None:
-        log_feasible = log_probability(models.feasibility, jnp.asarray(points))
+        log_feasible = log_probability(models.feasibility, jnp.asarray(padded))
     num = 1 << (n - 1).bit_length()
-    shared = (models.values, jnp.asarray(points), log_feasible, jnp.asarray(allowed))
+    shared = (models.values, jnp.asarray(padded), log_feasible, jnp.asarray(allowed))
     if strategy == "thompson":
         chosen = choose_by_thompson(jax.random.fold_in(key, 2), *shared, num=num)
     else:
         chosen = choose_jointly(*shared, jnp.asarray(models.best), num=num)
     chosen = np.asarray(chosen)
-    return points[chosen[allowed[chosen]][:n]]
+    return pool.points[rows[chosen[allowed[chosen]][:n]]]
 
 
 def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler:
@@ -231,7 +247,7 @@ def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler
             good = points[ranked[: min(16, int(history.observed.sum()))]]
             pool = search_pool(step_key, space, good, known, models, rng)
             strategy = "thompson" if n >= thompson_from else "improvement"
-            rows = choose(step_key, pool, models, n, strategy, rng)
+            rows = choose(step_key, space, pool, models, n, strategy, rng)
         known |= set(row_keys(rows))
         rows = fill_up(space, rows, good, known, n, rng)
         return space.from_unit(rows)

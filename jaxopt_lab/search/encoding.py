@@ -3,10 +3,10 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxopt_lab.space import (
     INACTIVE,
@@ -83,6 +83,39 @@ def active_mask(space: SearchSpace, points: Float[np.ndarray, "n d"]) -> Bool[np
                 holds = holds & active[:, axis[parent]]
             active[:, axis[name]] &= holds
     return active
+
+
+class Features(NamedTuple):
+    """What a kernel sees of points: columns, the dimension of each, and which are one-hot."""
+
+    columns: Float[np.ndarray, "n e"]
+    owner: Int[np.ndarray, " e"]
+    categorical: Bool[np.ndarray, " e"]
+
+
+def features(space: SearchSpace, points: Float[np.ndarray, "n d"]) -> Features:
+    """Ordered dimensions as they are, one-hot columns per categorical one, of snapped points."""
+    columns: list[np.ndarray] = []
+    owner: list[int] = []
+    categorical: list[bool] = []
+    for j, dist in enumerate(space.parameters.values()):
+        u = points[:, j]
+        if is_categorical(dist):
+            # The last column stands for "inactive", which may lie inside a level.
+            inactive = ~active_mask(space, points)[:, j]
+            level = np.minimum((u * dist.cardinality).astype(int), int(dist.cardinality) - 1)
+            level = np.where(inactive, int(dist.cardinality), level)
+            added = list(np.equal.outer(np.arange(dist.cardinality + 1), level).astype(np.float64))
+        else:
+            added = [u]
+        columns += added
+        owner += [j] * len(added)
+        categorical += [is_categorical(dist)] * len(added)
+    return Features(
+        np.stack(columns, 1) if columns else np.zeros((len(points), 0)),
+        np.array(owner, np.int64),
+        np.array(categorical, bool),
+    )
 
 
 def row_keys(points: Float[np.ndarray, "n d"]) -> list[bytes]:

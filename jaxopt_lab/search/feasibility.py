@@ -15,7 +15,7 @@ def labels(infeasible: np.ndarray) -> Float[np.ndarray, " n"]:
 
 
 @jax.jit
-def log_probability(posterior: Posterior, points: Float[Array, "m d"]) -> Float[Array, " m"]:
+def log_probability(posterior: Posterior, points: Float[Array, "m e"]) -> Float[Array, " m"]:
     """Log probability that each point is feasible, from a process fitted to `labels`.
 
     A least-squares classifier with a probit link: the process regresses the labels, and the

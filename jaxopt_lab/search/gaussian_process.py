@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 #: Added to the diagonal of every covariance matrix, relative to the signal variance.
 JITTER = 1e-8
@@ -26,18 +27,21 @@ class Data(NamedTuple):
     """Observations, padded: rows where `mask` is False are ignored.
 
     Attributes:
-      x: [n, d] in the unit cube.
+      x: [n, e] features: a column per ordered dimension, in [0, 1], and one-hot columns per
+        categorical dimension.
       y: [n] standardised values.
       noise: [n] known variance of each value, 0 where unknown.
       mask: [n] which rows are real.
-      categorical: [d] which dimensions have no order.
+      owner: [e] the dimension that each feature belongs to.
+      categorical: [e] which features are one-hot.
     """
 
-    x: Float[Array, "n d"]
+    x: Float[Array, "n e"]
     y: Float[Array, " n"]
     noise: Float[Array, " n"]
     mask: Bool[Array, " n"]
-    categorical: Bool[Array, " d"]
+    owner: Int[Array, " e"]
+    categorical: Bool[Array, " e"]
 
 
 class Hyperparameters(NamedTuple):
@@ -58,33 +62,33 @@ class Posterior(NamedTuple):
     weights: Float[Array, " n"]
 
 
+def _square_distance(a: Float[Array, "n e"], b: Float[Array, "m e"]) -> Float[Array, "n m"]:
+    square = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2.0 * a @ b.T
+    return jnp.maximum(square, 0.0)
+
+
 def covariance(
-    hyper: Hyperparameters,
-    categorical: Bool[Array, " d"],
-    a: Float[Array, "n d"],
-    b: Float[Array, "m d"],
+    hyper: Hyperparameters, data: Data, a: Float[Array, "n e"], b: Float[Array, "m e"]
 ) -> Float[Array, "n m"]:
     """Matern-5/2 over ordered dimensions times exp(-[differs] / length) over categorical ones.
 
-    Source: Rasmussen & Williams 2006, equation 4.17; for the product with a categorical kernel,
-    Ru et al. 2020, arXiv:1906.08878, and Roustant et al. 2020, arXiv:1802.02368.
+    Of `data` only `owner` and `categorical` are read.
+
+    Source: Rasmussen & Williams 2006, equation 4.17; for the categorical factor, the kernel of
+    Hutter et al. 2011, Sequential model-based optimization for general algorithm configuration.
     """
-    inverse = jnp.exp(-hyper.log_lengths)
-    scale = jnp.where(categorical, 0.0, inverse)
-    za, zb = a * scale, b * scale
-    square = (za**2).sum(1)[:, None] + (zb**2).sum(1)[None, :] - 2.0 * za @ zb.T
-    square = jnp.maximum(5.0 * square, 1e-14)
-    root = jnp.sqrt(square)
-    weight = jnp.where(categorical, inverse, 0.0)
-    differs = jnp.zeros_like(square)
-    if categorical.shape[0]:
-        differs = ((a[:, None, :] != b[None, :, :]) * weight).sum(-1)
-    return jnp.exp(hyper.log_signal - root - differs) * (1.0 + root + square / 3.0)
+    inverse = jnp.exp(-hyper.log_lengths)[data.owner]
+    scale = jnp.where(data.categorical, 0.0, inverse)
+    root = jnp.sqrt(5.0 * _square_distance(a * scale, b * scale) + 1e-14)
+    # Two one-hot rows that differ are at squared distance 2.
+    weight = jnp.where(data.categorical, jnp.sqrt(0.5 * inverse), 0.0)
+    differs = _square_distance(a * weight, b * weight)
+    return jnp.exp(hyper.log_signal - root - differs) * (1.0 + root + root**2 / 3.0)
 
 
 def noisy_covariance(hyper: Hyperparameters, data: Data) -> Float[Array, "n n"]:
     """Covariance of the observations, noise included; padded rows are those of the identity."""
-    cov = covariance(hyper, data.categorical, data.x, data.x)
+    cov = covariance(hyper, data, data.x, data.x)
     both = data.mask[:, None] & data.mask[None, :]
     diagonal = jnp.exp(hyper.log_noise) + data.noise + JITTER * jnp.exp(hyper.log_signal)
     return jnp.where(both, cov, 0.0) + jnp.diag(jnp.where(data.mask, diagonal, 1.0))
@@ -138,26 +142,34 @@ def negative_log_posterior(hyper: Hyperparameters, data: Data) -> Float[Array, "
 
 def initial_hyperparameters(num_dims: int, num_starts: int) -> Hyperparameters:
     """[r, ...] where the restarts begin: short to long length scales, high to low noise."""
-    root = max(num_dims, 1) ** 0.5
-    lengths = jnp.geomspace(0.2 * root, 2.0 * root, num_starts)
-    ones = jnp.ones(num_starts)
+    lengths = np.geomspace(0.2, 2.0, num_starts) * max(num_dims, 1) ** 0.5
     return Hyperparameters(
-        jnp.log(lengths)[:, None] * jnp.ones((1, num_dims)),
-        0.0 * ones,
-        jnp.linspace(-4.0, -8.0, num_starts),
-        0.0 * ones,
+        jnp.asarray(np.log(lengths)[:, None] * np.ones((1, num_dims))),
+        jnp.asarray(np.zeros(num_starts)),
+        jnp.asarray(np.linspace(-4.0, -8.0, num_starts)),
+        jnp.asarray(np.zeros(num_starts)),
     )
 
 
-@partial(jax.jit, static_argnames="num_steps")
+@partial(jax.jit, static_argnames=("num_steps", "num_kept"))
 def fit(
-    starts: Hyperparameters, data: Data, num_steps: int = NUM_STEPS
+    starts: Hyperparameters, data: Data, num_steps: int = NUM_STEPS, num_kept: int | None = None
 ) -> tuple[Hyperparameters, Float[Array, ""]]:
-    """Maximise the posterior of the hyperparameters by Adam from every start; the best wins.
+    """Maximise the posterior of the hyperparameters by Adam from several starts; the best wins.
+
+    Args:
+      starts: [r, ...] where to start.
+      data: the observations.
+      num_steps: steps of Adam.
+      num_kept: climb from so many starts, the best ones; None for all.
 
     Returns:
       The hyperparameters, and their negative log posterior.
     """
+    if num_kept is not None:
+        at_start = jax.lax.map(lambda hyper: negative_log_posterior(hyper, data), starts)
+        kept = jnp.argsort(at_start)[:num_kept]
+        starts = jax.tree.map(lambda leaf: leaf[kept], starts)
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, num_steps, 0.02)
     optimizer = optax.adam(schedule, b1=0.8, b2=0.95)
     value_and_grad = jax.vmap(jax.value_and_grad(negative_log_posterior), (0, None))
@@ -193,25 +205,38 @@ def condition(hyper: Hyperparameters, data: Data) -> Posterior:
     return Posterior(hyper, data, chol, cho_solve((chol, True), residual))
 
 
-def cross_factor(posterior: Posterior, points: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """L^-1 K(X, points): its columns' products are what the data explain of the covariance."""
-    hyper, data = posterior.hyper, posterior.data
-    cross = covariance(hyper, data.categorical, data.x, points)
-    cross = jnp.where(data.mask[:, None], cross, 0.0)
-    return solve_triangular(posterior.chol, cross, lower=True)
-
-
 @jax.jit
-def predict(
-    posterior: Posterior, points: Float[Array, "m d"]
-) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
-    """Posterior mean and variance of the noise-free function.
+def incumbent(posterior: Posterior) -> Float[Array, ""]:
+    """The lowest posterior mean at an observed point: the best value with its noise taken off."""
+    hyper, data = posterior.hyper, posterior.data
+    noise = jnp.exp(hyper.log_noise) + data.noise + JITTER * jnp.exp(hyper.log_signal)
+    mean = data.y - noise * posterior.weights
+    return jnp.min(jnp.where(data.mask, mean, jnp.inf))
+
+
+def cross_factor(
+    posterior: Posterior, points: Float[Array, "m e"]
+) -> tuple[Float[Array, "n m"], Float[Array, " m"], Float[Array, " m"]]:
+    """L^-1 K(X, points), whose columns' products are what the data explain of the covariance.
+
+    Returns:
+      That factor, and the posterior mean and variance of the noise-free function.
 
     Source: Rasmussen & Williams 2006, algorithm 2.1.
     """
     hyper, data = posterior.hyper, posterior.data
-    cross = covariance(hyper, data.categorical, data.x, points)
+    cross = covariance(hyper, data, data.x, points)
     cross = jnp.where(data.mask[:, None], cross, 0.0)
     factor = solve_triangular(posterior.chol, cross, lower=True)
     variance = jnp.exp(hyper.log_signal) - (factor**2).sum(0)
-    return hyper.mean + cross.T @ posterior.weights, jnp.maximum(variance, 1e-12)
+    mean = hyper.mean + cross.T @ posterior.weights
+    return factor, mean, jnp.maximum(variance, 1e-12)
+
+
+@jax.jit
+def predict(
+    posterior: Posterior, points: Float[Array, "m e"]
+) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """Posterior mean and variance of the noise-free function."""
+    _, mean, variance = cross_factor(posterior, points)
+    return mean, variance
