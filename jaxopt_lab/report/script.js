@@ -24,7 +24,7 @@
   const painted = (value, colors) => {
     if (typeof value === "string") {
       if (value[0] !== "@") return value;
-      return value.startsWith("@trial") ? texts[value.slice(6)] : colors[value.slice(1)] || value;
+      return value.startsWith("@trial") ? texts[value.slice(6)] || value : colors[value.slice(1)] || value;
     }
     if (Array.isArray(value)) return value.map((v) => painted(v, colors));
     if (value && typeof value === "object") {
