@@ -184,11 +184,18 @@ def trials_table(page: "Page", contents: Contents) -> None:
     shown = sorted(contents.trials, key=key)[:TOP]
     names = list(contents.space.names) if contents.space else []
     metric = words.metric(contents.metric)
-    head = ["Trial", "Phase", "Status", metric, "±", *(words.title(n) for n in names)]
+    head = [
+        "Trial",
+        "Phase",
+        "Status",
+        metric,
+        "±",
+        *(plain(words.title(n)).replace(" ", "<br>") for n in names),
+    ]
     rows = [
         [
             str(t["trial_id"]),
-            plain(words.phase(t["phase"])),
+            plain(words.phase(t["phase"]).removesuffix(" search")),
             tables.pill(str(t["status"])),
             words.number(t["score"]),
             words.number(t["standard_error"], 2),
