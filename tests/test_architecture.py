@@ -130,7 +130,8 @@ def jax_environment():
     return {k: v for k, v in os.environ.items() if k.startswith(("JAX", "XLA"))}
 
 config, environment = dict(jax.config.values), jax_environment()
-import jaxopt_lab
+import jaxopt_lab.cli.tune
+from jaxopt_lab import *  # all that it imports when asked
 assert not xla_bridge.backends_are_initialized(), "the import started JAX's backend"
 changed = [k for k, v in config.items() if jax.config.values[k] != v]
 assert not changed, f"the import changed JAX's configuration: {changed}"
