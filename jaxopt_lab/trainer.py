@@ -197,7 +197,7 @@ def make_trainer(
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
-        loss_sum = loss * (count / divisor)
+        loss_sum = loss * divisor
         state = _watch(state, loss_sum / count)
         if not signature.accumulate:
             return update(state, hparams, gradient), StepInfo(loss_sum, count)

@@ -1,0 +1,141 @@
+"""A trial in a population learns what it learns alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxopt_lab import hyperparameters
+from jaxopt_lab.engine import Clock, Curves, Engine
+from jaxopt_lab.signature import Signature
+from jaxopt_lab.tasks.base import lay_out, regression
+from jaxopt_lab.trainer import make_trainer
+
+ROWS, FEATURES, WIDTH = 200, 5, 4
+EXACT = Signature(
+    optimizer="adamw",
+    activations=("tanh",),
+    num_layers=2,
+    hidden_size=12,
+    block=32,
+    ema=False,
+    early_stopping=False,
+    penalize_biases=False,
+    features=frozenset({"dropout", "weight_decay"}),
+    draw_width=16,
+    noise_rows=32,
+)
+
+
+def make_engine(signature: Signature, num_devices: int = 2) -> Engine:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    targets = (inputs[:, 0] * inputs[:, 1] + 0.1 * inputs[:, 2]).astype(np.float32)
+    rows = np.arange(ROWS)
+    arrays = lay_out([inputs], [targets], [(rows[:150], rows[150:]), (rows, rows[:0])])
+    trainer = make_trainer(signature, regression(), arrays.inputs.shape[2:])
+    devices = jax.local_devices()[:num_devices]
+    return Engine(trainer, arrays, signature.block, signature.noise_rows, WIDTH, 1, 0, devices)
+
+
+def train(
+    engine: Engine, trials: list[int], calls: tuple[int, ...] = (3,), **common: Any
+) -> Curves:
+    """Train trials (one per slot); a trial's number decides its hyperparameters."""
+    slots = [trials[i % len(trials)] for i in range(engine.num_slots)]
+    rows = []
+    for trial in slots:
+        config = {
+            "learning_rate": 1e30 if trial == 99 else 1e-3 / (1 + trial),
+            "dropout": 0.1,
+            "weight_decay": 1e-2,
+            "activation": "tanh",
+            "num_layers": 2,
+            "hidden_size": 12,
+            **common,
+        }
+        traced = hyperparameters.traced(hyperparameters.complete(config))
+        rows.append({**traced, "total_steps": np.float32(15)})
+    hparams = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
+    num_devices = len(engine.devices)
+    zero = np.zeros(num_devices, np.int32)
+    blocks = zero + common.get("batch_size", 32) // engine.block
+    clock = Clock(zero, zero, zero, zero, blocks, zero + 2)
+    wave = engine.init(np.asarray(slots, np.int32), clock, hparams)
+    pieces, done = [], 0
+    for count in calls:
+        now = clock._replace(epoch=zero + done, num_epochs=zero + count)
+        wave, curves = engine.advance(wave, now, hparams)
+        pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:, :n], curves))
+        done += count
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+
+
+@pytest.fixture(scope="module")
+def exact() -> Engine:
+    return make_engine(EXACT)
+
+
+@pytest.fixture(scope="module")
+def alone(exact: Engine) -> np.ndarray:
+    """Validation curve of trial 0 among copies of itself."""
+    return np.asarray(train(exact, [0]).valid["loss"][0])
+
+
+@pytest.mark.parametrize("slot", [0, 1, 3, 4, 7])
+def test_any_slot_and_company_is_bitwise_the_same(
+    exact: Engine, alone: np.ndarray, slot: int
+) -> None:
+    company = [5, 6, 7, 8, 9, 10, 11, 12]
+    company[slot] = 0
+    found = train(exact, company).valid["loss"]
+    np.testing.assert_array_equal(found[slot], alone)
+    assert not np.array_equal(found[(slot + 1) % 8], alone)
+
+
+def test_a_diverging_neighbour_harms_nobody(exact: Engine, alone: np.ndarray) -> None:
+    found = train(exact, [99, 0, 99, 99]).valid["loss"]
+    assert not np.isfinite(found[0]).all()
+    np.testing.assert_array_equal(found[1], alone)
+
+
+def test_cutting_a_budget_into_calls_changes_nothing(exact: Engine, alone: np.ndarray) -> None:
+    np.testing.assert_array_equal(train(exact, [0], calls=(1, 2)).valid["loss"][0], alone)
+
+
+def test_new_values_compile_nothing(exact: Engine) -> None:
+    train(exact, [1])
+    before = exact.compile_seconds
+    train(exact, [2, 3], dropout=0.3, weight_decay=0.5, schedule="cosine", calls=(2,))
+    assert exact.compile_seconds == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 16, "masked_width": True},
+        {"num_layers": 4, "masked_depth": True},
+        {"accumulate": True},
+        {"activations": ("relu", "tanh")},
+    ],
+    ids=["padded width", "masked depth", "blocks", "several activations"],
+)
+def test_a_merged_program_trains_the_same_network(
+    alone: np.ndarray, changes: dict[str, Any]
+) -> None:
+    found = train(make_engine(replace(EXACT, **changes)), [0, 1]).valid["loss"][0]
+    np.testing.assert_allclose(found, alone, rtol=1e-5)
+
+
+def test_batches_of_blocks_are_true_batches() -> None:
+    whole = train(make_engine(replace(EXACT, block=96)), [0, 1], batch_size=96)
+    blocks = train(make_engine(replace(EXACT, accumulate=True)), [0, 1], batch_size=96)
+    np.testing.assert_allclose(blocks.valid["loss"], whole.valid["loss"], rtol=1e-5)
+    np.testing.assert_allclose(blocks.train_loss, whole.train_loss, rtol=1e-5)
+
+
+def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
+    found = train(make_engine(EXACT, num_devices=1), [0]).valid["loss"][0]
+    np.testing.assert_allclose(found, alone, rtol=1e-5)
