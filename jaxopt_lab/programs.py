@@ -106,11 +106,11 @@ class Programs:
             ema=config["ema"],
             early_stopping=config["early_stopping"],
             penalize_biases=config["penalize_biases"],
-            features=self.features,
+            features=self.features | features_of({k: [v] for k, v in config.items()}),
             draw_width=max(self.draw_width, width),
             noise_rows=math.gcd(self.noise_rows, batch),
-            masked_depth=self.masked_depth,
-            masked_width=self.masked_width,
+            masked_depth=self.masked_depth or depth != config["num_layers"],
+            masked_width=self.masked_width or width != config["hidden_size"],
             accumulate=merged,
         )
 
@@ -154,8 +154,8 @@ def choose(space: SearchSpace, load: Load, costs: Costs, on_cpu: bool = True) ->
             noise_rows=unit,
             draw_width=max(values["hidden_size"]),
             features=features_of(space.extremes()),
-            masked_width=widths != tuple(values["hidden_size"]),
-            masked_depth=depths != tuple(values["num_layers"]),
+            masked_width=widths != tuple(sorted(values["hidden_size"])),
+            masked_depth=depths != tuple(sorted(values["num_layers"])),
         )
         for widths, depths, block, activations in options
     ]

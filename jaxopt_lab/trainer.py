@@ -232,8 +232,13 @@ def make_trainer(
 
 
 def _watch(state: TrainState, loss: Scalar) -> TrainState:
-    """Note the first loss that is not finite, and the last finite one before it."""
+    """Note the first loss that is not finite, and the last finite one before it.
+
+    What a trial does after early stopping is not part of it.
+    """
     finite, fine_so_far = jnp.isfinite(loss), state.diverged_at < 0
+    if state.best != ():
+        fine_so_far = fine_so_far & ~state.best.stopped
     return state._replace(
         diverged_at=jnp.where(fine_so_far & ~finite, state.step, state.diverged_at),
         last_loss=jnp.where(fine_so_far & finite, loss, state.last_loss),

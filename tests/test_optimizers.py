@@ -87,8 +87,9 @@ def run_optax(chain: optax.GradientTransformation, gradients: Any = None) -> Any
 
 
 def assert_close(found: Any, expected: Any) -> None:
+    """Float32 rounds `1 - b2` where Optax has a Python number: 6e-5 of 1e-3."""
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=3e-5, atol=2e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
 def printed(config: dict[str, Any]) -> optax.GradientTransformation:

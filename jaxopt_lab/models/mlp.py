@@ -125,16 +125,14 @@ class MLP(nn.Module):
           keys: [m], one per `rows` rows.
           rows: rows per key.
         """
-        parts = [
-            jnp.stack(
-                [
-                    uniform16(jax.random.fold_in(keys[j], i), (rows, self.hidden_size))
-                    for i in range(self.num_layers)
-                ]
-            )
-            for j in range(keys.shape[0])
-        ]
-        return jnp.concatenate(parts, axis=1)
+        shape = (rows, self.hidden_size)
+
+        def draw(key: PRNGKey) -> UInt16[Array, "layers b h"]:
+            layers = jnp.arange(self.num_layers)
+            return jax.vmap(lambda i: uniform16(jax.random.fold_in(key, i), shape))(layers)
+
+        drawn = jax.vmap(draw, out_axes=1)(keys)
+        return drawn.reshape(self.num_layers, -1, self.hidden_size)
 
 
 def uniform16(key: PRNGKey, shape: tuple[int, int]) -> UInt16[Array, "b h"]:
