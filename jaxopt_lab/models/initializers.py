@@ -73,7 +73,8 @@ def orthogonalized(normal: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """The polar factor of a random matrix: orthonormal rows or columns, whichever are fewer.
 
     Rows and columns of zeros stay zero but for rounding, so the true block of a padded kernel
-    becomes what it would become alone. The polar factor of a Gaussian matrix is uniform over such matrices.
+    becomes what it would become alone. The polar factor of a Gaussian matrix is uniform
+    over such matrices.
     """
     u, s, vt = jnp.linalg.svd(normal, full_matrices=False)
     real = s > 1e-6 * s[0]
