@@ -1,0 +1,155 @@
+"""Programs hold every trial of their space, and are chosen without looking at trials."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_lab import programs
+from jaxopt_lab.hyperparameters import ACTIVATIONS, complete, features_of
+from jaxopt_lab.programs import Costs, Load, Programs, choose, estimate
+from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, SearchSpace, Uniform
+
+
+def one_of(values: list, least: int = 1) -> st.SearchStrategy:
+    """A choice among some of the values."""
+    return st.lists(st.sampled_from(values), min_size=least, max_size=4, unique=True).map(Choice)
+
+
+SPACES = st.fixed_dictionaries(
+    {"ema": st.just(Choice([True, False]))},
+    optional={
+        "hidden_size": st.one_of(
+            one_of([4, 16, 48, 64, 100]),
+            st.just(LogIntUniform(8, 64)),
+            st.just(IntUniform(70, 90).when(ema=True)),
+            st.just(24),
+        ),
+        "num_layers": st.one_of(st.just(IntUniform(1, 4)), one_of([1, 2, 5]), st.just(2)),
+        "batch_size": st.one_of(one_of([10, 16, 32, 96, 128]), st.just(IntUniform(20, 60))),
+        "activation": st.one_of(one_of(list(ACTIVATIONS)), st.just("gelu")),
+        "optimizer": one_of(["adam", "sgd", "lion"]),
+        "dropout": st.just(Uniform(0.0, 0.5)),
+        "clip_norm": st.just(Choice([1.0, float("inf")])),
+        "schedule": one_of(["constant", "reduce_on_plateau"]),
+        "early_stopping": st.just(Choice([True, False])),
+    },
+)
+
+LOADS = st.builds(
+    Load,
+    num_trials=st.sampled_from([1, 20, 500]),
+    num_epochs=st.sampled_from([1, 30, 1000]),
+    num_folds=st.sampled_from([1, 5]),
+    num_rows=st.sampled_from([50, 2000, 10**5]),
+    num_features=st.sampled_from([3, 80]),
+    num_devices=st.sampled_from([1, 2, 8]),
+)
+
+
+def assert_holds(found: Programs, config: dict[str, Any]) -> None:
+    """The signature can train exactly this configuration."""
+    sig = found.signature(config)
+    assert sig.hidden_size >= config["hidden_size"]
+    assert sig.masked_width or sig.hidden_size == config["hidden_size"]
+    assert sig.num_layers >= config["num_layers"]
+    assert sig.masked_depth or sig.num_layers == config["num_layers"]
+    assert config["batch_size"] % sig.block == 0
+    assert sig.accumulate or sig.block == config["batch_size"]
+    assert config["activation"] in sig.activations
+    assert sig.features >= features_of({k: [v] for k, v in config.items()})
+    for name in ("optimizer", "ema", "early_stopping", "penalize_biases"):
+        assert getattr(sig, name) == config[name]
+
+
+@settings(max_examples=40)
+@given(SPACES, LOADS, st.integers(0, 2**31))
+def test_every_configuration_of_the_space_has_a_program_that_holds_it(
+    parameters: dict[str, Any], load: Load, seed: int
+) -> None:
+    space = SearchSpace(**parameters)
+    found = choose(space, load, Costs())
+    points = np.random.default_rng(seed).random((20, space.num_dims))
+    for config in space.from_unit(points):
+        full = complete(config)
+        assert_holds(found, full)
+        assert found.signature(full).features == found.features
+    for outside in ({"hidden_size": 1}, {"hidden_size": 500}, {"num_layers": 1}, {"l1": 0.1},
+                    {"num_layers": 9, "activation": "sigmoid", "batch_size": 7}):  # fmt: skip
+        assert_holds(found, complete(outside))
+
+
+@settings(max_examples=30)
+@given(SPACES, LOADS)
+def test_the_choice_is_the_same_every_time_and_survives_json(
+    parameters: dict[str, Any], load: Load
+) -> None:
+    space = SearchSpace(**parameters)
+    found = choose(space, load, Costs())
+    again = choose(SearchSpace.from_dict(space.to_dict()), load, Costs())
+    assert found == again
+    assert Programs.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@settings(max_examples=30)
+@given(SPACES, LOADS)
+def test_the_choice_costs_no_more_than_exact_shapes(parameters: dict[str, Any], load: Load) -> None:
+    space = SearchSpace(**parameters)
+    found = choose(space, load, Costs())
+    values = {name: programs._values(space, name) for name in programs.REGISTRY}
+    exact = replace(
+        found,
+        widths=tuple(sorted(values["hidden_size"])),
+        depths=tuple(sorted(values["num_layers"])),
+        block=0,
+        activations=(),
+    )
+    if len(exact.widths) < programs.MAX_VALUES:
+        price = [estimate(p, values, load, Costs(), True).total for p in (found, exact)]
+        assert 0 < price[0] <= price[1]
+
+
+SMALL = SearchSpace(
+    hidden_size=Choice([16, 32, 64]), num_layers=IntUniform(1, 3), batch_size=Choice([32, 64])
+)
+
+
+def load_of(num_trials: int, num_epochs: int) -> Load:
+    return Load(num_trials, num_epochs, 5, 2000, 20)
+
+
+def test_few_short_trials_share_programs_and_many_long_ones_do_not() -> None:
+    few, many = (choose(SMALL, load_of(*n), Costs()) for n in ((20, 5), (20_000, 1000)))
+    assert few.masked_width
+    assert few.masked_depth
+    assert few.widths == (64,)
+    assert not many.masked_width
+    assert many.widths == (16, 32, 64)
+    assert many.block == 0
+
+
+def test_a_space_of_one_shape_is_exact() -> None:
+    found = choose(SearchSpace(dropout=Uniform(0, 0.5)), load_of(20, 5), Costs())
+    sig = found.signature(complete({"dropout": 0.2}))
+    assert not (sig.masked_width or sig.masked_depth or sig.accumulate)
+    assert sig.features == {"dropout"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"block": 33}, {"draw_width": 3}], ids=["noise_rows", "draw_width"]
+)
+def test_a_signature_checks_itself(changes: dict[str, int]) -> None:
+    sig = choose(SMALL, load_of(20, 5), Costs()).signature(complete({}))
+    with pytest.raises(ValueError, match="no multiple|is below"):
+        replace(sig, **changes)
+
+
+def test_a_signature_reads_as_one_line() -> None:
+    config = complete({"ema": True, "batch_size": 64})
+    assert str(choose(SMALL, load_of(20, 5), Costs()).signature(config)) == (
+        "up to 3 x up to 64 relu, adamw, batch 32 and multiples, ema"
+    )
