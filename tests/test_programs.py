@@ -135,7 +135,7 @@ def test_few_short_trials_share_programs_and_many_long_ones_do_not() -> None:
 def test_a_space_of_one_shape_is_exact() -> None:
     found = choose(SearchSpace(dropout=Uniform(0, 0.5)), load_of(20, 5), Costs())
     sig = found.signature(complete({"dropout": 0.2}))
-    assert not (sig.masked_width or sig.masked_depth or sig.accumulate)
+    assert not any((sig.masked_width, sig.masked_depth, sig.accumulate))
     assert sig.features == {"dropout"}
 
 
@@ -144,7 +144,7 @@ def test_a_space_of_one_shape_is_exact() -> None:
 )
 def test_a_signature_checks_itself(changes: dict[str, int]) -> None:
     sig = choose(SMALL, load_of(20, 5), Costs()).signature(complete({}))
-    with pytest.raises(ValueError, match="no multiple|is below"):
+    with pytest.raises(ValueError, match=r"no multiple|is below"):
         replace(sig, **changes)
 
 
