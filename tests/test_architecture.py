@@ -41,8 +41,9 @@ ORDER = [
     "report",
     "cli",
 ]
-# Where the population axis, or an axis over candidates, may appear.
-MAY_VMAP = {"engine", "search", "analysis", "stabilize"}
+# Where the population axis, or an axis over candidates, may appear; in `models` an axis over the
+# layers of one network, or over noise keys.
+MAY_VMAP = {"engine", "search", "analysis", "stabilize", "models"}
 MAX_LINES = 400
 # Longer for now; each should become two modules (see the closing notes), and none may grow.
 KNOWN_LONG = {"study.py": 615, "space.py": 435}

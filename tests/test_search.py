@@ -46,6 +46,8 @@ SAMPLERS["nsga_ii"] = search.from_optuna(
     lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)
 )
 
+OPTUNAS = ("tpe", "cma_es", "nsga_ii")
+
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
 
@@ -83,7 +85,11 @@ def test_inside_the_space(sampler: Sampler, space: SearchSpace, num_before: int,
     check_configs(space, configs)
 
 
-@each_sampler
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param(s, marks=[pytest.mark.slow] * (n in OPTUNAS)) for n, s in SAMPLERS.items()],
+    ids=SAMPLERS,
+)
 def test_largest_batch(sampler: Sampler) -> None:
     configs = sampler.propose(jax.random.key(0), MIXED, random_history(MIXED, 30), 256)
     assert len(configs) == 256
