@@ -15,15 +15,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jaxopt_lab.stream import fold_in, gather, place, round_up, shuffled
 from jaxopt_lab.tasks import FoldArrays
-from jaxopt_lab.trainer import Batch, Metrics, Trainer
+from jaxopt_lab.trainer import Batch, Metrics, Probe, StepInfo, Trainer
 from jaxopt_lab.types import PRNGKey, PyTree
 
 #: Epochs whose curves one call can return; longer runs are several calls of one program.
 CURVE_LENGTH = 16
 #: Validation rows per chunk.
 CHUNK = 512
-_INIT, _ORDER, _NOISE = 1, 2, 3
+#: Training rows that a probe sees, at most.
+PROBE_ROWS = 1024
+_INIT, _ORDER, _NOISE, _COINS, _PROBE = 1, 2, 3, 4, 5
 _AXIS = "trials"
 _FAST_COMPILE: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
@@ -52,11 +55,19 @@ class Clock(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """Per epoch [V, CURVE_LENGTH] each: means over rows; and which epoch's outputs count."""
+    """Per evaluation [V, CURVE_LENGTH * evaluations, ...] each: means over rows.
+
+    Attributes:
+      train_loss: over the rows since the last evaluation.
+      valid: by metric.
+      keep: [V, CURVE_LENGTH], per epoch: whether its outputs count.
+      observed: of `trainer.StepInfo`, summed over the steps since the last evaluation.
+    """
 
     train_loss: Any
     valid: dict[str, Any]
     keep: Any
+    observed: PyTree
 
 
 class Wave(NamedTuple):
@@ -83,6 +94,8 @@ class Engine:
       num_outputs: size of the network's head.
       seed: the study's seed.
       devices: one cohort each; all local devices by default.
+      evaluations: per epoch, evenly spaced; the last is the one that an epoch ends with.
+      observe: whether the trainer's is an observing signature.
     """
 
     def __init__(
@@ -95,8 +108,11 @@ class Engine:
         num_outputs: int,
         seed: int,
         devices: Sequence[jax.Device] | None = None,
+        evaluations: int = 1,
+        observe: bool = False,
     ) -> None:
         self.trainer, self.width = trainer, width
+        self.evaluations, self.observe = evaluations, observe
         self.block, self.noise_rows = block, noise_rows
         self.num_outputs = num_outputs
         self.devices = list(devices or jax.local_devices())
@@ -138,6 +154,17 @@ class Engine:
         args = (wave, *self._put((clock, hparams)))
         return self._call("advance", self._advance, args, copied=(self.key, self.arrays))
 
+    def probe(
+        self, wave: Wave, clock: Clock, hparams: dict[str, np.ndarray], probe: Probe
+    ) -> dict[str, Array]:
+        """Measure every trial of a wave on the same training rows; one probe per engine.
+
+        Returns:
+          name -> [D * V, ...].
+        """
+        args = (wave, *self._put((clock, hparams)))
+        return self._call("probe", partial(self._probe, probe), args, (self.key, self.arrays))
+
     def _put(self, tree: PyTree) -> PyTree:
         return jax.device_put(jax.tree.map(np.asarray, tree), self._split)
 
@@ -166,7 +193,7 @@ class Engine:
 
         state = jax.lax.map(one, (seeds, hparams))
         rows = self.arrays.valid_rows.shape[1]
-        return Wave(state, jnp.zeros((self.width, _round_up(rows, CHUNK), self.num_outputs)))
+        return Wave(state, jnp.zeros((self.width, round_up(rows, CHUNK), self.num_outputs)))
 
     def _advance(
         self, copied: tuple[PRNGKey, FoldArrays], wave: Wave, clock: Clock, hparams: PyTree
@@ -176,44 +203,83 @@ class Engine:
         now = Clock(*(c[0] for c in clock))
         stream = fold_in(key, now.replicate, now.fold)
 
-        def epoch(i: Array, carry: tuple[Wave, Curves]) -> tuple[Wave, Curves]:
-            wave, curves = carry
-            state, train_loss = self._train_epoch(
-                fold_in(stream, now.epoch + i), arrays, now, wave.state, hparams
+        def part(j: Array | int, carry: _Part, rows: tuple[Array, Array], i: Array) -> _Part:
+            steps = (arrays.num_train[now.fold] + self.block - 1) // self.block
+            bounds = (j * steps // self.evaluations, (j + 1) * steps // self.evaluations)
+            state, train_loss, observed = self._train_steps(
+                fold_in(stream, now.epoch + i), rows, arrays, now, carry.state, hparams, bounds
             )
             valid, outputs = self._validate(arrays, now, state, hparams)
             monitor = jnp.where(arrays.num_valid[now.fold] > 0, valid["loss"], train_loss)
-            state = jax.vmap(self.trainer.end_epoch)(state, hparams, Metrics(train_loss, monitor))
+            at = i * self.evaluations + j
+            row, into = (train_loss, valid, observed), carry.curves
+            train_loss_curve, valid, observed = jax.tree.map(
+                lambda buffer, x: buffer.at[:, at].set(x),
+                (into.train_loss, into.valid, into.observed),
+                row,
+            )
+            curves = Curves(train_loss_curve, valid, into.keep, observed)
+            return _Part(state, curves, Metrics(train_loss, monitor), outputs)
+
+        def epoch(i: Array, carry: tuple[Wave, Curves]) -> tuple[Wave, Curves]:
+            wave, curves = carry
+            rows = self._epoch_rows(fold_in(stream, now.epoch + i), arrays, now)
+            blank = jnp.zeros((self.width,))
+            found = _Part(wave.state, curves, Metrics(blank, blank), wave.outputs)
+            if self.evaluations == 1:
+                found = part(0, found, rows, i)
+            else:
+                body = partial(part, rows=rows, i=i)
+                found = jax.lax.fori_loop(0, self.evaluations, body, found)
+            state = jax.vmap(self.trainer.end_epoch)(found.state, hparams, found.metrics)
             keep = state.keep
-            outputs = jnp.where(keep[:, None, None], outputs, wave.outputs)
-            row = Curves(train_loss, valid, keep)
-            curves = jax.tree.map(lambda buffer, x: buffer.at[:, i].set(x), curves, row)
+            outputs = jnp.where(keep[:, None, None], found.outputs, wave.outputs)
+            curves = found.curves._replace(keep=found.curves.keep.at[:, i].set(keep))
             return Wave(state, outputs), curves
 
-        shapes = jax.eval_shape(lambda: self._validate(arrays, now, wave.state, hparams)[0])
-        blank = jnp.full((self.width, CURVE_LENGTH), jnp.nan)
-        curves = Curves(blank, dict.fromkeys(shapes, blank), jnp.zeros(blank.shape, bool))
+        curves = self._blank_curves(arrays, now, wave.state, hparams)
         return jax.lax.fori_loop(0, now.num_epochs, epoch, (wave, curves))
 
-    def _train_epoch(
+    def _blank_curves(
+        self, arrays: FoldArrays, now: Clock, state: PyTree, hparams: PyTree
+    ) -> Curves:
+        def shapes() -> tuple[PyTree, PyTree]:
+            rows = self._epoch_rows(self.key, arrays, now)
+            observed = self._train_steps(self.key, rows, arrays, now, state, hparams, (0, 0))[2]
+            return self._validate(arrays, now, state, hparams)[0], observed
+
+        length = CURVE_LENGTH * self.evaluations
+        valid, observed = jax.tree.map(
+            lambda x: jnp.full((x.shape[0], length, *x.shape[1:]), jnp.nan), jax.eval_shape(shapes)
+        )
+        keep = jnp.zeros((self.width, CURVE_LENGTH), bool)
+        return Curves(jnp.full((self.width, length), jnp.nan), valid, keep, observed)
+
+    def _epoch_rows(self, key: PRNGKey, arrays: FoldArrays, now: Clock) -> tuple[Array, Array]:
+        """Inputs and targets of the training rows in a random order common to the cohort."""
+        num_rows = arrays.num_train[now.fold]
+        order = shuffled(fold_in(key, _ORDER), arrays.train_rows[now.fold], num_rows)
+        order = jnp.pad(order, (0, round_up(order.shape[0], self.block) - order.shape[0]))
+        return gather(arrays, now.fold, order)
+
+    def _train_steps(
         self,
         key: PRNGKey,
+        rows: tuple[Array, Array],
         arrays: FoldArrays,
         now: Clock,
         state: PyTree,
         hparams: PyTree,
-    ) -> tuple[PyTree, Array]:
-        """One pass over the training rows in a random order common to the cohort."""
+        bounds: tuple[Any, Any],
+    ) -> tuple[PyTree, Array, PyTree]:
+        """Steps from `bounds[0]` to `bounds[1]` of an epoch: state, mean loss, observations."""
         size, per_block = self.block, self.block // self.noise_rows
+        inputs, targets = rows
         num_rows = arrays.num_train[now.fold]
-        order = shuffled(fold_in(key, _ORDER), arrays.train_rows[now.fold], num_rows)
-        order = jnp.pad(order, (0, _round_up(order.shape[0], size) - order.shape[0]))
-        inputs, targets = gather(arrays, now.fold, order)
         num_steps = (num_rows + size - 1) // size
         noise_key = fold_in(key, _NOISE)
 
-        def step(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-            state, total = carry
+        def step(i: Array, state: PyTree) -> tuple[PyTree, StepInfo]:
             start = i * size
             batch = Batch(
                 jax.lax.dynamic_slice_in_dim(inputs, start, size),
@@ -225,26 +291,40 @@ class Engine:
                 i * per_block + jnp.arange(per_block)
             )
             is_last = ((i + 1) % now.blocks == 0) | (i == num_steps - 1)
-            state, info = jax.vmap(self.trainer.step, in_axes=(0, 0, None, None, None))(
+            return jax.vmap(self.trainer.step, in_axes=(0, 0, None, None, None))(
                 state, hparams, batch, keys, is_last
             )
-            return state, total + info.loss_sum
 
-        total = jnp.zeros((self.width,))
-        state, total = jax.lax.fori_loop(0, num_steps, step, (state, total))
-        return state, total / num_rows
+        def body(i: Array, carry: PyTree) -> PyTree:
+            state, loss_sum, observed = carry
+            state, info = step(i, state)
+            observed = jax.tree.map(jnp.add, observed, info.observed)
+            return state, loss_sum + info.loss_sum, observed
+
+        like = jax.eval_shape(step, jnp.zeros((), jnp.int32), state)[1].observed
+        blank = jax.tree.map(lambda x: jnp.zeros(x.shape), like)
+        carry = (state, jnp.zeros((self.width,)), blank)
+        state, total, observed = jax.lax.fori_loop(*bounds, body, carry)
+        first, last = (jnp.minimum(bound * size, num_rows) for bound in bounds)
+        return state, total / (last - first), observed
 
     def _validate(
         self, arrays: FoldArrays, now: Clock, state: PyTree, hparams: PyTree
     ) -> tuple[dict[str, Array], Array]:
         """Means over the fold's validation rows (NaN without any) and outputs on each of them."""
         rows, num_rows = arrays.valid_rows[now.fold], arrays.num_valid[now.fold]
-        rows = jnp.pad(rows, (0, _round_up(rows.shape[0], CHUNK) - rows.shape[0]))
+        rows = jnp.pad(rows, (0, round_up(rows.shape[0], CHUNK) - rows.shape[0]))
+        coins = None
+        if self.observe:
+            coins = jax.random.bits(jax.random.key(_COINS, impl="threefry2x32"), rows.shape)
 
         def chunk(i: Array) -> tuple[PyTree, Array]:
             index = jax.lax.dynamic_slice_in_dim(rows, i * CHUNK, CHUNK)
             mask = i * CHUNK + jnp.arange(CHUNK) < num_rows
             batch = Batch(*gather(arrays, now.fold, index), mask, now.depth)
+            if coins is not None:
+                mine = jax.lax.dynamic_slice_in_dim(coins, i * CHUNK, CHUNK)
+                batch = batch._replace(coins=mine)
             found = jax.vmap(self.trainer.evaluate, in_axes=(0, 0, None))(state, hparams, batch)
             return found.sums, found.outputs
 
@@ -261,39 +341,27 @@ class Engine:
         sums, outputs = jax.lax.fori_loop(0, num_chunks, body, (sums, outputs))
         return {k: v / num_rows for k, v in sums.items()}, outputs
 
-
-def place(arrays: FoldArrays, sharding: Any) -> FoldArrays:
-    """Put the data on every device, unless it is there already."""
-    if isinstance(arrays.inputs, jax.Array):
-        return arrays
-    return jax.device_put(arrays, sharding)
-
-
-def fold_in(key: PRNGKey, *numbers: Any) -> PRNGKey:
-    """Derive a key by purpose: one `fold_in` per number."""
-    for number in numbers:
-        key = jax.random.fold_in(key, number)
-    return key
-
-
-def shuffled(key: PRNGKey, rows: Array, num_real: Array) -> Array:
-    """A random order of the real rows, which come first; one sort of random bits."""
-    bits = jax.random.bits(key, rows.shape, jnp.uint32) >> 1
-    is_real = jnp.arange(rows.shape[0]) < num_real
-    bits = jnp.where(is_real, bits, np.uint32(0xFFFFFFFF))
-    return jax.lax.sort((bits, rows), num_keys=1)[1]
+    def _probe(
+        self,
+        probe: Probe,
+        copied: tuple[PRNGKey, FoldArrays],
+        wave: Wave,
+        clock: Clock,
+        hparams: PyTree,
+    ) -> dict[str, Array]:
+        """Body of one device."""
+        key, arrays = copied
+        now = Clock(*(c[0] for c in clock))
+        num_rows, size = arrays.num_train[now.fold], min(PROBE_ROWS, arrays.train_rows.shape[1])
+        order = shuffled(fold_in(key, _PROBE), arrays.train_rows[now.fold], num_rows)[:size]
+        batch = Batch(*gather(arrays, now.fold, order), jnp.arange(size) < num_rows, now.depth)
+        return jax.vmap(probe, in_axes=(0, 0, None))(wave.state, hparams, batch)
 
 
-def gather(arrays: FoldArrays, fold: Array, rows: Array) -> tuple[Array, Array]:
-    """Inputs and targets of rows, as a fold's own encoding gives them."""
-    folds, num_rows = arrays.inputs.shape[:2]
-    flat = jnp.minimum(fold, folds - 1) * num_rows + rows
-    inputs = arrays.inputs.reshape(-1, *arrays.inputs.shape[2:])[flat]
-    folds = arrays.targets.shape[0]
-    flat = jnp.minimum(fold, folds - 1) * num_rows + rows
-    targets = arrays.targets.reshape(-1, *arrays.targets.shape[2:])[flat]
-    return inputs, targets
+class _Part(NamedTuple):
+    """What passes from one part of an epoch to the next."""
 
-
-def _round_up(number: int, step: int) -> int:
-    return -(-number // step) * step
+    state: PyTree
+    curves: Curves
+    metrics: Metrics
+    outputs: Array

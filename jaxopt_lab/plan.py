@@ -32,6 +32,7 @@ class Job(NamedTuple):
       signature: of that configuration.
       num_epochs: epochs to train.
       budget: epochs that its schedule spans; at least `num_epochs`.
+      twin: the trial whose initial weights it starts from; its own if None.
     """
 
     trial_id: int
@@ -41,6 +42,12 @@ class Job(NamedTuple):
     signature: Signature
     num_epochs: int
     budget: int
+    twin: int | None = None
+
+    @property
+    def seed(self) -> int:
+        """What its initial weights are drawn from."""
+        return self.trial_id if self.twin is None else self.twin
 
 
 class Cohort(NamedTuple):

@@ -18,6 +18,8 @@ from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import FoldArrays, Objective
 
 _POLL_SECONDS = 0.02
+MakeModel = Callable[[Signature, int], Any]
+MakeProbe = Callable[[Signature], trainer.Probe]
 
 
 class Result(NamedTuple):
@@ -31,6 +33,7 @@ class Result(NamedTuple):
       diverged_at: first step with a loss that is not finite, or -1.
       last_loss: the last finite training loss.
       params: final weights as numpy arrays.
+      probed: what a probe measured at the end; empty without one.
     """
 
     job: Job
@@ -40,6 +43,7 @@ class Result(NamedTuple):
     diverged_at: int
     last_loss: float
     params: Any
+    probed: dict[str, np.ndarray]
 
 
 class WaveReport(NamedTuple):
@@ -59,6 +63,8 @@ class Runner:
       seed: the study's seed.
       widths: signature -> V; filled in by formula where missing.
       devices: all local devices by default.
+      make_model: signature, number of outputs -> the network.
+      evaluations: per epoch; curves have so many entries for each.
     """
 
     def __init__(
@@ -68,7 +74,10 @@ class Runner:
         seed: int,
         widths: dict[Signature, int] | None = None,
         devices: Sequence[jax.Device] | None = None,
+        make_model: MakeModel = trainer.make_model,
+        evaluations: int = 1,
     ) -> None:
+        self.make_model, self.evaluations = make_model, evaluations
         self.devices = list(devices or jax.local_devices())
         self.objective, self.seed = objective, seed
         self.widths = dict(widths or {})
@@ -84,7 +93,7 @@ class Runner:
 
     def count_parameters(self, signature: Signature) -> int:
         """Number of weights of a signature's network."""
-        model = trainer.make_model(signature, self.objective.num_outputs)
+        model = self.make_model(signature, self.objective.num_outputs)
         config = hyperparameters.complete({})
         hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
         row = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
@@ -104,7 +113,10 @@ class Runner:
         return make_waves(jobs, widths, len(self.devices))
 
     def run(
-        self, jobs: Sequence[Job], go_on: Callable[[int], bool] = lambda num_waves_left: True
+        self,
+        jobs: Sequence[Job],
+        go_on: Callable[[int], bool] = lambda num_waves_left: True,
+        probe: MakeProbe | None = None,
     ) -> Iterator[WaveReport]:
         """Train jobs; yield each wave when it is finished.
 
@@ -113,13 +125,14 @@ class Runner:
         Args:
           jobs: what to train.
           go_on: asked before each wave is started, with the number of waves left.
+          probe: signature -> what to measure on each trial at its end.
         """
         waves = self.plan(jobs)
         running: _Running | None = None
         while waves or running:
             following = None
             if waves and go_on(len(waves)):
-                following = self._start(waves.pop(0))
+                following = self._start(waves.pop(0), probe)
             else:
                 waves = []
             if running:
@@ -128,7 +141,8 @@ class Runner:
 
     def _engine(self, signature: Signature) -> Engine:
         if signature not in self._engines:
-            made = trainer.make_trainer(signature, self.objective, self.input_shape)
+            model = self.make_model(signature, self.objective.num_outputs)
+            made = trainer.make_trainer(signature, self.objective, self.input_shape, model)
             built = Engine(
                 made,
                 self._placed or self.host_arrays,
@@ -138,19 +152,21 @@ class Runner:
                 self.objective.num_outputs,
                 self.seed,
                 self.devices,
+                self.evaluations,
+                signature.observe,
             )
             self._placed = built.arrays
             self._engines[signature] = built
         return self._engines[signature]
 
-    def _start(self, wave: Wave) -> "_Running":
+    def _start(self, wave: Wave, probe: MakeProbe | None) -> "_Running":
         """Dispatch all of a wave's work; returns before it is done."""
         built = self._engine(wave.signature)
         compiled_before, started = built.compile_seconds, time.perf_counter()
         slots = self._slots(wave)
         clock = self._clock(wave)
         hparams = self._hparams(slots)
-        seeds = np.asarray([job.trial_id for job in slots], np.int32)
+        seeds = np.asarray([job.seed for job in slots], np.int32)
         try:
             state = built.init(seeds, clock, hparams)
             pieces = []
@@ -163,9 +179,11 @@ class Runner:
                 state, curves = built.advance(state, part, hparams)
                 pieces.append(curves)
                 done += engine.CURVE_LENGTH
+            probed = built.probe(state, clock, hparams, probe(wave.signature)) if probe else {}
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, built.width) from error
-        return _Running(wave, state, pieces, started, built.compile_seconds - compiled_before)
+        compiled = built.compile_seconds - compiled_before
+        return _Running(wave, state, pieces, probed, started, compiled)
 
     def _slots(self, wave: Wave) -> list[Job]:
         """One job per slot: cohorts filled up with copies of a real trial, waves with a cohort."""
@@ -199,7 +217,7 @@ class Runner:
 
     def _finish(self, running: "_Running") -> WaveReport:
         """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""
-        leaves = jax.tree.leaves((running.state, running.pieces))
+        leaves = jax.tree.leaves((running.state, running.pieces, running.probed))
         try:
             while not all(leaf.is_ready() for leaf in leaves):
                 time.sleep(_POLL_SECONDS)
@@ -208,7 +226,7 @@ class Runner:
             params, outputs, (diverged_at, last_loss) = jax.device_get(
                 (final, running.state.outputs, kept)
             )
-            pieces = jax.device_get(running.pieces)
+            pieces, probed = jax.device_get((running.pieces, running.probed))
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, self.width(running.wave.signature)) from error
         curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
@@ -221,12 +239,13 @@ class Runner:
                 results.append(
                     Result(
                         job,
-                        _named(curves, slot, job.num_epochs),
+                        _named(curves, slot, job.num_epochs * self.evaluations),
                         curves.keep[slot, : job.num_epochs],
                         outputs[slot, :num_valid],
                         int(diverged_at[slot]),
                         float(last_loss[slot]),
-                        _trimmed(params, slot, job),
+                        self._trimmed(params, slot, job),
+                        {name: np.asarray(value[slot]) for name, value in probed.items()},
                     )
                 )
         now = time.perf_counter()
@@ -234,23 +253,25 @@ class Runner:
         self._last_finish = now
         return WaveReport(results, seconds, running.compile_seconds)
 
+    def _trimmed(self, params: Any, slot: int, job: Job) -> Any:
+        own = jax.tree.map(lambda x: np.asarray(x[slot]), params)
+        if self.make_model is not trainer.make_model:
+            return own
+        return trainer.trim(own, job.config["num_layers"], job.config["hidden_size"])
+
 
 class _Running(NamedTuple):
     wave: Wave
     state: engine.Wave
     pieces: list[Curves]
+    probed: dict[str, Any]
     started: float
     compile_seconds: float
 
 
-def _named(curves: Curves, slot: int, num_epochs: int) -> dict[str, np.ndarray]:
-    columns = {"train_loss": curves.train_loss, **curves.valid}
-    return {name: np.asarray(values[slot, :num_epochs]) for name, values in columns.items()}
-
-
-def _trimmed(params: Any, slot: int, job: Job) -> Any:
-    own = jax.tree.map(lambda x: np.asarray(x[slot]), params)
-    return trainer.trim(own, job.config["num_layers"], job.config["hidden_size"])
+def _named(curves: Curves, slot: int, length: int) -> dict[str, np.ndarray]:
+    columns = {"train_loss": curves.train_loss, **curves.valid, **(curves.observed or {})}
+    return {name: np.asarray(values[slot, :length]) for name, values in columns.items()}
 
 
 def _out_of_memory(error: Exception, width: int) -> Exception:

@@ -24,6 +24,8 @@ class Signature:
       draw_width: width at which initial kernels are drawn, so that the numbers do not depend on
         the padding: the widest of the study.
       noise_rows: rows per draw of dropout noise: a common divisor of the study's batch sizes.
+      observe: whether each step tells gradient norms and update sizes, and each validation what
+        resampled validation rows would have given (see `trainer.observation`).
     """
 
     optimizer: str
@@ -40,6 +42,7 @@ class Signature:
     masked_depth: bool = False
     masked_width: bool = False
     accumulate: bool = False
+    observe: bool = False
 
     def __post_init__(self) -> None:
         if self.block % self.noise_rows:
@@ -56,9 +59,8 @@ class Signature:
                 (False, self.block, self.accumulate),
             )
         )
-        flags = [
-            name for name in ("ema", "early_stopping", "penalize_biases") if getattr(self, name)
-        ]
+        names = ("ema", "early_stopping", "penalize_biases", "observe")
+        flags = [name for name in names if getattr(self, name)]
         kinds = "/".join(self.activations)
         parts = [f"{depth} x {width} {kinds}", self.optimizer, f"batch {batch}", *flags]
         return ", ".join(parts)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt32
 
-from jaxopt_lab import optimizers, schedules
+from jaxopt_lab import observation, optimizers, schedules
 from jaxopt_lab.models import MLP
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import Objective
@@ -24,19 +24,23 @@ class Batch(NamedTuple):
       targets: [b, ...].
       mask: False at padding.
       depth: the most layers of any of those trials.
+      coins: uint32 per validation row, the same at every evaluation: `NUM_RESAMPLES` fair coins
+        that say in which resamples of the rows it stands. None unless observed.
     """
 
     inputs: Array
     targets: Array
     mask: Bool[Array, " b"]
     depth: IntScalar
+    coins: UInt32[Array, " b"] | None = None
 
 
 class StepInfo(NamedTuple):
-    """Diagnostics of one step."""
+    """Diagnostics of one step; `observed` is that of `observation`, () unless asked for."""
 
     loss_sum: Scalar
     num_rows: Scalar
+    observed: PyTree = ()
 
 
 class Evaluation(NamedTuple):
@@ -112,6 +116,11 @@ class Trainer(NamedTuple):
     end_epoch: Callable[[Any, Hparams, Metrics], Any]
 
 
+#: What a caller measures on a trial in training: (state, hparams, batch of training rows) ->
+#: name -> array. The engine adds the trial axis.
+Probe = Callable[[Any, Hparams, Batch], dict[str, Array]]
+
+
 def make_model(signature: Signature, num_outputs: int) -> MLP:
     """The network that a signature describes."""
     return MLP(
@@ -127,7 +136,10 @@ def make_model(signature: Signature, num_outputs: int) -> MLP:
 
 
 def make_trainer(
-    signature: Signature, objective: Objective, input_shape: tuple[int, ...]
+    signature: Signature,
+    objective: Objective,
+    input_shape: tuple[int, ...],
+    model: Any = None,
 ) -> Trainer:
     """Supervised training of a `signature`'s network.
 
@@ -135,12 +147,13 @@ def make_trainer(
       signature: fixes shapes and code paths.
       objective: loss and metrics.
       input_shape: shape of one row.
+      model: a Flax module called as `MLP` is; the signature's MLP by default.
 
     Returns:
       The pure functions. `hparams` must hold the traced hyperparameters and `total_steps`, the
       updates in the trial's whole budget (float32).
     """
-    model = make_model(signature, objective.num_outputs)
+    model = model or make_model(signature, objective.num_outputs)
     features = signature.features
     use_average, use_best = signature.ema, signature.early_stopping
     use_plateau = "reduce_on_plateau" in features
@@ -173,7 +186,7 @@ def make_trainer(
             signature.optimizer, hparams, features, multiplier, signature.penalize_biases
         )
 
-    def update(state: TrainState, hparams: Hparams, gradient: Params) -> TrainState:
+    def update(state: TrainState, hparams: Hparams, gradient: Params) -> tuple[TrainState, PyTree]:
         rate = schedules.multiplier(hparams, state.step, hparams["total_steps"])
         if use_plateau:
             rate = rate * state.plateau.scale
@@ -182,7 +195,11 @@ def make_trainer(
         )
         params = optax.apply_updates(state.params, updates)
         new = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
-        return new._replace(average=_average(state, params, hparams)) if use_average else new
+        if use_average:
+            new = new._replace(average=_average(state, params, hparams))
+        if not signature.observe:
+            return new, ()
+        return new, observation.of_update(gradient, updates, state.params, hparams)
 
     def step(
         state: TrainState, hparams: Hparams, batch: Batch, keys: PRNGKey, is_last: BoolScalar
@@ -200,17 +217,21 @@ def make_trainer(
         loss_sum = loss * divisor
         state = _watch(state, loss_sum / count)
         if not signature.accumulate:
-            return update(state, hparams, gradient), StepInfo(loss_sum, count)
+            state, observed = update(state, hparams, gradient)
+            return state, StepInfo(loss_sum, count, observed)
         sums = jax.tree.map(jnp.add, state.accumulator.gradient, gradient)
         state = state._replace(accumulator=Accumulator(sums, state.accumulator.num_rows + count))
         # A predicate that all trials of a cohort share stays a real branch under vmap.
-        state = jax.lax.cond(is_last, partial(flush, hparams=hparams), lambda s: s, state)
-        return state, StepInfo(loss_sum, count)
+        nothing = observation.zeros() if signature.observe else ()
+        state, observed = jax.lax.cond(
+            is_last, partial(flush, hparams=hparams), lambda s: (s, nothing), state
+        )
+        return state, StepInfo(loss_sum, count, observed)
 
-    def flush(state: TrainState, hparams: Hparams) -> TrainState:
+    def flush(state: TrainState, hparams: Hparams) -> tuple[TrainState, PyTree]:
         sums, count = state.accumulator
-        new = update(state, hparams, jax.tree.map(lambda g: g / count, sums))
-        return new._replace(accumulator=jax.tree.map(jnp.zeros_like, state.accumulator))
+        new, observed = update(state, hparams, jax.tree.map(lambda g: g / count, sums))
+        return new._replace(accumulator=jax.tree.map(jnp.zeros_like, state.accumulator)), observed
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
@@ -218,6 +239,9 @@ def make_trainer(
         per_row = {"loss": objective.loss(outputs, batch.targets)}
         per_row.update(objective.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
+        if batch.coins is not None:
+            losses = jnp.where(batch.mask, per_row["loss"], 0.0)
+            sums["resampled_loss"] = observation.resampled(losses, batch.coins)
         return Evaluation(sums, batch.mask.sum().astype(jnp.float32), outputs)
 
     def end_epoch(state: TrainState, hparams: Hparams, metrics: Metrics) -> TrainState:

@@ -11,7 +11,6 @@ import optax
 import pytest
 
 from jaxopt_lab import engine, optimizers
-from jaxopt_lab.engine import fold_in, shuffled
 from jaxopt_lab.hyperparameters import complete, features_of
 from jaxopt_lab.models import MLP
 from jaxopt_lab.plan import Job
@@ -20,6 +19,7 @@ from jaxopt_lab.programs import Programs
 from jaxopt_lab.runner import Result, Runner
 from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.signature import Signature
+from jaxopt_lab.stream import fold_in, shuffled
 from jaxopt_lab.tasks.base import FoldArrays, lay_out, regression
 from jaxopt_lab.trainer import Batch, Metrics, final_params, make_trainer, trim
 
