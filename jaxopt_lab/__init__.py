@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxopt_lab import datasets, search, tasks
     from jaxopt_lab.devices import use_all_cores
+    from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
     from jaxopt_lab.errors import MachineError, UserError
     from jaxopt_lab.predictor import Predictor
-    from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, LogUniform, SearchSpace, Uniform
+    from jaxopt_lab.space import SearchSpace
     from jaxopt_lab.status import Status
     from jaxopt_lab.study import Study
 
@@ -32,16 +33,16 @@ __all__ = [
 
 # Imported when first asked for, so that `--help` and `show` do without JAX.
 _HOMES = {
-    "Choice": "space",
-    "IntUniform": "space",
-    "LogIntUniform": "space",
-    "LogUniform": "space",
+    "Choice": "distributions",
+    "IntUniform": "distributions",
+    "LogIntUniform": "distributions",
+    "LogUniform": "distributions",
     "MachineError": "errors",
     "Predictor": "predictor",
     "SearchSpace": "space",
     "Status": "status",
     "Study": "study",
-    "Uniform": "space",
+    "Uniform": "distributions",
     "UserError": "errors",
     "use_all_cores": "devices",
 }

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jaxopt_lab.distributions import Choice, IntUniform
 from jaxopt_lab.hyperparameters import REGISTRY, features_of
 from jaxopt_lab.plan import default_width
 from jaxopt_lab.signature import Signature
-from jaxopt_lab.space import Choice, IntUniform, SearchSpace
+from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config
 
 #: Ranges with more values than this are thinned for the estimate, and never compiled exactly.

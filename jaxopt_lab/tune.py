@@ -9,8 +9,9 @@ from typing import Any
 
 from jaxopt_lab import analysis, hyperparameters, outcome, search, tasks, trials
 from jaxopt_lab.datasets import Table
+from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
-from jaxopt_lab.space import Choice, LogUniform, SearchSpace, Uniform
+from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.study import Progress, Study
 from jaxopt_lab.types import Status
 

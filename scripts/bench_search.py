@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxopt_lab.distributions import Choice, Uniform
 from jaxopt_lab.search import History
-from jaxopt_lab.space import Choice, SearchSpace, Uniform
+from jaxopt_lab.space import SearchSpace
 
 TABLES = ("naval_propulsion", "parkinsons_telemonitoring")
 BBOB = (1, 3, 8, 10, 15, 21)

@@ -18,15 +18,9 @@ from jaxopt_lab.analysis import (
     refine,
     summary,
 )
+from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
 from jaxopt_lab.hyperparameters import check_value
-from jaxopt_lab.space import (
-    Choice,
-    IntUniform,
-    LogIntUniform,
-    LogUniform,
-    SearchSpace,
-    Uniform,
-)
+from jaxopt_lab.space import SearchSpace
 
 SPACE = SearchSpace(
     learning_rate=LogUniform(1e-4, 1.0),

@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from jaxopt_lab.distributions import Choice, Uniform
 from jaxopt_lab.search.acquisition import choose_jointly, log_expected_improvement
 from jaxopt_lab.search.bayesian import float64_on_cpu
 from jaxopt_lab.search.encoding import features
@@ -25,7 +26,7 @@ from jaxopt_lab.search.gaussian_process import (
     predict,
 )
 from jaxopt_lab.search.outputs import standardise
-from jaxopt_lab.space import Choice, SearchSpace, Uniform
+from jaxopt_lab.space import SearchSpace
 
 LENGTHS = np.array([0.3, 0.8, 0.5])
 

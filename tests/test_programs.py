@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_lab import programs
+from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, Uniform
 from jaxopt_lab.hyperparameters import ACTIVATIONS, complete, features_of
 from jaxopt_lab.programs import Costs, Load, Programs, choose, estimate
-from jaxopt_lab.space import Choice, IntUniform, LogIntUniform, SearchSpace, Uniform
+from jaxopt_lab.space import SearchSpace
 
 
 def one_of(values: list, least: int = 1) -> st.SearchStrategy:

@@ -9,18 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.space import (
-    INACTIVE,
+from jaxopt_lab.distributions import (
     Choice,
     Distribution,
     IntUniform,
     LogIntUniform,
     LogUniform,
-    SearchSpace,
     Uniform,
-    read_toml,
 )
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.space import INACTIVE, SearchSpace, read_toml
 
 UNIT = st.floats(0.0, 1.0)
 PLAIN = st.one_of(

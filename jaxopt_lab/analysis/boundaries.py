@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxopt_lab.analysis.trials_seen import Seen, rounded
+from jaxopt_lab.distributions import Choice, Distribution, IntUniform, LogUniform
 from jaxopt_lab.hyperparameters import REGISTRY
-from jaxopt_lab.space import Choice, Distribution, IntUniform, LogUniform, SearchSpace
+from jaxopt_lab.space import SearchSpace
 
 Side = Literal["low", "high"]
 Kind = Literal["narrow", "diverging", "limit"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.analysis import BestOfK, Isolated
+from jaxopt_lab.distributions import Choice, Distribution, IntUniform
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import (
@@ -19,7 +20,6 @@ from jaxopt_lab.report.figures import (
     score_window,
     value_axis,
 )
-from jaxopt_lab.space import Choice, Distribution, IntUniform
 from jaxopt_lab.status import Status
 
 _PHASE_COLORS = {"wide": "@muted", "search": "@accent", "refined": "@accent"}

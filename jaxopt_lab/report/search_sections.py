@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxopt_lab import analysis
+from jaxopt_lab.distributions import Choice, Distribution
 from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
 from jaxopt_lab.report.contents import MAX_CURVES, Contents
 from jaxopt_lab.report.words import plain
-from jaxopt_lab.space import Choice, Distribution, SearchSpace
+from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.status import Status
 
 if TYPE_CHECKING:

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxopt_lab.space import (
-    INACTIVE,
+from jaxopt_lab.distributions import (
     Choice,
     Distribution,
     IntUniform,
     LogIntUniform,
     LogUniform,
-    SearchSpace,
     Uniform,
 )
+from jaxopt_lab.space import INACTIVE, SearchSpace
 from jaxopt_lab.types import Config
 
 #: Finite spaces up to this size are enumerated when few configurations are left.

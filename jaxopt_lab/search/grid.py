@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.distributions import Distribution, IntUniform, LogIntUniform, LogUniform
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.search.base import History, Sampler, check_request
 from jaxopt_lab.search.encoding import Enumeration, known_keys, row_keys, snap
-from jaxopt_lab.space import Distribution, IntUniform, LogIntUniform, LogUniform, SearchSpace
+from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config, PRNGKey
 
 #: How many points of a long grid are looked at together.
@@ -50,7 +51,7 @@ def grid_size(space: SearchSpace, points_per_range: int = 5) -> int:
     """Number of configurations of the grid, those that conditions rule out left out.
 
     Example:
-      >>> from jaxopt_lab.space import Choice
+      >>> from jaxopt_lab.distributions import Choice
       >>> grid_size(SearchSpace(a=Choice([1, 2, 3]), b=LogUniform(0.1, 1)), points_per_range=4)
       12
     """

@@ -10,16 +10,16 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from jaxopt_lab.search.encoding import parents_first
-from jaxopt_lab.space import (
+from jaxopt_lab.distributions import (
     Choice,
     Distribution,
     IntUniform,
     LogIntUniform,
     LogUniform,
-    SearchSpace,
     Uniform,
 )
+from jaxopt_lab.search.encoding import parents_first
+from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config
 
 
