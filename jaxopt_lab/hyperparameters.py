@@ -206,6 +206,17 @@ def check_value(name: str, value: Any) -> Any:
     return int(value) if spec.kind == "int" else float(value)
 
 
+def check_values(values: Mapping[str, Iterable[Any]]) -> None:
+    """Check hyperparameter -> values, such as `SearchSpace.extremes` gives them.
+
+    Raises:
+      UserError: naming the hyperparameter and what would be right.
+    """
+    for name, some in values.items():
+        for value in some:
+            check_value(name, value)
+
+
 def lookup(name: str) -> Hyperparameter:
     """Return the entry of `REGISTRY`, or raise `UserError` with the nearest name."""
     if name not in REGISTRY:

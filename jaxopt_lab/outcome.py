@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxopt_lab import analysis, ensemble, hyperparameters, optimizers, trials
 from jaxopt_lab.errors import MachineError
-from jaxopt_lab.predictor import Predictor
+from jaxopt_lab.predictor import Predictor, assemble
 from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.store import write_file
 from jaxopt_lab.study import Study
@@ -127,7 +127,7 @@ def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
             weights.append(weight / study.num_folds)
     if not chosen:
         weights = [1.0]
-    return study.predictor(networks, weights)
+    return assemble(study.task, study.prepared, networks, weights)
 
 
 def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:

@@ -19,8 +19,9 @@ from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.models import MLP
 from jaxopt_lab.store import write_file
+from jaxopt_lab.tasks import Prepared, TabularTask
 from jaxopt_lab.tasks.tabular import to_target
-from jaxopt_lab.types import Params
+from jaxopt_lab.types import Config, Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,6 +157,45 @@ class Predictor:
             raise
         except Exception as error:
             raise UserError(f"the model in {folder} is damaged: {error}") from None
+
+
+def assemble(
+    task: TabularTask,
+    prepared: Prepared,
+    networks: Sequence[tuple[Config, Params, int]],
+    weights: Sequence[float],
+) -> Predictor:
+    """Put trained networks into a `Predictor`.
+
+    Args:
+      task: that they were trained on.
+      prepared: its encoders and transforms by fold.
+      networks: (complete configuration, weights, fold) each; the first is the single winner.
+      weights: of the ensemble, one per network.
+    """
+    folds = sorted({fold for _, _, fold in networks})
+    table, num_outputs = task.table, task.objective.num_outputs
+    return Predictor(
+        task=table.task,
+        target_name=table.target_name,
+        classes=table.classes,
+        encoders=tuple(prepared.encoders[f] for f in folds),
+        transforms=tuple(prepared.transforms[f] for f in folds) if prepared.transforms else (),
+        networks=tuple(
+            Network(_architecture(c, num_outputs), p, folds.index(f)) for c, p, f in networks
+        ),
+        ensemble=tuple(weights),
+    )
+
+
+def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
+    """The arguments of `models.MLP` for a complete configuration."""
+    return {
+        "num_layers": config["num_layers"],
+        "hidden_size": config["hidden_size"],
+        "num_outputs": num_outputs,
+        "activations": [config["activation"]],
+    }
 
 
 def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:

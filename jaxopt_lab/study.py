@@ -3,79 +3,29 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from jaxopt_lab import hyperparameters, programs, trials
+from jaxopt_lab import hyperparameters, programs, races, records, trials
+from jaxopt_lab.agreement import agree
 from jaxopt_lab.errors import UserError
+from jaxopt_lab.incumbent import Incumbent
 from jaxopt_lab.plan import Job, Wave
-from jaxopt_lab.predictor import Network, Predictor, Weights
-from jaxopt_lab.runner import Result, Runner, WaveReport
+from jaxopt_lab.predictor import Predictor, Weights, assemble
+from jaxopt_lab.runner import Runner
 from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask
 from jaxopt_lab.types import Config, Params, Status
+from jaxopt_lab.watch import Progress, Watch
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: A trial is infeasible if its loss exceeds this many times a constant predictor's.
-INFEASIBLE_RATIO = 10.0
-#: Trials whose weights are kept for ensembles.
-KEPT_TRIALS = 20
-
-
-class Progress(NamedTuple):
-    """What a running study tells about itself after each wave."""
-
-    phase: str
-    jobs_done: int
-    jobs_total: int
-    counts: dict[Status, int]
-    best: float | None
-    metric: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Incumbent:
-    """The best trial so far.
-
-    Attributes:
-      trial_id: its number.
-      hyperparameters: what the sampler chose; `complete` fills in the defaults.
-      score: mean over folds of the study's metric; lower is better.
-      standard_error: over folds; NaN for one fold.
-      folds: score of each fold.
-      curves: per fold, name -> float32 [num_epochs].
-    """
-
-    trial_id: int
-    hyperparameters: Config
-    score: float
-    standard_error: float
-    folds: list[float]
-    curves: list[dict[str, np.ndarray]]
-    _study: "Study"
-
-    @property
-    def complete(self) -> Config:
-        """All hyperparameters, defaults included."""
-        return hyperparameters.complete(self.hyperparameters)
-
-    def predict(self, frame: "pd.DataFrame") -> np.ndarray:
-        """Predict with one network refitted on all training rows (made at the first call).
-
-        Returns:
-          [n] in the target's units, or class labels.
-        """
-        return self._study.refit(self.trial_id).predict(frame)
 
 
 class Study:
@@ -102,7 +52,7 @@ class Study:
     ) -> None:
         self.task, self.space, self.seed = task, space, seed
         self.directory = None if directory is None else Path(directory)
-        check_space(space)
+        hyperparameters.check_values(space.extremes())
         self._devices = list(devices or jax.local_devices())
         self.store = Store.open(directory)
         self.weights = Weights(directory)
@@ -110,7 +60,7 @@ class Study:
         self._prepared: Prepared | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
-        self._seconds_before = sum(w["seconds"] for w in self.store.waves())
+        self._seconds_before = sum((w["seconds"] for w in self.store.waves()), 0.0)
         #: Whether this process has trained anything.
         self.trained = False
         identity = {
@@ -156,20 +106,16 @@ class Study:
         self.store.close()
 
     def _agree(self, wanted: dict[str, Any]) -> None:
-        """Store settings, or refuse if they differ from those stored."""
-        stored = self.store.settings()
-        differing = [k for k, v in wanted.items() if k in stored and stored[k] != v]
-        if differing:
-            name = differing[0]
-            old, new = _difference(stored[name], wanted[name])
-            others = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
-            raise UserError(
-                f"the study in {self.directory} has another {name}{others}: {old} there, {new} "
-                "now; give the same settings, or another directory"
-            )
-        with self.store.transaction():
-            for name in wanted.keys() - stored.keys():
-                self.store.set(name, wanted[name])
+        agree(self.store, wanted, self.directory)
+
+    def _watch(
+        self,
+        phase: str,
+        limit: float | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> Watch:
+        spent, started = self._seconds_before, self._started
+        return Watch(self.store, phase, self.task.metric, spent, started, limit, progress)
 
     @property
     def num_folds(self) -> int:
@@ -259,7 +205,7 @@ class Study:
         self.configure(num_epochs, num_folds)
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         self._fix_programs(num_trials)
-        watch = _Watch(self, phase, time_limit, progress)
+        watch = self._watch(phase, time_limit, progress)
         self._revive(time_limit)
         while True:
             mine = [t for t in self.store.trials() if t["phase"] == phase]
@@ -294,12 +240,12 @@ class Study:
                 self.store.add_trial(len(known) + i, phase, config)
         return len(configs)
 
-    def _train(self, waiting: list[dict[str, Any]], race: bool, watch: "_Watch") -> None:
+    def _train(self, waiting: list[dict[str, Any]], race: bool, watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
         folds = range(self.num_folds)
         if race:
             self._run(self._jobs(waiting, [0]), watch)
-            waiting = self._promote(waiting)
+            waiting = races.promote(self.store, waiting)
         self._run(self._jobs(waiting, folds), watch)
         if watch.struck:
             ids = [t["trial_id"] for t in self.store.trials() if t["status"] == Status.PENDING]
@@ -307,40 +253,6 @@ class Study:
                 self.store.decide("time limit", {"seconds": watch.limit, "stopped": ids})
                 for trial_id in ids:
                     self.store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
-
-    def _promote(self, racing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """After fold 0: those that go on; a decision taken before an interruption holds."""
-        raced = {i for race in self.store.decisions("race") for i in race["trials"]}
-        phases = {t["phase"] for t in racing if t["trial_id"] not in raced}
-        field = [
-            t["trial_id"]
-            for t in self.store.trials()
-            if t["phase"] in phases
-            and t["trial_id"] not in raced
-            and t["status"] in (Status.PENDING, Status.INFEASIBLE)
-        ]
-        if field:
-            self._race(field)
-        promoted = {i for race in self.store.decisions("race") for i in race["promoted"]}
-        return [t for t in racing if t["trial_id"] in promoted]
-
-    def _race(self, field: list[int]) -> None:
-        """Stop the worse half of trials, the infeasible among them, once all have run fold 0."""
-        scores = {
-            m["trial_id"]: m["score"]
-            for m in self.store.members()
-            if m["fold"] == 0 and m["replicate"] == 0
-        }
-        if any(trial_id not in scores for trial_id in field):
-            return
-        finite = {i: scores[i] for i in field if scores[i] is not None}
-        ranked = sorted(finite, key=lambda i: (finite[i], i))
-        promoted = ranked[: max(1, math.ceil(len(field) / 2))]
-        with self.store.transaction():
-            self.store.decide("race", {"trials": field, "promoted": sorted(promoted)})
-            for trial_id in ranked[len(promoted) :]:
-                reason = "in the worse half after one fold"
-                self.store.set_trial(trial_id, Status.STOPPED, finite[trial_id], None, reason)
 
     def _revive(self, time_limit: float | None) -> None:
         """Trials stopped by an earlier, shorter time limit go on."""
@@ -375,14 +287,17 @@ class Study:
         """The waves that trials would train in."""
         return self.runner.plan(self._jobs(rows, range(self.num_folds)))
 
-    def _run(self, jobs: list[Job], watch: "_Watch") -> None:
+    def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
         if not jobs or watch.struck:
             return
         watch.begin(len(jobs))
         self._fix_widths(jobs)
         for report in self.runner.run(jobs, watch.go_on):
-            self._record(report, watch.phase)
+            self.trained = True
+            records.write_wave(
+                self.store, self.weights, self.task, self.prepared, report, watch.phase
+            )
             watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
@@ -395,50 +310,6 @@ class Study:
             stored[str(signature)] = self.runner.width(signature)
         with self.store.transaction():
             self.store.set("widths", stored)
-
-    def _record(self, report: WaveReport, phase: str) -> None:
-        """Weights first, then one transaction with members, trials and the wave's cost."""
-        self.trained = True
-        for result in report.results:
-            job = result.job
-            self.weights.put((job.trial_id, job.fold, job.replicate), result.params)
-        epochs = sum(r.job.num_epochs for r in report.results)
-        with self.store.transaction():
-            for result in report.results:
-                self._record_member(result)
-            for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
-                trials.settle(self.store, trial_id, self.num_folds)
-            self.store.add_wave(
-                phase,
-                report.seconds,
-                report.compile_seconds,
-                len(report.results),
-                epochs,
-                str(report.results[0].job.signature),
-            )
-        best = trials.ranking(self.store)[:KEPT_TRIALS]
-        unfinished = [t["trial_id"] for t in self.store.trials() if t["status"] == Status.PENDING]
-        self.weights.keep_only([*best, *unfinished])
-
-    def _record_member(self, result: Result) -> None:
-        job, loss = result.job, result.curves["loss"]
-        kept = np.flatnonzero(result.keep)
-        epoch = int(kept[-1]) if len(kept) else len(loss) - 1
-        is_refit = job.fold == self.num_folds
-        final = float(result.curves["train_loss"][epoch] if is_refit else loss[epoch])
-        limit = INFEASIBLE_RATIO * self.prepared.constant_losses[job.fold]
-        reason = trials.why_infeasible(final, result.diverged_at, result.last_loss, limit)
-        score = None if reason else self.task.score(final, job.fold, self.prepared)
-        self.store.add_member(
-            job.trial_id,
-            job.fold,
-            job.replicate,
-            score,
-            reason,
-            epoch,
-            result.curves,
-            result.outputs,
-        )
 
     def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
         """A decision taken before, or taken now and stored; `again` replaces it."""
@@ -467,13 +338,14 @@ class Study:
             for i in trial_ids
             if (i, fold, replicate) not in done
         ]
-        self._run(jobs, _Watch(self, "rerun", time_limit, progress))
+        self._run(jobs, self._watch("rerun", time_limit, progress))
 
     def refit(self, trial_id: int) -> Predictor:
         """A predictor with one network of a trial's configuration; see `refit_params`."""
         config = hyperparameters.complete(self.store.trials()[trial_id]["config"])
         params = self.refit_params(trial_id)
-        return self.predictor([(config, params, self.num_folds)], [1.0])
+        networks = [(config, params, self.num_folds)]
+        return assemble(self.task, self.prepared, networks, [1.0])
 
     def refit_params(self, trial_id: int) -> Params:
         """Weights of a trial's configuration trained on all rows that are no test rows.
@@ -490,27 +362,8 @@ class Study:
                 mine = [m for m in self.store.members_of(trial_id) if m["fold"] < last]
                 epochs = round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
             job = self.job(trial_id, config, last, num_epochs=epochs)
-            self._run([job], _Watch(self, "refit", None, None))
+            self._run([job], self._watch("refit", None, None))
         return self.weights.get(member)
-
-    def predictor(
-        self, networks: Sequence[tuple[Config, Any, int]], weights: Sequence[float]
-    ) -> Predictor:
-        """Put trained networks (configuration, weights, fold) into a `Predictor`."""
-        folds = sorted({fold for _, _, fold in networks})
-        table, ready = self.task.table, self.prepared
-        return Predictor(
-            task=table.task,
-            target_name=table.target_name,
-            classes=table.classes,
-            encoders=tuple(ready.encoders[f] for f in folds),
-            transforms=tuple(ready.transforms[f] for f in folds) if ready.transforms else (),
-            networks=tuple(
-                Network(trials.architecture(c, self.task.objective.num_outputs), p, folds.index(f))
-                for c, p, f in networks
-            ),
-            ensemble=tuple(weights),
-        )
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -539,74 +392,5 @@ class Study:
             math.nan if error is None else error,
             [m["score"] for m in members],
             [m["curves"] for m in members],
-            self,
+            self.refit,
         )
-
-
-class _Watch:
-    """Time limit and progress of one phase."""
-
-    def __init__(
-        self,
-        study: Study,
-        phase: str,
-        limit: float | None,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.phase, self.limit, self.struck = phase, limit, False
-        self._study, self._progress = study, progress
-        self._done = self._total = 0
-        self._slowest = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self._study._seconds_before + time.monotonic() - self._study._started
-
-    def begin(self, num_jobs: int) -> None:
-        self._done, self._total = 0, num_jobs
-
-    def go_on(self, num_waves_left: int) -> bool:
-        if self.limit is not None and self.seconds + self._slowest > self.limit:
-            self.struck = True
-        return not self.struck
-
-    def after(self, report: WaveReport) -> None:
-        self._done += len(report.results)
-        self._slowest = max(self._slowest, report.seconds - report.compile_seconds)
-        if self._progress:
-            store = self._study.store
-            best = trials.ranking(store)[:1]
-            rows = store.trials()
-            counts = {s: sum(t["status"] == s for t in rows) for s in Status}
-            score = rows[best[0]]["score"] if best else None
-            self._progress(
-                Progress(
-                    self.phase,
-                    self._done,
-                    self._total,
-                    counts,
-                    score,
-                    self._study.task.metric,
-                    self.seconds,
-                )
-            )
-
-
-def check_space(space: SearchSpace) -> None:
-    """Check the names and values of a space against the hyperparameters.
-
-    Raises:
-      UserError: naming the hyperparameter and what would be right.
-    """
-    for name, values in space.extremes().items():
-        for value in values:
-            hyperparameters.check_value(name, value)
-
-
-def _difference(old: Any, new: Any) -> tuple[Any, Any]:
-    """The first part in which two settings differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *new]:
-            if old.get(key) != new.get(key):
-                return f"{key} = {old.get(key)!r}", f"{new.get(key)!r}"
-    return repr(old), repr(new)

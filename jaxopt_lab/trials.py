@@ -1,13 +1,13 @@
 """What a stored trial comes to: its status, score, rank and row in a table."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxopt_lab.errors import MachineError
 from jaxopt_lab.store import Store
-from jaxopt_lab.types import Config, Status
+from jaxopt_lab.types import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +98,3 @@ def to_frame(store: Store) -> "pd.DataFrame":
         frame["status"] = [str(s) for s in frame["status"]]
         frame["reason"] = frame.pop("reason")
     return frame
-
-
-def architecture(config: Config, num_outputs: int) -> dict[str, Any]:
-    """The arguments of `models.MLP` for a complete configuration."""
-    return {
-        "num_layers": config["num_layers"],
-        "hidden_size": config["hidden_size"],
-        "num_outputs": num_outputs,
-        "activations": [config["activation"]],
-    }

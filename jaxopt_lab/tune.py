@@ -12,8 +12,9 @@ from jaxopt_lab.datasets import Table
 from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.study import Progress, Study
+from jaxopt_lab.study import Study
 from jaxopt_lab.types import Status
+from jaxopt_lab.watch import Progress
 
 #: Floating-point operations that the default number of trials may cost.
 DEFAULT_WORK = 6e12

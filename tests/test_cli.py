@@ -18,7 +18,7 @@ from jaxopt_lab import cli, datasets, search
 from jaxopt_lab.cli import arguments, console, process, progress, summary, tune
 from jaxopt_lab.datasets import columns
 from jaxopt_lab.status import Status
-from jaxopt_lab.study import Progress
+from jaxopt_lab.watch import Progress
 
 OPTIONS = "--target wall --folds 2 --epochs 2 --trials 4 --numeric standard --space tiny.toml"
 SPACE = """

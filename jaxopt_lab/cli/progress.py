@@ -15,7 +15,7 @@ from jaxopt_lab.cli.console import duration, short
 from jaxopt_lab.status import Status
 
 if TYPE_CHECKING:
-    from jaxopt_lab.study import Progress
+    from jaxopt_lab.watch import Progress
 
 _PHASES = {
     "wide": "wide search",

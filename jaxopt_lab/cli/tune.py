@@ -110,15 +110,14 @@ def _keep_programs() -> None:
 
 
 def _settings(args: Namespace) -> "Settings":
-    from jaxopt_lab import tune
+    from jaxopt_lab import hyperparameters, tune
     from jaxopt_lab.space import SearchSpace
-    from jaxopt_lab.study import check_space
 
     space = None
     if args.space:
         try:
             space = SearchSpace.from_toml(args.space)
-            check_space(space)
+            hyperparameters.check_values(space.extremes())
         except UserError as error:
             text = str(error)
             raise UserError(text if args.space in text else f"{args.space}: {text}") from None

@@ -1,0 +1,77 @@
+"""What a finished wave leaves behind: weights first, then one transaction."""
+
+import numpy as np
+
+from jaxopt_lab import trials
+from jaxopt_lab.predictor import Weights
+from jaxopt_lab.runner import Result, WaveReport
+from jaxopt_lab.store import Store
+from jaxopt_lab.tasks import Prepared, TabularTask
+from jaxopt_lab.types import Status
+
+#: A trial is infeasible if its loss exceeds this many times a constant predictor's.
+INFEASIBLE_RATIO = 10.0
+#: Trials whose weights are kept for ensembles.
+KEPT_TRIALS = 20
+
+
+def write_wave(
+    store: Store,
+    weights: Weights,
+    task: TabularTask,
+    prepared: Prepared,
+    report: WaveReport,
+    phase: str,
+) -> None:
+    """Write the weights, then members, trials and the wave's cost in one transaction.
+
+    Args:
+      store: of the study.
+      weights: of the study; those of trials that no longer count are dropped.
+      task: scores losses in the target's units.
+      prepared: the task's data by fold; the last fold is the refit.
+      report: the finished wave.
+      phase: its name.
+    """
+    num_folds = len(prepared.folds) - 1
+    for result in report.results:
+        job = result.job
+        weights.put((job.trial_id, job.fold, job.replicate), result.params)
+    with store.transaction():
+        for result in report.results:
+            _write_member(store, task, prepared, result)
+        for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
+            trials.settle(store, trial_id, num_folds)
+        store.add_wave(
+            phase,
+            report.seconds,
+            report.compile_seconds,
+            len(report.results),
+            sum(r.job.num_epochs for r in report.results),
+            str(report.results[0].job.signature),
+        )
+    best = trials.ranking(store)[:KEPT_TRIALS]
+    unfinished = [t["trial_id"] for t in store.trials() if t["status"] == Status.PENDING]
+    weights.keep_only([*best, *unfinished])
+
+
+def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: Result) -> None:
+    """One network: its score, or why it has none, with curves and validation outputs."""
+    job, loss = result.job, result.curves["loss"]
+    kept = np.flatnonzero(result.keep)
+    epoch = int(kept[-1]) if len(kept) else len(loss) - 1
+    is_refit = job.fold == len(prepared.folds) - 1
+    final = float(result.curves["train_loss"][epoch] if is_refit else loss[epoch])
+    limit = INFEASIBLE_RATIO * prepared.constant_losses[job.fold]
+    reason = trials.why_infeasible(final, result.diverged_at, result.last_loss, limit)
+    score = None if reason else task.score(final, job.fold, prepared)
+    store.add_member(
+        job.trial_id,
+        job.fold,
+        job.replicate,
+        score,
+        reason,
+        epoch,
+        result.curves,
+        result.outputs,
+    )
