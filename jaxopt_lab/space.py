@@ -27,6 +27,7 @@ class SearchSpace:
       UserError: for a condition whose parent is missing or comes later in a circle.
 
     Example:
+      >>> from jaxopt_lab.distributions import LogUniform
       >>> space = SearchSpace(learning_rate=LogUniform(1e-4, 1e-1), batch_size=64)
       >>> space.from_unit([[0.5]])[0]["batch_size"]
       64

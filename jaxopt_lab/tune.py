@@ -42,7 +42,7 @@ class Settings:
       widen: whether refined ranges may leave those the user wrote.
       prefer: "best", or "small": the smallest network within one standard error of it.
       numeric: encoding of numeric columns.
-      num_bins: of `piecewise_linear`.
+      num_bins: of `piecewise_linear`; None stands for a formula from the rows.
     """
 
     trials: int | None = None
@@ -56,7 +56,7 @@ class Settings:
     widen: bool = False
     prefer: str = "best"
     numeric: str = "piecewise_linear"
-    num_bins: int = 24
+    num_bins: int | None = None
 
     def __post_init__(self) -> None:
         if self.search not in search.REGISTRY:
@@ -83,10 +83,10 @@ def default_space(num_rows: int) -> SearchSpace:
     Args:
       num_rows: training rows; more of them allow larger batches.
     """
-    base = 32 if num_rows < 5000 else 64
+    base = 32 if num_rows < 5000 else 64 if num_rows < 10000 else 128
     return SearchSpace(
         learning_rate=LogUniform(3e-4, 2e-2),
-        batch_size=Choice([base, 2 * base, 4 * base]),
+        batch_size=Choice([base, 2 * base]),
         num_layers=Choice([2, 3, 4]),
         hidden_size=Choice([128, 256]),
         dropout=Uniform(0.0, 0.4),

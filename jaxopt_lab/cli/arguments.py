@@ -226,8 +226,7 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         "--bins",
         metavar="B",
         type=_whole(2),
-        default=24,
-        help="bins of piecewise_linear (default: 24)",
+        help="bins of piecewise_linear (default: square root of the rows, 32 to 96)",
     )
 
 

@@ -3,7 +3,7 @@
 `baselines` is imported by itself, since it loads much of scikit-learn.
 """
 
-from jaxopt_lab.datasets.encoders import Encoder, fit_encoder
+from jaxopt_lab.datasets.encoders import Encoder, default_num_bins, fit_encoder
 from jaxopt_lab.datasets.reading import load_frame
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 from jaxopt_lab.datasets.splits import folds, test_split
@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "TargetTransform",
     "classification_scores",
+    "default_num_bins",
     "fit_encoder",
     "folds",
     "load_frame",

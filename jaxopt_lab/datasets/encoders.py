@@ -186,12 +186,21 @@ def _notes(values: pd.Series, code: NumericCode | CategoryCode) -> list[str]:
     return [f"column {name!r}: {count} values are no {kind} ({example!r} ...) and count as missing"]
 
 
+def default_num_bins(num_rows: int) -> int:
+    """Bins of `piecewise_linear` from the number of training rows: its square root, 32 to 96.
+
+    Cross-validation on three tables of 1,000 to 25,000 rows preferred 48 to 96 to 24, the largest
+    table by the most.
+    """
+    return min(max(round(num_rows**0.5), 32), 96)
+
+
 def fit_encoder(
     frame: pd.DataFrame,
     kinds: Mapping[str, Kind],
     *,
     numeric: str = "piecewise_linear",
-    num_bins: int = 24,
+    num_bins: int | None = None,
     max_categories: int = MANY_CATEGORIES,
     min_frequency: int | None = None,
     date_formats: Mapping[str, str] | None = None,
@@ -204,7 +213,7 @@ def fit_encoder(
       numeric: "standard" (median, mean and standard deviation), "quantile" (to a normal
         distribution) or "piecewise_linear" (the standardised value and bins between
         training quantiles).
-      num_bins: bins per column for "piecewise_linear".
+      num_bins: bins per column for "piecewise_linear"; None takes `default_num_bins`.
       max_categories: at most this many encoded columns for one column of labels.
       min_frequency: labels of fewer rows are pooled; None takes 0.3 % of the rows, between
         2 and 10.
@@ -228,6 +237,7 @@ def fit_encoder(
             f"numeric encoding must be one of {', '.join(NUMERIC_ENCODINGS)}, got {numeric!r}."
             f"{did_you_mean(numeric, NUMERIC_ENCODINGS)}"
         )
+    num_bins = default_num_bins(len(frame)) if num_bins is None else num_bins
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1, got {num_bins}")
     if max_categories < 2:

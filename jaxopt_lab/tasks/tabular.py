@@ -41,13 +41,13 @@ class TabularTask:
       table: all rows.
       test_fraction: share of the rows never seen in tuning; 0 for none.
       numeric: encoding of numeric columns: standard, quantile or piecewise_linear.
-      num_bins: bins of piecewise_linear.
+      num_bins: bins of piecewise_linear; None takes `datasets.default_num_bins`.
     """
 
     table: Table
     test_fraction: float = 0.0
     numeric: str = "piecewise_linear"
-    num_bins: int = 24
+    num_bins: int | None = None
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +55,10 @@ class TabularTask:
             raise UserError(
                 f"test fraction must be at least 0 and below 1, got {self.test_fraction}"
             )
+
+        if self.num_bins is None:
+            rows = round(len(self.table) * (1 - self.test_fraction))
+            object.__setattr__(self, "num_bins", datasets.default_num_bins(rows))
 
     @property
     def is_regression(self) -> bool:
