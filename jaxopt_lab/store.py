@@ -148,6 +148,11 @@ class Store:
         if self._lock_file is not None:
             self._lock_file.close()
 
+    def __del__(self) -> None:
+        """A study that nobody closed gives up its lock when it is forgotten."""
+        with suppress(Exception):
+            self.close()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes inside are on disk at the end, or none is."""

@@ -20,7 +20,7 @@ from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
-from jaxopt_lab.tasks import Prepared, TabularTask
+from jaxopt_lab.tasks import Prepared, TabularTask, reopen
 from jaxopt_lab.types import Config, Params, Status
 from jaxopt_lab.watch import Progress, Watch
 
@@ -72,34 +72,35 @@ class Study:
         }
         try:
             self._agree(identity)
+            with self.store.transaction():
+                self.store.set("table path", task.table.path)
         except BaseException:
             self.store.close()
             raise
 
     @classmethod
-    def load(cls, directory: str | Path, devices: Sequence[jax.Device] | None = None) -> "Study":
-        """Open a study again; its table is read from where it was.
+    def load(
+        cls,
+        directory: str | Path,
+        source: "str | Path | pd.DataFrame | None" = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> "Study":
+        """Open a study again.
+
+        Args:
+          directory: where it is kept.
+          source: its table; None reads it from where it was.
+          devices: JAX devices; all local ones by default.
 
         Raises:
           UserError: if there is no study, or the table has moved or changed.
         """
-        from jaxopt_lab import datasets, tasks
-
         store = Store.open(directory, read_only=True)
         settings = store.settings()
         store.close()
-        known = settings["task"]
-        table = datasets.load_table(
-            known["source"],
-            target=known["target"],
-            task=known["task"],
-            log_target="yes" if known["log_target"] else "no",
-        )
-        if table.sha256 != known["sha256"]:
-            raise UserError(f"{known['source']} has changed since the study in {directory} began")
-        options = {k: known[k] for k in ("test_fraction", "numeric", "num_bins")}
+        task = reopen(settings["task"], settings["table path"] if source is None else source)
         space = SearchSpace.from_dict(settings["space"])
-        return cls(tasks.tabular(table, **options), space, directory, settings["seed"], devices)
+        return cls(task, space, directory, settings["seed"], devices)
 
     def close(self) -> None:
         """Close the study's file."""

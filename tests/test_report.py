@@ -46,8 +46,9 @@ def write_study(
     rng = np.random.default_rng(0)
     store = Store.open(folder)
     kind = "regression" if regression else "classification"
-    task = {"source": "houses.csv", "target": target, "task": kind, "log_target": regression}
-    settings = {"task": task, "space": SPACE.to_dict(), "num_folds": 2, "num_epochs": 5, "seed": 0}
+    task = {"target": target, "task": kind, "log_target": regression}
+    settings = {"task": task, "space": SPACE.to_dict(), "num_folds": 2, "num_epochs": 5}
+    settings |= {"seed": 0, "table path": "/data/houses.csv"}
     with store.transaction():
         for name, value in settings.items():
             store.set(name, value)

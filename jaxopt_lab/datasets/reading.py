@@ -33,12 +33,14 @@ class RawTable:
       frame: all columns under text names, none of them twice.
       source: short name for messages.
       sha256: of the file's bytes, or of a DataFrame's content.
+      path: absolute path of the file, the built-in name, or "" for a DataFrame.
       notes: what was unusual about the file, one line each.
     """
 
     frame: pd.DataFrame
     source: str
     sha256: str
+    path: str
     notes: tuple[str, ...] = ()
 
 
@@ -63,19 +65,20 @@ def read_table(
     """
     if isinstance(source, pd.DataFrame):
         frame, name = source.reset_index(drop=True), "the DataFrame"
-        notes: list[str] = []
+        path, notes = "", list[str]()
         digest = _frame_digest(frame)
     else:
         name = str(source)
         data = _read_bytes(name)
         digest = hashlib.sha256(data).hexdigest()
-        name = name if name in BUILTIN else Path(name).name
+        path = name if name in BUILTIN else str(Path(name).expanduser().absolute())
+        name = Path(path).name
         frame, notes = _parse_bytes(data, name, target, frozenset(text))
     frame = frame.set_axis([str(column).strip() for column in frame.columns], axis="columns")
     check_names(list(frame.columns), name)
     if not len(frame):
         raise UserError(f"{name} has column names but no rows")
-    return RawTable(frame, name, digest, tuple(notes))
+    return RawTable(frame, name, digest, path, tuple(notes))
 
 
 def load_frame(

@@ -37,6 +37,7 @@ class Table:
       notes: what was repaired, one line each.
       source: short name for messages.
       sha256: of the file's bytes, or of the DataFrame's content.
+      path: absolute path of the file, the built-in name, or "" for a DataFrame.
 
     Raises:
       ValueError: if the parts do not fit each other.
@@ -53,6 +54,7 @@ class Table:
     notes: tuple[str, ...] = ()
     source: str = "the DataFrame"
     sha256: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
@@ -156,6 +158,7 @@ def load_table(
         notes=tuple(" ".join(note.split()) for note in notes),
         source=raw.source,
         sha256=raw.sha256,
+        path=raw.path,
     )
 
 

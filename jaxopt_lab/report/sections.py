@@ -45,7 +45,7 @@ class Page:
 
 def compose(contents: Contents) -> Page:
     """Make the page of a study."""
-    source = contents.task.get("source", "")
+    source = contents.settings.get("table path", "")
     name = Path(str(source)).name or contents.directory.resolve().name
     page = Page(f"{words.plain(contents.target)} · {words.plain(name)} · jaxopt-lab")
     page.body += f"<h1>Tuning a network for {words.plain(contents.target)}</h1>"

@@ -1,7 +1,8 @@
 """A table as a task: split, fold, encode, and score in the target's own units."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from jaxopt_lab import datasets
 from jaxopt_lab.datasets import Encoder, Table, TargetTransform
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.tasks.base import FoldArrays, Objective, classification, lay_out, regression
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Prepared(NamedTuple):
@@ -81,7 +85,6 @@ class TabularTask:
         """What makes this task the same task when a study is opened again."""
         return {
             "kind": "tabular",
-            "source": self.table.source,
             "sha256": self.table.sha256,
             "target": self.table.target_name,
             "task": self.table.task,
@@ -181,3 +184,26 @@ def tabular(table: Table, **options: Any) -> TabularTask:
       **options: `test_fraction`, `numeric`, `num_bins` of `TabularTask`.
     """
     return TabularTask(table, **options)
+
+
+def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> TabularTask:
+    """Make a task again from what `TabularTask.describe` gave.
+
+    Args:
+      description: of the task.
+      source: its table; "" if that was a DataFrame.
+
+    Raises:
+      UserError: if the table is not there, or is another one.
+    """
+    if isinstance(source, str) and not source:
+        raise UserError("the study's table was a DataFrame; give it: Study.load(directory, frame)")
+    table = datasets.load_table(
+        source,
+        target=description["target"],
+        task=description["task"],
+        log_target="yes" if description["log_target"] else "no",
+    )
+    if table.sha256 != description["sha256"]:
+        raise UserError(f"{table.source} has changed since the study began; give its own table")
+    return tabular(table, **{k: description[k] for k in ("test_fraction", "numeric", "num_bins")})

@@ -1,0 +1,117 @@
+"""The study's file: whole transactions, exact arrays, one writer."""
+
+import sqlite3
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.status import Status
+from jaxopt_lab.store import NoStudy, Store, write_file
+
+FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
+
+
+@given(FLOATS, FLOATS)
+def test_arrays_come_back_bit_for_bit(curve: np.ndarray, outputs: np.ndarray) -> None:
+    store = Store.open(None)
+    curves = {"loss": curve[:, 0], "train_loss": curve[:, 1]}
+    store.add_member(7, 1, 0, 0.5, "", 2, curves, outputs)
+    (found,) = store.member_arrays(7)
+    store.close()
+    assert found["outputs"].tobytes() == outputs.tobytes()
+    for name, values in curves.items():
+        assert found["curves"][name].tobytes() == np.ascontiguousarray(values).tobytes()
+    assert (found["fold"], found["score"], found["best_epoch"]) == (1, 0.5, 2)
+
+
+def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+
+    def stop_midway() -> None:
+        with store.transaction():
+            store.add_trial(0, "wide", {"learning_rate": 0.1})
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stop_midway()
+    assert store.trials() == []
+    with store.transaction():
+        store.add_trial(0, "wide", {"learning_rate": 0.1})
+        store.set_trial(0, Status.COMPLETED, 0.25, 0.01)
+    store.close()
+    again = Store.open(tmp_path, read_only=True)
+    (row,) = again.trials()
+    again.close()
+    assert row == {
+        "trial_id": 0,
+        "phase": "wide",
+        "status": Status.COMPLETED,
+        "score": 0.25,
+        "standard_error": 0.01,
+        "reason": "",
+        "config": {"learning_rate": 0.1},
+    }
+
+
+def test_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
+    writer = Store.open(tmp_path)
+    reader = Store.open(tmp_path, read_only=True)
+    assert reader.trials() == []
+    with pytest.raises(MachineError, match="in use by another process"):
+        Store.open(tmp_path)
+    with pytest.raises(MachineError), reader.transaction():
+        reader.set("seed", 1)
+    reader.close()
+    writer.close()
+    Store.open(tmp_path).close()
+
+
+def test_a_forgotten_store_gives_up_its_lock(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    del store
+    Store.open(tmp_path).close()
+
+
+def test_decisions_keep_their_order() -> None:
+    store = Store.open(None)
+    for value in ([2], [1], {"a": None}):
+        store.decide("race", value)
+    store.decide("other", 5)
+    assert store.decisions("race") == [[2], [1], {"a": None}]
+    store.close()
+
+
+def test_there_must_be_a_study_to_read(tmp_path: Path) -> None:
+    with pytest.raises(NoStudy, match="no study in"):
+        Store.open(tmp_path, read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", [0, 99])
+def test_other_databases_are_left_alone(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "study.sqlite"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE mine (x)")
+    database.execute(f"PRAGMA user_version={version}")
+    database.commit()
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(UserError):
+        Store.open(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "model" / "weights"
+    write_file(path, b"old")
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    (tmp_path / "blocked").write_bytes(b"a file, no folder")
+    with pytest.raises(MachineError, match="cannot write"):
+        write_file(tmp_path / "blocked" / "weights", b"x")
+    assert [p.name for p in path.parent.iterdir()] == ["weights"]
