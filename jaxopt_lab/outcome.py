@@ -114,17 +114,24 @@ def smallest_within_error(study: Study, ranked: list[int]) -> int:
 
 
 def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
-    """The refitted winner first, then the members of the ensemble with their weights."""
+    """The refitted winner first, then the members of the ensemble with their weights.
+
+    A trial's weight is shared by its networks: one per fold, and for the winner the refit too,
+    which was trained on more rows than any of them.
+    """
     if winner != ranked[0]:
         ranked = [winner, *(i for i in ranked if i != winner)]
     chosen = ensemble_weights(study, ranked[:NUM_CANDIDATES])
     networks = [(_config(study, winner), study.refit_params(winner), study.num_folds)]
     weights = [0.0]
     for trial_id, weight in chosen.items():
+        share = weight / (study.num_folds + (trial_id == winner))
+        if trial_id == winner:
+            weights[0] = share
         for fold in range(study.num_folds):
             params = study.weights.get((trial_id, fold, 0))
             networks.append((_config(study, trial_id), params, fold))
-            weights.append(weight / study.num_folds)
+            weights.append(share)
     if not chosen:
         weights = [1.0]
     return assemble(study.task, study.prepared, networks, weights)
