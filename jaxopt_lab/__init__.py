@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_lab import datasets, search, tasks
+    from jaxopt_lab import datasets, schedulers, search, tasks
     from jaxopt_lab.devices import use_all_cores
     from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
     from jaxopt_lab.errors import MachineError, UserError
@@ -26,6 +26,7 @@ __all__ = [
     "Uniform",
     "UserError",
     "datasets",
+    "schedulers",
     "search",
     "tasks",
     "use_all_cores",

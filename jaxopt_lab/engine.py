@@ -143,6 +143,20 @@ class Engine:
         args = self._put((np.asarray(seeds, np.int32), clock, hparams))
         return self._call("init", self._init, args, copied=self.key)
 
+    def replace(self, wave: Wave, states: dict[int, list[np.ndarray]]) -> Wave:
+        """Put trials that were trained before into slots of a wave.
+
+        Args:
+          wave: initialised.
+          states: slot -> the leaves of that slot of the `Wave` in which the trial was.
+        """
+        leaves, tree = jax.tree.flatten(jax.device_get(wave))
+        leaves = [np.array(leaf) for leaf in leaves]
+        for slot, state in states.items():
+            for leaf, value in zip(leaves, state, strict=True):
+                leaf[slot] = value
+        return self._put(jax.tree.unflatten(tree, leaves))
+
     def advance(
         self, wave: Wave, clock: Clock, hparams: dict[str, np.ndarray]
     ) -> tuple[Wave, Curves]:

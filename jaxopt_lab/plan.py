@@ -1,7 +1,7 @@
 """Which jobs train together: jobs -> cohorts -> waves. No JAX here, and no clock.
 
 A job is one trial on one fold with one replicate of the seeds. A cohort is up to V jobs with one
-signature, fold, replicate and budget; a wave is one cohort per device.
+signature, fold, replicate, age and epochs to train; a wave is one cohort per device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,10 @@ from jaxopt_lab.types import Config
 #: Bounds of the cohort width on a CPU. A trial that overflows the cache by itself trains alone:
 #: company would gain nothing and leave slots empty.
 MIN_WIDTH, MAX_WIDTH = 2, 16
-#: Cache of one core that a cohort should fit in, bytes. A constant, not read from the machine:
-#: the width is part of what makes a result reproducible bit for bit.
-CACHE_BYTES = 2**20
+#: What a cohort may fill of a core's caches, bytes. More than a level-2 cache: beside company,
+#: the fixed cost of an operation counts for more than a miss. A constant, not read from the
+#: machine: the width is part of what makes a result reproducible bit for bit.
+CACHE_BYTES = 2**22
 #: Largest width on an accelerator, and the memory its trials may fill, bytes.
 MAX_ACCELERATOR_WIDTH = 1024
 ACCELERATOR_BYTES = 4 * 2**30
@@ -33,6 +34,8 @@ class Job(NamedTuple):
       num_epochs: epochs to train.
       budget: epochs that its schedule spans; at least `num_epochs`.
       twin: the trial whose initial weights it starts from; its own if None.
+      start: epochs that it was trained before.
+      resumable: whether its state is kept at the end, so that it can go on.
     """
 
     trial_id: int
@@ -43,6 +46,8 @@ class Job(NamedTuple):
     num_epochs: int
     budget: int
     twin: int | None = None
+    start: int = 0
+    resumable: bool = False
 
     @property
     def seed(self) -> int:
@@ -53,7 +58,8 @@ class Job(NamedTuple):
 class Cohort(NamedTuple):
     """Jobs trained in lockstep on one device; `jobs` holds no dummies.
 
-    `blocks` is the number of blocks of rows per minibatch, common to all.
+    `blocks` is the number of blocks of rows per minibatch and `start` the age in epochs, common
+    to all.
     """
 
     signature: Signature
@@ -61,6 +67,7 @@ class Cohort(NamedTuple):
     replicate: int
     num_epochs: int
     blocks: int
+    start: int
     jobs: tuple[Job, ...]
 
     @property
@@ -134,10 +141,10 @@ def make_waves(
     return waves
 
 
-def _group(jobs: Sequence[Job]) -> dict[tuple[Signature, int, int, int, int], list[Job]]:
-    groups: dict[tuple[Signature, int, int, int, int], list[Job]] = {}
+def _group(jobs: Sequence[Job]) -> dict[tuple[Signature, int, int, int, int, int], list[Job]]:
+    groups: dict[tuple[Signature, int, int, int, int, int], list[Job]] = {}
     for job in jobs:
         blocks = job.config["batch_size"] // job.signature.block
-        key = (job.signature, job.fold, job.replicate, job.num_epochs, blocks)
+        key = (job.signature, job.fold, job.replicate, job.num_epochs, blocks, job.start)
         groups.setdefault(key, []).append(job)
     return groups

@@ -8,12 +8,12 @@ combinations by that estimate.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jaxopt_lab.distributions import Choice, IntUniform
 from jaxopt_lab.hyperparameters import REGISTRY, features_of
-from jaxopt_lab.plan import default_width
+from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, default_width
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config
@@ -56,6 +56,8 @@ class Load:
       num_rows: training rows of a network.
       num_features: columns of its input.
       num_devices: devices that share the work.
+      num_last: configurations that train together at the end; half of them if None, as after a
+        race, or as in each of two phases.
     """
 
     num_trials: int
@@ -64,6 +66,12 @@ class Load:
     num_rows: int
     num_features: int
     num_devices: int = 1
+    num_last: int | None = None
+
+    @property
+    def last(self) -> float:
+        """Configurations that train together at the end."""
+        return self.num_trials / 2 if self.num_last is None else float(self.num_last)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Programs:
       features: optional features of the study.
       masked_width: whether a trial can be narrower than its program.
       masked_depth: whether a trial can be shallower than its program.
+      max_width: bound of the cohort width, so that the last trials still share devices.
     """
 
     widths: tuple[int, ...]
@@ -91,6 +100,7 @@ class Programs:
     features: frozenset[str]
     masked_width: bool
     masked_depth: bool
+    max_width: int = MAX_ACCELERATOR_WIDTH
 
     def signature(self, config: Config) -> Signature:
         """The program of a complete configuration; grows for one outside the space."""
@@ -160,6 +170,7 @@ def choose(space: SearchSpace, load: Load, costs: Costs, on_cpu: bool = True) ->
         )
         for widths, depths, block, activations in options
     ]
+    found = [replace(p, max_width=_max_width(p, values, load)) for p in found]
     return min(found, key=lambda programs: estimate(programs, values, load, costs, on_cpu).total)
 
 
@@ -185,13 +196,8 @@ def estimate(
     Args:
       values: hyperparameter -> the values it can take, each as likely.
     """
-    other = math.prod(
-        len(values[n]) for n in ("optimizer", "ema", "early_stopping", "penalize_biases")
-    )
-    kinds = 1 if programs.activations else len(values["activation"])
-    batches = 1 if programs.block else len(values["batch_size"])
-    shapes = len(programs.widths) * len(programs.depths)
-    num_programs = _expected_distinct(shapes * kinds * batches * other, float(load.num_trials))
+    kinds, kinds_of_cohort = _num_kinds(programs, values)
+    num_programs = _expected_distinct(kinds, float(load.num_trials))
     depth = sum(_least(programs.depths, d) for d in values["num_layers"]) / len(
         values["num_layers"]
     )
@@ -204,15 +210,31 @@ def estimate(
     ]
     mean = sum(seconds) / len(seconds) * load.num_epochs * load.num_folds
     parameters = _parameters(load.num_features, max(programs.widths), max(programs.depths))
-    width = default_width(parameters, on_cpu)
+    width = min(default_width(parameters, on_cpu), programs.max_width)
     # One fold of one phase at a time: half-empty cohorts and waves cost as much as full ones.
     jobs = load.num_trials / 2
-    groups = _expected_distinct(shapes * kinds * len(values["batch_size"]) * other, jobs)
+    groups = _expected_distinct(kinds_of_cohort, jobs)
     cohorts = max(groups, jobs / width + groups / 2)
-    kinds_met = _expected_distinct(shapes * kinds * batches * other, jobs)
+    kinds_met = _expected_distinct(kinds, jobs)
     waves = max(kinds_met, cohorts / load.num_devices + kinds_met / 2)
     run_seconds = 2 * waves * load.num_devices * width * mean
     return Estimate(num_programs, compile_seconds, run_seconds)
+
+
+def _num_kinds(programs: Programs, values: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
+    """How many kinds of programs, and of cohorts, there can be."""
+    shapes = len(programs.widths) * len(programs.depths)
+    activations = 1 if programs.activations else len(values["activation"])
+    other = ("optimizer", "ema", "early_stopping", "penalize_biases")
+    kinds = shapes * activations * math.prod(len(values[name]) for name in other)
+    batches = len(values["batch_size"])
+    return kinds * (1 if programs.block else batches), kinds * batches
+
+
+def _max_width(programs: Programs, values: Mapping[str, Sequence[Any]], load: Load) -> int:
+    """The cohort width with which the last trials of a kind just fill one cohort per device."""
+    groups = _expected_distinct(_num_kinds(programs, values)[1], load.last)
+    return 2 ** max(0, math.ceil(math.log2(load.last / groups / load.num_devices)))
 
 
 def _epoch_seconds(

@@ -1,6 +1,7 @@
 """What a finished wave leaves behind: weights first, then one transaction."""
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from jaxopt_lab import trials
 from jaxopt_lab.predictor import Weights
@@ -36,12 +37,15 @@ def write_wave(
     num_folds = len(prepared.folds) - 1
     for result in report.results:
         job = result.job
+        if job.resumable:
+            continue
         weights.put((job.trial_id, job.fold, job.replicate), result.params)
     with store.transaction():
         for result in report.results:
             _write_member(store, task, prepared, result)
         for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
-            trials.settle(store, trial_id, num_folds)
+            if trials.settle(store, trial_id, num_folds):
+                store.drop_states([trial_id])
         store.add_wave(
             phase,
             report.seconds,
@@ -57,11 +61,16 @@ def write_wave(
 
 def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: Result) -> None:
     """One network: its score, or why it has none, with curves and validation outputs."""
-    job, loss = result.job, result.curves["loss"]
+    job, curves = result.job, result.curves
     kept = np.flatnonzero(result.keep)
-    epoch = int(kept[-1]) if len(kept) else len(loss) - 1
+    epoch = job.start + (int(kept[-1]) if len(kept) else job.num_epochs - 1)
+    if job.start:
+        before = next(m for m in store.member_arrays(job.trial_id) if m["fold"] == job.fold)
+        curves = {k: np.concatenate([before["curves"][k], v]) for k, v in curves.items()}
+        epoch = epoch if len(kept) else before["best_epoch"]
+    loss = curves["loss"]
     is_refit = job.fold == len(prepared.folds) - 1
-    final = float(result.curves["train_loss"][epoch] if is_refit else loss[epoch])
+    final = float(curves["train_loss"][epoch] if is_refit else loss[epoch])
     limit = INFEASIBLE_RATIO * prepared.constant_losses[job.fold]
     reason = trials.why_infeasible(final, result.diverged_at, result.last_loss, limit)
     score = None if reason else task.score(final, job.fold, prepared)
@@ -72,6 +81,20 @@ def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: R
         score,
         reason,
         epoch,
-        result.curves,
+        curves,
         result.outputs,
+        job.start + job.num_epochs,
     )
+    if result.state is not None:
+        store.keep_state(job.trial_id, job.fold, pack_state(result.state))
+
+
+def pack_state(state: list[np.ndarray]) -> bytes:
+    """Arrays to bytes; `unpack_state` takes them back bit for bit."""
+    return save({str(i): np.asarray(leaf, order="C") for i, leaf in enumerate(state)})
+
+
+def unpack_state(content: bytes) -> list[np.ndarray]:
+    """Read what `pack_state` wrote."""
+    found = load(content)
+    return [found[str(i)] for i in range(len(found))]

@@ -34,6 +34,7 @@ class Result(NamedTuple):
       last_loss: the last finite training loss.
       params: final weights as numpy arrays.
       probed: what a probe measured at the end; empty without one.
+      state: of a resumable job, all arrays from which it goes on; else None.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class Result(NamedTuple):
     last_loss: float
     params: Any
     probed: dict[str, np.ndarray]
+    state: list[np.ndarray] | None = None
 
 
 class WaveReport(NamedTuple):
@@ -128,15 +130,33 @@ class Runner:
           probe: signature -> what to measure on each trial at its end.
         """
         waves = self.plan(jobs)
+
+        def take() -> Wave | None:
+            return waves.pop(0) if waves and go_on(len(waves)) else None
+
+        return self.stream(take, probe=probe)
+
+    def stream(
+        self,
+        take: Callable[[], Wave | None],
+        load: Callable[[Job], list[np.ndarray]] | None = None,
+        probe: MakeProbe | None = None,
+    ) -> Iterator[WaveReport]:
+        """Train waves as they come; yield each when it is finished.
+
+        Args:
+          take: the next wave, or None: there is none, or not before a running one is finished.
+          load: the state (`Result.state`) of a job that was trained before.
+          probe: signature -> what to measure on each trial at its end.
+        """
         running: _Running | None = None
-        while waves or running:
-            following = None
-            if waves and go_on(len(waves)):
-                following = self._start(waves.pop(0), probe)
-            else:
-                waves = []
+        while True:
+            wave = take()
+            following = self._start(wave, load, probe) if wave else None
             if running:
                 yield self._finish(running)
+            elif following is None:
+                return
             running = following
 
     def _engine(self, signature: Signature) -> Engine:
@@ -159,7 +179,12 @@ class Runner:
             self._engines[signature] = built
         return self._engines[signature]
 
-    def _start(self, wave: Wave, probe: MakeProbe | None) -> "_Running":
+    def _start(
+        self,
+        wave: Wave,
+        load: Callable[[Job], list[np.ndarray]] | None,
+        probe: MakeProbe | None,
+    ) -> "_Running":
         """Dispatch all of a wave's work; returns before it is done."""
         built = self._engine(wave.signature)
         compiled_before, started = built.compile_seconds, time.perf_counter()
@@ -169,13 +194,14 @@ class Runner:
         seeds = np.asarray([job.seed for job in slots], np.int32)
         try:
             state = built.init(seeds, clock, hparams)
+            if any(job.start for job in slots):
+                assert load is not None
+                state = built.replace(state, _stack(slots, load))
             pieces = []
             done = 0
             while done < wave.cohorts[0].num_epochs:
                 epochs = np.minimum(clock.num_epochs - done, engine.CURVE_LENGTH)
-                part = clock._replace(
-                    epoch=np.full_like(clock.epoch, done), num_epochs=np.maximum(epochs, 0)
-                )
+                part = clock._replace(epoch=clock.epoch + done, num_epochs=np.maximum(epochs, 0))
                 state, curves = built.advance(state, part, hparams)
                 pieces.append(curves)
                 done += engine.CURVE_LENGTH
@@ -197,11 +223,10 @@ class Runner:
     def _clock(self, wave: Wave) -> Clock:
         last = len(wave.cohorts) - 1
         cohorts = [wave.cohorts[min(i, last)] for i in range(len(self.devices))]
-        zero = np.zeros(len(cohorts), np.int32)
         return Clock(
             np.asarray([c.fold for c in cohorts], np.int32),
             np.asarray([c.replicate for c in cohorts], np.int32),
-            zero,
+            np.asarray([c.start for c in cohorts], np.int32),
             np.asarray([c.num_epochs for c in cohorts], np.int32),
             np.asarray([c.blocks for c in cohorts], np.int32),
             np.asarray([c.depth for c in cohorts], np.int32),
@@ -227,6 +252,8 @@ class Runner:
                 (final, running.state.outputs, kept)
             )
             pieces, probed = jax.device_get((running.pieces, running.probed))
+            resumable = any(job.resumable for job in running.wave.jobs)
+            states = jax.tree.leaves(jax.device_get(running.state)) if resumable else []
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, self.width(running.wave.signature)) from error
         curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
@@ -246,6 +273,7 @@ class Runner:
                         float(last_loss[slot]),
                         self._trimmed(params, slot, job),
                         {name: np.asarray(value[slot]) for name, value in probed.items()},
+                        [np.asarray(leaf[slot]) for leaf in states] if job.resumable else None,
                     )
                 )
         now = time.perf_counter()
@@ -267,6 +295,14 @@ class _Running(NamedTuple):
     probed: dict[str, Any]
     started: float
     compile_seconds: float
+
+
+def _stack(
+    slots: Sequence[Job], load: Callable[[Job], list[np.ndarray]]
+) -> dict[int, list[np.ndarray]]:
+    """Slot -> stored state, for the jobs that were trained before."""
+    known = {id(job): load(job) for job in slots if job.start}
+    return {i: known[id(job)] for i, job in enumerate(slots) if job.start}
 
 
 def _named(curves: Curves, slot: int, length: int) -> dict[str, np.ndarray]:

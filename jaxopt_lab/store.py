@@ -18,7 +18,7 @@ import numpy as np
 from jaxopt_lab.errors import MachineError, UserError
 from jaxopt_lab.status import Config, Status
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
 _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -41,7 +41,13 @@ CREATE TABLE members (
     curves BLOB NOT NULL,
     outputs BLOB NOT NULL,
     num_outputs INTEGER NOT NULL,
+    num_epochs INTEGER NOT NULL,
     PRIMARY KEY (trial_id, fold, replicate)) WITHOUT ROWID;
+CREATE TABLE states (
+    trial_id INTEGER NOT NULL,
+    fold INTEGER NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (trial_id, fold));
 CREATE TABLE waves (
     number INTEGER PRIMARY KEY,
     phase TEXT NOT NULL,
@@ -232,10 +238,11 @@ class Store:
         best_epoch: int,
         curves: Mapping[str, np.ndarray],
         outputs: np.ndarray,
+        num_epochs: int,
     ) -> None:
-        """Write one trained network of a trial: its score, curves and validation outputs."""
+        """Write one trained network of a trial: its score, curves, validation outputs and age."""
         self._db.execute(
-            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 trial_id,
                 fold,
@@ -246,6 +253,7 @@ class Store:
                 _pack_curves(curves),
                 np.ascontiguousarray(outputs, "<f4").tobytes(),
                 outputs.shape[-1],
+                num_epochs,
             ),
         )
 
@@ -271,10 +279,27 @@ class Store:
     def _members(
         self, where: str, arguments: tuple[Any, ...], more: tuple[str, ...] = ()
     ) -> list[dict[str, Any]]:
-        columns = ("trial_id", "fold", "replicate", "score", "reason", "best_epoch", *more)
+        known = ("trial_id", "fold", "replicate", "score", "reason", "best_epoch", "num_epochs")
+        columns = known + more
         query = f"SELECT {', '.join(columns)} FROM members {where}"
         rows = self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
         return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def keep_state(self, trial_id: int, fold: int, state: bytes) -> None:
+        """Keep what a network needs to go on, in place of what was kept before."""
+        self._db.execute("REPLACE INTO states VALUES (?, ?, ?)", (trial_id, fold, state))
+
+    def state(self, trial_id: int, fold: int) -> bytes:
+        """What `keep_state` was given; `KeyError` if there is nothing."""
+        query = "SELECT state FROM states WHERE trial_id = ? AND fold = ?"
+        for (state,) in self._rows(query, (trial_id, fold)):
+            return state
+        raise KeyError((trial_id, fold))
+
+    def drop_states(self, trial_ids: Iterable[int]) -> None:
+        """Forget the states of trials that do not go on."""
+        rows = [(trial_id,) for trial_id in trial_ids]
+        self._db.executemany("DELETE FROM states WHERE trial_id = ?", rows)
 
     def add_wave(
         self,

@@ -15,14 +15,17 @@ from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent
 from jaxopt_lab.plan import Job, Wave
 from jaxopt_lab.predictor import Predictor, Weights, assemble
-from jaxopt_lab.runner import Runner
-from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
+from jaxopt_lab.proposals import propose
+from jaxopt_lab.rungs import Rungs, survivors
+from jaxopt_lab.runner import Runner, WaveReport
+from jaxopt_lab.schedulers import Scheduler
+from jaxopt_lab.search.base import MAX_PROPOSALS, Sampler
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask, reopen
 from jaxopt_lab.types import Config, Params, Status
-from jaxopt_lab.watch import Progress, Watch
+from jaxopt_lab.watch import Progress, Watch, revive, stop_pending
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +151,7 @@ class Study:
         self.task.prepare(num_folds, self.seed)
         self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
 
-    def _fix_programs(self, num_trials: int) -> None:
+    def _fix_programs(self, num_trials: int, num_last: int | None) -> None:
         """Choose the programs before the first wave, once: they are part of the results."""
         if "programs" in self.store.settings():
             return
@@ -160,6 +163,7 @@ class Study:
             num_rows=int(arrays.num_train[0]),
             num_features=int(np.prod(arrays.inputs.shape[2:])),
             num_devices=len(self._devices),
+            num_last=num_last,
         )
         on_cpu = self._devices[0].platform == "cpu"
         chosen = programs.choose(self.space, load, programs.Costs(), on_cpu)
@@ -179,6 +183,7 @@ class Study:
         *,
         time_limit: float | None = None,
         race: bool = False,
+        scheduler: Scheduler | None = None,
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: int | None = None,
@@ -193,6 +198,7 @@ class Study:
           num_folds: K of the cross-validation; 1 is one hold-out split.
           time_limit: seconds after which no wave is started; the rest is marked stopped.
           race: train on one fold first, and only the better half on the others.
+          scheduler: from `schedulers`: stops trials early, unlike `race` on all folds at once.
           phase: a name for this search.
           space: search here instead of in the study's space.
           round_size: proposals at a time, between which the sampler sees results; default all.
@@ -205,12 +211,19 @@ class Study:
             raise UserError(f"the number of trials must be at least 1, got {num_trials}")
         self.configure(num_epochs, num_folds)
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
-        self._fix_programs(num_trials)
+        self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
+        if scheduler is not None and race:
+            raise UserError("give race or a scheduler, not both")
+        last = None if scheduler is None else survivors(scheduler, num_trials, num_epochs)
+        self._fix_programs(num_trials, last)
         watch = self._watch(phase, time_limit, progress)
-        self._revive(time_limit)
+        revive(self.store, time_limit)
         while True:
             mine = [t for t in self.store.trials() if t["phase"] == phase]
             waiting = [t for t in mine if t["status"] == Status.PENDING]
+            if waiting and scheduler is not None:
+                self._train_rungs(scheduler, watch)
+                continue
             if waiting:
                 self._train(waiting, race and num_folds > 1, watch)
                 continue
@@ -218,28 +231,8 @@ class Study:
             if missing < 1:
                 return
             batch = min(missing, round_size or MAX_PROPOSALS, MAX_PROPOSALS)
-            if not self._propose(sampler, phase, space or self.space, batch):
+            if not propose(self.store, sampler, space or self.space, phase, self.seed, batch):
                 return
-
-    def _propose(self, sampler: Sampler, phase: str, space: SearchSpace, n: int) -> int:
-        """Write n proposals as pending, in one transaction; the number really proposed."""
-        known = self.store.trials()
-        mine = [t for t in known if t["phase"] == phase]
-        values = [math.nan if t["score"] is None else t["score"] for t in mine]
-        history = History.from_configs(
-            space,
-            [t["config"] for t in mine],
-            values,
-            infeasible=[t["status"] == Status.INFEASIBLE for t in mine],
-            noise=[t["standard_error"] or 0.0 for t in mine],
-        )
-        key = jax.random.key(self.seed, impl="threefry2x32")
-        key = jax.random.fold_in(key, sum(phase.encode()))
-        configs = sampler.propose(key, space, history, n)
-        with self.store.transaction():
-            for i, config in enumerate(configs):
-                self.store.add_trial(len(known) + i, phase, config)
-        return len(configs)
 
     def _train(self, waiting: list[dict[str, Any]], race: bool, watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
@@ -249,21 +242,19 @@ class Study:
             waiting = races.promote(self.store, waiting)
         self._run(self._jobs(waiting, folds), watch)
         if watch.struck:
-            ids = [t["trial_id"] for t in self.store.trials() if t["status"] == Status.PENDING]
-            with self.store.transaction():
-                self.store.decide("time limit", {"seconds": watch.limit, "stopped": ids})
-                for trial_id in ids:
-                    self.store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
+            stop_pending(self.store, watch.limit)
 
-    def _revive(self, time_limit: float | None) -> None:
-        """Trials stopped by an earlier, shorter time limit go on."""
-        for decision in self.store.decisions("time limit"):
-            if time_limit is not None and time_limit <= decision["seconds"]:
-                continue
-            with self.store.transaction():
-                for row in self.store.trials():
-                    if row["reason"] == trials.TIME_LIMIT:
-                        self.store.set_trial(row["trial_id"], Status.PENDING)
+    def _train_rungs(self, scheduler: Scheduler, watch: Watch) -> None:
+        """Train pending trials up to the rungs at which a scheduler stops them."""
+        queue = Rungs(self.store, scheduler, watch.phase, self.job, self.runner)
+        watch.begin(queue.num_segments)
+        self._fix_widths(queue.ready())
+        waves = self.runner.stream(lambda: queue.take() if watch.go_on(1) else None, queue.load)
+        for report in waves:
+            self._record(report, watch)
+            queue.finished(report.results)
+        if watch.struck:
+            stop_pending(self.store, watch.limit)
 
     def _jobs(self, rows: Sequence[dict[str, Any]], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
@@ -295,11 +286,12 @@ class Study:
         watch.begin(len(jobs))
         self._fix_widths(jobs)
         for report in self.runner.run(jobs, watch.go_on):
-            self.trained = True
-            records.write_wave(
-                self.store, self.weights, self.task, self.prepared, report, watch.phase
-            )
-            watch.after(report)
+            self._record(report, watch)
+
+    def _record(self, report: WaveReport, watch: Watch) -> None:
+        self.trained = True
+        records.write_wave(self.store, self.weights, self.task, self.prepared, report, watch.phase)
+        watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
         """Write the cohort width of each new program before its first wave; reuse stored ones."""
@@ -308,7 +300,8 @@ class Study:
         for signature in signatures:
             if str(signature) in stored:
                 self.runner.widths[signature] = stored[str(signature)]
-            stored[str(signature)] = self.runner.width(signature)
+            width = min(self.runner.width(signature), self.programs.max_width)
+            stored[str(signature)] = self.runner.widths[signature] = width
         with self.store.transaction():
             self.store.set("widths", stored)
 

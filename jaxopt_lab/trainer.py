@@ -197,6 +197,9 @@ def make_trainer(
         new = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         if use_average:
             new = new._replace(average=_average(state, params, hparams))
+        # A diverged trial keeps the state in which it was found.
+        fine = state.diverged_at < 0
+        new = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, state)
         if not signature.observe:
             return new, ()
         return new, observation.of_update(gradient, updates, state.params, hparams)
@@ -242,6 +245,8 @@ def make_trainer(
         if batch.coins is not None:
             losses = jnp.where(batch.mask, per_row["loss"], 0.0)
             sums["resampled_loss"] = observation.resampled(losses, batch.coins)
+        fine = state.diverged_at < 0
+        sums = {k: jnp.where(fine, v, jnp.nan) for k, v in sums.items()}
         return Evaluation(sums, batch.mask.sum().astype(jnp.float32), outputs)
 
     def end_epoch(state: TrainState, hparams: Hparams, metrics: Metrics) -> TrainState:
@@ -256,7 +261,8 @@ def make_trainer(
 
 
 def _watch(state: TrainState, loss: Scalar) -> TrainState:
-    """Note the first loss that is not finite, and the last finite one before it.
+    """Note the first loss that is not finite, from which on the trial is frozen, and the last
+    finite one before it.
 
     What a trial does after early stopping is not part of it.
     """

@@ -34,21 +34,28 @@ def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float
     return ""
 
 
-def settle(store: Store, trial_id: int, num_folds: int) -> None:
+def settle(store: Store, trial_id: int, num_folds: int) -> bool:
     """Give a trial its status and score from the members it has; inside a transaction.
 
-    Infeasible as soon as one fold is; complete when all folds are there, reruns apart.
+    Infeasible as soon as one fold is; complete when all folds have trained to the end, reruns
+    apart.
+
+    Returns:
+      Whether it is one of these.
     """
+    budget = store.settings()["num_epochs"]
     mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds and m["replicate"] == 0]
     for member in mine:
         if member["score"] is None:
             reason = f"fold {member['fold']}: {member['reason']}"
             store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
-            return
-    if len(mine) == num_folds:
+            return True
+    complete = sum(m["num_epochs"] == budget for m in mine) == num_folds
+    if complete:
         scores = np.array([m["score"] for m in mine])
         error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
         store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
+    return complete
 
 
 def ranking(store: Store) -> list[int]:

@@ -22,6 +22,26 @@ class Progress(NamedTuple):
     seconds: float
 
 
+def stop_pending(store: Store, limit: float | None) -> None:
+    """A time limit struck: mark what was not trained, and remember why."""
+    ids = [t["trial_id"] for t in store.trials() if t["status"] == Status.PENDING]
+    with store.transaction():
+        store.decide("time limit", {"seconds": limit, "stopped": ids})
+        for trial_id in ids:
+            store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
+
+
+def revive(store: Store, limit: float | None) -> None:
+    """Trials stopped by an earlier, shorter time limit go on."""
+    for decision in store.decisions("time limit"):
+        if limit is not None and limit <= decision["seconds"]:
+            continue
+        with store.transaction():
+            for row in store.trials():
+                if row["reason"] == trials.TIME_LIMIT:
+                    store.set_trial(row["trial_id"], Status.PENDING)
+
+
 class Watch:
     """Stops a phase at its time limit, and tells how it goes.
 

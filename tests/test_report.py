@@ -68,7 +68,7 @@ def _add_trial(store: Store, i: int, config: dict, phase: str, rng: np.random.Ge
         curves = {"train_loss": curve, "loss": curve * np.nan if diverged else curve * 1.1}
         outputs = rng.normal(size=(4, 1)).astype(np.float32)
         found = None if diverged else score
-        store.add_member(i, fold, 0, found, "diverged" if diverged else "", 4, curves, outputs)
+        store.add_member(i, fold, 0, found, "diverged" if diverged else "", 4, curves, outputs, 5)
     if diverged:
         store.set_trial(i, Status.INFEASIBLE, reason="fold 0: diverged at step 3")
     elif i % 5 == 4:

@@ -20,7 +20,7 @@ FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=T
 def test_arrays_come_back_bit_for_bit(curve: np.ndarray, outputs: np.ndarray) -> None:
     store = Store.open(None)
     curves = {"loss": curve[:, 0], "train_loss": curve[:, 1]}
-    store.add_member(7, 1, 0, 0.5, "", 2, curves, outputs)
+    store.add_member(7, 1, 0, 0.5, "", 2, curves, outputs, 5)
     (found,) = store.member_arrays(7)
     store.close()
     assert found["outputs"].tobytes() == outputs.tobytes()

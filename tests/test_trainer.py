@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -265,6 +266,22 @@ def test_blocks_of_a_minibatch_make_one_update() -> None:
     assert int(state.step) == 1
     assert_trees_close(state.params, expected.params)
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.accumulator))
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["whole", "blocks"])
+def test_a_diverged_trial_is_frozen_at_once(blocks: bool) -> None:
+    trainer, state, values = make({"ema": True}, accumulate=blocks)
+    state, _ = trainer.step(state, values, rows(0, 32), keys(1), LAST)
+    bad = rows(0, 32)._replace(targets=jnp.full(32, jnp.inf))
+    frozen, _ = trainer.step(state, values, bad, keys(1), LAST)
+    assert int(frozen.diverged_at) == 1
+    again, _ = trainer.step(frozen, values, rows(32, 32), keys(1), LAST)
+    for name in ("params", "opt_state", "step", "average", "last_loss"):
+        chex.assert_trees_all_equal(getattr(frozen, name), getattr(again, name))
+        if name != "last_loss":
+            chex.assert_trees_all_equal(getattr(frozen, name), getattr(state, name))
+    assert np.isnan(trainer.evaluate(again, values, rows(64, 32)).sums["loss"])
+    assert np.isfinite(trainer.evaluate(state, values, rows(64, 32)).sums["loss"])
 
 
 def test_what_happens_after_early_stopping_is_no_divergence() -> None:

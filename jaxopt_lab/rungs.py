@@ -1,0 +1,201 @@
+"""Rungs: trials of several brackets train in turn, are compared, and the promoted go on."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxopt_lab.plan import Job, Wave
+from jaxopt_lab.records import unpack_state
+from jaxopt_lab.runner import Result, Runner
+from jaxopt_lab.schedulers import Rung, Scheduler
+from jaxopt_lab.store import Store
+from jaxopt_lab.types import Config, Status
+
+#: trial_id, configuration, fold -> a job of the full budget.
+MakeJob = Callable[[int, Config, int], Job]
+
+
+@dataclass
+class _Bracket:
+    """Trials that compete; `contenders` train to rung number `at`."""
+
+    number: int
+    rungs: tuple[Rung, ...]
+    contenders: list[int]
+    at: int = 0
+
+
+class Rungs:
+    """The queue of a phase: what trains next follows from what is stored.
+
+    The youngest trials of all brackets train first, so that survivors of several brackets fill
+    cohorts and waves together. Every decision is written; after an interruption it holds.
+
+    Args:
+      store: of the study.
+      scheduler: decides who goes on.
+      phase: whose trials.
+      make_job: makes a job.
+      runner: plans waves.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        scheduler: Scheduler,
+        phase: str,
+        make_job: MakeJob,
+        runner: Runner,
+    ) -> None:
+        self._store, self._scheduler, self._phase = store, scheduler, phase
+        self._make_job, self._runner = make_job, runner
+        settings = store.settings()
+        self._folds = range(settings["num_folds"])
+        mine = [t for t in store.trials() if t["phase"] == phase]
+        self._configs = {t["trial_id"]: t["config"] for t in mine}
+        self._pending = {t["trial_id"] for t in mine if t["status"] == Status.PENDING}
+        self._members = {
+            (m["trial_id"], m["fold"]): (m["num_epochs"], m["score"])
+            for m in store.members()
+            if m["trial_id"] in self._configs and m["replicate"] == 0
+        }
+        self._sent: set[tuple[int, int]] = set()
+        self._brackets = self._open(settings["num_epochs"])
+        self._decide()
+
+    def _open(self, num_epochs: int) -> list[_Bracket]:
+        """All brackets of the phase as they stand; pending trials in none make new ones."""
+        known = [d for d in self._store.decisions("bracket") if d["phase"] == self._phase]
+        placed = {i for d in known for i in d["trials"]}
+        new = sorted(self._pending - placed)
+        count = min(self._scheduler.num_brackets, len(new))
+        ends = [len(new) * i // max(count, 1) for i in range(count + 1)]
+        with self._store.transaction():
+            for i in range(count):
+                decision = {"phase": self._phase, "trials": new[ends[i] : ends[i + 1]]}
+                self._store.decide("bracket", decision)
+                known.append(decision)
+        found = [
+            _Bracket(i, self._scheduler.rungs(len(d["trials"]), num_epochs), d["trials"])
+            for i, d in enumerate(known)
+        ]
+        for decision in self._store.decisions("rung"):
+            if decision["phase"] == self._phase:
+                bracket = found[decision["bracket"]]
+                bracket.contenders, bracket.at = decision["promoted"], decision["rung"] + 1
+        return found
+
+    @property
+    def num_segments(self) -> int:
+        """How many pieces of training are left if no trial diverges."""
+        return sum(
+            rung.num_trials * len(self._folds)
+            for bracket in self._brackets
+            for rung in bracket.rungs[bracket.at :]
+        )
+
+    def ready(self) -> list[Job]:
+        """The jobs that can train now, the youngest first."""
+        jobs = []
+        for bracket in self._brackets:
+            if bracket.at == len(bracket.rungs):
+                continue
+            until = bracket.rungs[bracket.at].num_epochs
+            goes_on = bracket.at + 1 < len(bracket.rungs)
+            for fold in self._folds:
+                for trial_id in bracket.contenders:
+                    age = self._members.get((trial_id, fold), (0, None))[0]
+                    waits = age < until and (trial_id, fold) not in self._sent
+                    if waits and trial_id in self._pending:
+                        job = self._make_job(trial_id, self._configs[trial_id], fold)
+                        jobs.append(
+                            job._replace(start=age, num_epochs=until - age, resumable=goes_on)
+                        )
+        return sorted(jobs, key=lambda job: job.start)
+
+    def take(self) -> Wave | None:
+        """The next wave; None if there is none, or if waiting may bring it more trials."""
+        ready = self.ready()
+        if not ready:
+            return None
+        waves = self._runner.plan(ready)
+        wave = min(waves, key=lambda w: (not self._is_full(w), min(c.start for c in w.cohorts)))
+        if self._sent and not self._is_full(wave):
+            return None
+        self._sent |= {(job.trial_id, job.fold) for job in wave.jobs}
+        return wave
+
+    def _is_full(self, wave: Wave) -> bool:
+        width = self._runner.width(wave.signature)
+        return len(wave.jobs) == width * len(self._runner.devices)
+
+    def load(self, job: Job) -> list[np.ndarray]:
+        """The state from which a trial goes on."""
+        return unpack_state(self._store.state(job.trial_id, job.fold))
+
+    def finished(self, results: Sequence[Result]) -> None:
+        """Take note of a wave that is stored; decide what can be decided."""
+        for result in results:
+            self._sent.discard((result.job.trial_id, result.job.fold))
+        for trial_id in {result.job.trial_id for result in results}:
+            for m in self._store.members_of(trial_id):
+                if m["replicate"] == 0:
+                    self._members[trial_id, m["fold"]] = (m["num_epochs"], m["score"])
+                    if m["score"] is None:
+                        self._pending.discard(trial_id)
+        self._decide()
+
+    def _decide(self) -> None:
+        for bracket in self._brackets:
+            while bracket.at + 1 < len(bracket.rungs) and self._is_over(bracket):
+                self._promote(bracket)
+
+    def _is_over(self, bracket: _Bracket) -> bool:
+        """Whether all contenders that did not diverge have reached the rung on all folds."""
+        until = bracket.rungs[bracket.at].num_epochs
+        return all(
+            self._members.get((trial_id, fold), (0, None))[0] >= until
+            for trial_id in bracket.contenders
+            if trial_id in self._pending
+            for fold in self._folds
+        )
+
+    def _promote(self, bracket: _Bracket) -> None:
+        epochs = bracket.rungs[bracket.at].num_epochs
+        losses = np.array([self._loss(i) for i in bracket.contenders])
+        room = min(bracket.rungs[bracket.at + 1].num_trials, len(losses))
+        chosen = self._scheduler.promote(losses, room) if room else np.zeros(0, bool)
+        promoted = [i for i, c in zip(bracket.contenders, chosen, strict=True) if c]
+        stopped = [i for i in bracket.contenders if i in self._pending and i not in promoted]
+        reason = f"not promoted after {epochs} epoch{'s' if epochs > 1 else ''}"
+        with self._store.transaction():
+            self._store.decide(
+                "rung",
+                {
+                    "phase": self._phase,
+                    "bracket": bracket.number,
+                    "rung": bracket.at,
+                    "promoted": promoted,
+                },
+            )
+            for trial_id in stopped:
+                loss = self._loss(trial_id)
+                self._store.set_trial(trial_id, Status.STOPPED, loss, None, reason)
+            self._store.drop_states(stopped)
+        self._pending -= set(stopped)
+        bracket.contenders, bracket.at = promoted, bracket.at + 1
+
+    def _loss(self, trial_id: int) -> float:
+        """Mean score over folds; NaN for a diverged trial."""
+        if trial_id not in self._pending:
+            return math.nan
+        return float(np.mean([self._members[trial_id, fold][1] for fold in self._folds]))
+
+
+def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:
+    """How many trials a scheduler trains to the end, over all brackets."""
+    count = min(scheduler.num_brackets, num_trials)
+    sizes = np.diff([num_trials * i // count for i in range(count + 1)])
+    return sum(scheduler.rungs(int(n), num_epochs)[-1].num_trials for n in sizes)
