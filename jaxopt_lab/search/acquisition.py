@@ -1,14 +1,18 @@
 """What a point is worth to evaluate next, and joint choices of several points."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lab.search.feasibility import log_probability
-from jaxopt_lab.search.gaussian_process import Posterior, covariance, cross_factor, predict
+from jaxopt_lab.search.gaussian_process import JITTER, Posterior, covariance, cross_factor, predict
 from jaxopt_lab.types import PRNGKey
 
 _LOG_SQRT_2PI = 0.9189385332046727
@@ -44,55 +48,141 @@ def appraise(
     return worth if feasibility is None else worth + log_probability(feasibility, points)
 
 
-@partial(jax.jit, static_argnames="num")
+class Candidates(NamedTuple):
+    """Points that may be chosen.
+
+    Attributes:
+      columns: [m, e] features.
+      movable: [m, e] which features may be moved to improve a candidate: active real numbers.
+      allowed: [m] which candidates may be chosen; if too few, others follow.
+    """
+
+    columns: Float[Array, "m e"]
+    movable: Bool[Array, "m e"]
+    allowed: Bool[Array, " m"]
+
+
+class _Belief(NamedTuple):
+    """The process after some points were chosen, each taken to come out as predicted.
+
+    Attributes:
+      x: [n + num, e] observed points, then chosen ones.
+      filled: [n + num] which rows count.
+      root: [n + num, n + num] inverse of the Cholesky factor of their covariance.
+      best: incumbent value.
+    """
+
+    x: Float[Array, "n e"]
+    filled: Bool[Array, " n"]
+    root: Float[Array, "n n"]
+    best: Float[Array, ""]
+
+
+def _cross(
+    posterior: Posterior, belief: _Belief, points: Float[Array, "m e"]
+) -> Float[Array, "n m"]:
+    cov = covariance(posterior.hyper, posterior.data, belief.x, points)
+    return jnp.where(belief.filled[:, None], cov, 0.0)
+
+
+def _polish(
+    worth: Callable[[Float[Array, " e"]], Float[Array, ""]],
+    start: Float[Array, " e"],
+    movable: Bool[Array, " e"],
+    num_steps: int,
+) -> Float[Array, " e"]:
+    """The best point on a path of steepening care: Adam, its rate falling from 2e-2 to 2e-4."""
+    optimizer = optax.adam(optax.exponential_decay(2e-2, max(num_steps, 1), 1e-2), b1=0.7, b2=0.9)
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        x, state, best, best_worth = carry
+        value, slope = jax.value_and_grad(worth)(x)
+        best = jnp.where(value > best_worth, x, best)
+        best_worth = jnp.maximum(value, best_worth)
+        slope = jnp.nan_to_num(jnp.where(movable, -slope, 0.0))
+        updates, state = optimizer.update(slope, state)
+        return (jnp.clip(x + updates, 0.0, 1.0), state, best, best_worth), None
+
+    carry = (start, optimizer.init(start), start, jnp.full((), -jnp.inf, start.dtype))
+    return jax.lax.scan(step, carry, None, num_steps + 1)[0][2]
+
+
+@partial(jax.jit, static_argnames=("num", "num_steps"))
 def choose_jointly(
     posterior: Posterior,
-    points: Float[Array, "m e"],
-    log_feasible: Float[Array, " m"],
-    allowed: Bool[Array, " m"],
+    feasibility: Posterior | None,
+    candidates: Candidates,
     best: Float[Array, ""],
     num: int,
-) -> Int[Array, " k"]:
+    num_steps: int,
+) -> tuple[Int[Array, " k"], Float[Array, "k e"]]:
     """Choose points one after the other, each as if those before had come out as predicted.
 
-    A chosen point is fantasised at its posterior mean: the means stay, the variances shrink by a
-    rank-one update, and the incumbent falls to the lowest mean chosen.
+    A chosen candidate is improved by gradient steps, then fantasised at its posterior mean: the
+    means stay, the inverse Cholesky factor grows by a row, the variances shrink by its square, and
+    the incumbent falls to the lowest mean chosen.
 
     Args:
       posterior: the process.
-      points: [m, e] features of candidates, num <= m.
-      log_feasible: [m] log probability that a candidate is feasible.
-      allowed: [m] which candidates may be chosen; if too few, others follow.
+      feasibility: that of feasibility; None if nothing was infeasible.
+      candidates: m points, num <= m.
       best: incumbent value.
       num: how many to choose.
+      num_steps: gradient steps for each; 0 for none.
 
     Returns:
-      [num] distinct indices into `points`.
+      [num] distinct indices into the candidates, and [num, e] the points they were moved to.
 
     Source: the kriging believer of Ginsbourger et al. 2010.
     """
-    hyper = posterior.hyper
-    factor, mean, variance = cross_factor(posterior, points)
-    noise = jnp.exp(hyper.log_noise)
+    hyper, data, points = posterior.hyper, posterior.data, candidates.columns
+    signal = jnp.exp(hyper.log_signal)
+    noise = jnp.exp(hyper.log_noise) + JITTER * signal
+    size = len(data.y)
+    identity = jnp.eye(size, dtype=points.dtype)
+    root = solve_triangular(posterior.chol, identity, lower=True)
+    belief = _Belief(
+        jnp.pad(data.x, ((0, num), (0, 0))),
+        jnp.pad(data.mask, (0, num)),
+        jnp.pad(root, ((0, num), (0, num))),
+        best,
+    )
+    cross = _cross(posterior, belief, points)
+    mean = hyper.mean + cross[:size].T @ posterior.weights
+    variance = jnp.maximum(signal - ((root @ cross[:size]) ** 2).sum(0), 1e-12)
+    log_feasible = 0.0 if feasibility is None else log_probability(feasibility, points)
 
-    def step(carry: tuple, index: Int[Array, ""]) -> tuple[tuple, Int[Array, ""]]:
-        variance, best, free, extra = carry
-        worth = log_expected_improvement(mean, variance, best) + log_feasible
-        worth = jnp.where(allowed, worth, worth - 1e6)
-        choice = jnp.argmax(jnp.where(free, worth, -jnp.inf))
-        row = covariance(hyper, posterior.data, points[choice][None], points)[0]
-        row = row - factor[:, choice] @ factor - extra[:, choice] @ extra
-        row = row / jnp.sqrt(variance[choice] + noise)
-        carry = (
-            jnp.maximum(variance - row**2, 1e-12),
-            jnp.minimum(best, mean[choice]),
-            free.at[choice].set(False),
-            extra.at[index].set(row),
+    def worth_at(belief: _Belief, x: Float[Array, " e"]) -> Float[Array, ""]:
+        k = _cross(posterior, belief, x[None])[:, 0]
+        variance = jnp.maximum(signal - ((belief.root @ k) ** 2).sum(), 1e-12)
+        worth = log_expected_improvement(
+            hyper.mean + k[:size] @ posterior.weights, variance, belief.best
         )
-        return carry, choice
+        return worth if feasibility is None else worth + log_probability(feasibility, x[None])[0]
 
-    extra = jnp.zeros((num, points.shape[0]), mean.dtype)
-    carry = (variance, best, jnp.ones(points.shape[0], bool), extra)
+    def step(carry: tuple, index: Int[Array, ""]) -> tuple[tuple, tuple]:
+        belief, cross, variance, free = carry
+        worth = log_expected_improvement(mean, variance, belief.best) + log_feasible
+        worth = jnp.where(candidates.allowed, worth, worth - 1e6)
+        choice = jnp.argmax(jnp.where(free, worth, -jnp.inf))
+        x = points[choice]
+        if num_steps:
+            x = _polish(partial(worth_at, belief), x, candidates.movable[choice], num_steps)
+        k = _cross(posterior, belief, x[None])[:, 0]
+        explained = belief.root @ k
+        deviation = jnp.sqrt(jnp.maximum(signal - (explained**2).sum(), 1e-12) + noise)
+        row = (-(explained @ belief.root) / deviation).at[size + index].set(1.0 / deviation)
+        belief = _Belief(
+            belief.x.at[size + index].set(x),
+            belief.filled.at[size + index].set(True),
+            belief.root.at[size + index].set(row),
+            jnp.minimum(belief.best, hyper.mean + k[:size] @ posterior.weights),
+        )
+        cross = cross.at[size + index].set(covariance(hyper, data, x[None], points)[0])
+        variance = jnp.maximum(variance - (row @ cross) ** 2, 1e-12)
+        return (belief, cross, variance, free.at[choice].set(False)), (choice, x)
+
+    carry = (belief, cross, variance, jnp.ones(len(points), bool))
     return jax.lax.scan(step, carry, jnp.arange(num))[1]
 
 
@@ -100,9 +190,8 @@ def choose_jointly(
 def choose_by_thompson(
     key: PRNGKey,
     posterior: Posterior,
-    points: Float[Array, "m e"],
-    log_feasible: Float[Array, " m"],
-    allowed: Bool[Array, " m"],
+    feasibility: Posterior | None,
+    candidates: Candidates,
     num: int,
 ) -> Int[Array, " k"]:
     """Choose the minimiser of each of `num` joint draws of the function over the candidates.
@@ -111,14 +200,17 @@ def choose_by_thompson(
 
     Source: Kandasamy et al. 2018, arXiv:1705.09236.
     """
+    hyper, points = posterior.hyper, candidates.columns
     factor, mean, _ = cross_factor(posterior, points)
-    hyper = posterior.hyper
     cov = covariance(hyper, posterior.data, points, points) - factor.T @ factor
     signal = jnp.exp(hyper.log_signal)
     chol = jnp.linalg.cholesky(cov + 1e-6 * signal * jnp.eye(len(points), dtype=cov.dtype))
     normal = jax.random.normal(key, (len(points), num), cov.dtype)
     draws = mean[:, None] + chol @ normal
-    penalty = jnp.where(allowed, 0.0, 1e6) - jnp.sqrt(signal) * jnp.maximum(log_feasible, -1e3)
+    penalty = jnp.where(candidates.allowed, 0.0, 1e6)
+    if feasibility is not None:
+        log_feasible = log_probability(feasibility, points)
+        penalty = penalty - jnp.sqrt(signal) * jnp.maximum(log_feasible, -1e3)
 
     def step(free: Bool[Array, " m"], draw: Float[Array, " m"]) -> tuple:
         choice = jnp.argmin(jnp.where(free, draw + penalty, jnp.inf))

@@ -197,6 +197,23 @@ def fit(
     return jax.tree.map(lambda leaf: leaf[winner], best), best_loss[winner]
 
 
+@partial(jax.jit, static_argnames=("num_steps", "num_kept"))
+def fit_warps(
+    starts: Hyperparameters,
+    data: Data,
+    y: Float[Array, "w n"],
+    noise: Float[Array, "w n"],
+    num_steps: int = NUM_STEPS,
+    num_kept: int | None = None,
+) -> tuple[Hyperparameters, Float[Array, " w"]]:
+    """`fit` to the same points with several outputs: [w, ...] hyperparameters and losses."""
+
+    def one(y: Float[Array, " n"], noise: Float[Array, " n"]) -> tuple:
+        return fit(starts, data._replace(y=y, noise=noise), num_steps, num_kept)
+
+    return jax.vmap(one)(y, noise)
+
+
 @jax.jit
 def condition(hyper: Hyperparameters, data: Data) -> Posterior:
     """Condition the process on the data."""
