@@ -7,25 +7,28 @@ import pytest
 import scipy.stats
 from jax import Array
 from jax.test_util import check_grads
+from scipy.optimize import minimize
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from jaxopt_lab.distributions import Choice, Uniform
-from jaxopt_lab.search.acquisition import choose_jointly, log_expected_improvement
-from jaxopt_lab.search.bayesian import float64_on_cpu
+from jaxopt_lab.search.acquisition import Candidates, choose_jointly, log_expected_improvement
 from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels, log_probability
 from jaxopt_lab.search.gaussian_process import (
     Data,
     Hyperparameters,
+    choose_warp,
     condition,
     covariance,
     fit,
     initial_hyperparameters,
     negative_log_posterior,
     predict,
+    rank_error,
 )
-from jaxopt_lab.search.outputs import standardise
+from jaxopt_lab.search.models import float64_on_cpu
+from jaxopt_lab.search.outputs import WARP_OFFSETS, warps
 from jaxopt_lab.space import SearchSpace
 
 LENGTHS = np.array([0.3, 0.8, 0.5])
@@ -137,8 +140,9 @@ def test_joint_choices_spread_as_conditioning_again_would() -> None:
     data, hyper = make_data(20, 32), make_hyper()
     points = jnp.asarray(np.random.default_rng(3).random((60, 3)))
     posterior = condition(hyper, data)
-    best, zeros = jnp.asarray(-0.9), jnp.zeros(60)
-    fast = choose_jointly(posterior, points, zeros, zeros == 0, best, 6)
+    best, still = jnp.asarray(-0.9), jnp.zeros((60, 3), bool)
+    candidates = Candidates(points, still, jnp.ones(60, bool))
+    fast, _ = choose_jointly(posterior, None, candidates, best, 6, 0)
     slow: list[int] = []
     for _ in range(6):
         mean, variance = predict(posterior, points)
@@ -150,7 +154,8 @@ def test_joint_choices_spread_as_conditioning_again_would() -> None:
         data = data._replace(
             x=data.x.at[row].set(points[choice]),
             y=data.y.at[row].set(mean[choice]),
-            noise=data.noise.at[row].set(0.0),
+            # A fantasy is free of noise.
+            noise=data.noise.at[row].set(-jnp.exp(hyper.log_noise)),
             mask=data.mask.at[row].set(True),
         )
         best = jnp.minimum(best, mean[choice])
@@ -169,16 +174,72 @@ def test_feasibility_learns_a_border() -> None:
     assert outside < 0.1
 
 
+def test_choices_are_improved_along_movable_features_only() -> None:
+    data, hyper = make_data(20, 32), make_hyper()
+    points = jnp.asarray(np.random.default_rng(3).random((60, 3)))
+    posterior, best = condition(hyper, data), jnp.asarray(-0.9)
+    movable = jnp.tile(jnp.asarray([True, True, False]), (60, 1))
+    candidates = Candidates(points, movable, jnp.ones(60, bool))
+    chosen, moved = choose_jointly(posterior, None, candidates, best, 4, 32)
+    start = points[chosen]
+    np.testing.assert_array_equal(moved[:, 2], start[:, 2])
+    assert np.all((moved >= 0) & (moved <= 1))
+
+    def worth(x: Array) -> float:
+        return float(log_expected_improvement(*predict(posterior, x[None]), best)[0])
+
+    assert worth(moved[0]) > worth(start[0]) + 1e-3
+    alone = minimize(
+        lambda x: -worth(jnp.asarray([*x, start[0, 2]])), start[0, :2], method="Nelder-Mead"
+    )
+    assert worth(moved[0]) == pytest.approx(-alone.fun, abs=1e-2)
+
+
+def test_predictions_that_leave_one_out_are_scikit_learns() -> None:
+    data, hyper = make_data(20, 32), make_hyper()
+    x, y = (np.asarray(a)[:20] for a in (data.x, data.y))
+    kernel = ConstantKernel(1.7, "fixed") * Matern(LENGTHS, "fixed", nu=2.5)
+    theirs = GaussianProcessRegressor(kernel, alpha=0.06 + 1.7e-8, optimizer=None)
+    errors = []
+    for i in range(20):
+        rest = np.arange(20) != i
+        (left_out,) = theirs.fit(x[rest], y[rest]).predict(x[i : i + 1])
+        errors.append(abs((y < left_out).sum() - (y < y[i]).sum()))
+    assert float(rank_error(condition(hyper, data))) == pytest.approx(np.mean(errors))
+    assert np.mean(errors) > 0
+
+
+def test_the_warp_that_makes_the_values_smooth_is_chosen() -> None:
+    data = make_data(50, 64)._replace(noise=jnp.zeros(64))
+    bowl = np.square(np.asarray(data.x)[:50] - 0.4).sum(1)
+    starts = initial_hyperparameters(3, 3)
+    chosen = {}
+    for name, values in {"bowl": bowl, "steep": np.exp(12 * bowl)}.items():
+        outputs = warps(values, np.zeros(50))
+        y, noise = (jnp.asarray(np.pad(a, ((0, 0), (0, 14)))) for a in outputs)
+        chosen[name] = int(choose_warp(starts, data, y, noise, 25)[0])
+    assert chosen["bowl"] in (0, len(WARP_OFFSETS))  # none, or the mildest
+    assert chosen["steep"] in range(1, len(WARP_OFFSETS))
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_outputs_keep_their_order(scale: float) -> None:
     values = np.random.default_rng(0).lognormal(0, 3, 200) * scale
-    y, noise = standardise(values, 0.1 * values)
-    assert np.all(np.diff(y[np.argsort(values)]) >= 0)
-    assert abs(y.mean()) < 1e-9
-    assert y.std() == pytest.approx(1.0)
+    y, noise = warps(values, 0.1 * values)
+    assert y.shape == noise.shape == (4, 200)
+    assert np.all(np.diff(y[:, np.argsort(values)]) >= 0)
+    np.testing.assert_allclose(y.mean(1), 0, atol=1e-9)
+    np.testing.assert_allclose(y.std(1), 1)
     assert np.all(np.isfinite(noise))
 
 
+def test_standard_errors_follow_the_warp() -> None:
+    values, noise = np.linspace(1.0, 2.0, 51), np.full(51, 1e-3)
+    y, variances = warps(values, noise)
+    slope = np.gradient(y, values, axis=1)
+    np.testing.assert_allclose(np.sqrt(variances)[:, 5:-5], 1e-3 * slope[:, 5:-5], rtol=2e-2)
+
+
 def test_outputs_of_constant_values() -> None:
-    y, noise = standardise(np.full(5, 3.0), np.zeros(5))
-    assert y.tolist() == noise.tolist() == [0.0] * 5
+    y, noise = warps(np.full(5, 3.0), np.zeros(5))
+    assert y.tolist() == noise.tolist() == [[0.0] * 5]

@@ -19,8 +19,8 @@ _LOG_SQRT_2PI = 0.9189385332046727
 
 
 def log_expected_improvement(
-    mean: Float[Array, " m"], variance: Float[Array, " m"], best: Float[Array, ""]
-) -> Float[Array, " m"]:
+    mean: Float[Array, "*m"], variance: Float[Array, "*m"], best: Float[Array, ""]
+) -> Float[Array, "*m"]:
     """Logarithm of E[max(best - f, 0)], exact also where the expectation underflows.
 
     Source: Ament et al. 2023, arXiv:2310.20708, equation 9 (here by `log_ndtr`).
@@ -118,7 +118,8 @@ def choose_jointly(
 ) -> tuple[Int[Array, " k"], Float[Array, "k e"]]:
     """Choose points one after the other, each as if those before had come out as predicted.
 
-    A chosen candidate is improved by gradient steps, then fantasised at its posterior mean: the
+    A chosen candidate is improved by gradient steps, then fantasised at its posterior mean, free
+    of noise, lest a process that takes its own misfit for noise chooses one place many times: the
     means stay, the inverse Cholesky factor grows by a row, the variances shrink by its square, and
     the incumbent falls to the lowest mean chosen.
 
@@ -137,7 +138,6 @@ def choose_jointly(
     """
     hyper, data, points = posterior.hyper, posterior.data, candidates.columns
     signal = jnp.exp(hyper.log_signal)
-    noise = jnp.exp(hyper.log_noise) + JITTER * signal
     size = len(data.y)
     identity = jnp.eye(size, dtype=points.dtype)
     root = solve_triangular(posterior.chol, identity, lower=True)
@@ -170,7 +170,7 @@ def choose_jointly(
             x = _polish(partial(worth_at, belief), x, candidates.movable[choice], num_steps)
         k = _cross(posterior, belief, x[None])[:, 0]
         explained = belief.root @ k
-        deviation = jnp.sqrt(jnp.maximum(signal - (explained**2).sum(), 1e-12) + noise)
+        deviation = jnp.sqrt(jnp.maximum(signal - (explained**2).sum(), 1e-12) + JITTER * signal)
         row = (-(explained @ belief.root) / deviation).at[size + index].set(1.0 / deviation)
         belief = _Belief(
             belief.x.at[size + index].set(x),

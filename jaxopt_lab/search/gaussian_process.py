@@ -197,23 +197,6 @@ def fit(
     return jax.tree.map(lambda leaf: leaf[winner], best), best_loss[winner]
 
 
-@partial(jax.jit, static_argnames=("num_steps", "num_kept"))
-def fit_warps(
-    starts: Hyperparameters,
-    data: Data,
-    y: Float[Array, "w n"],
-    noise: Float[Array, "w n"],
-    num_steps: int = NUM_STEPS,
-    num_kept: int | None = None,
-) -> tuple[Hyperparameters, Float[Array, " w"]]:
-    """`fit` to the same points with several outputs: [w, ...] hyperparameters and losses."""
-
-    def one(y: Float[Array, " n"], noise: Float[Array, " n"]) -> tuple:
-        return fit(starts, data._replace(y=y, noise=noise), num_steps, num_kept)
-
-    return jax.vmap(one)(y, noise)
-
-
 @jax.jit
 def condition(hyper: Hyperparameters, data: Data) -> Posterior:
     """Condition the process on the data."""
@@ -257,3 +240,50 @@ def predict(
     """Posterior mean and variance of the noise-free function."""
     _, mean, variance = cross_factor(posterior, points)
     return mean, variance
+
+
+def rank_error(posterior: Posterior) -> Float[Array, ""]:
+    """How far the rank of a value is from that of its prediction from all others, on average.
+
+    Ranks compare processes of outputs that differ by a monotone function.
+
+    Source: Rasmussen & Williams 2006, equation 5.12, for the leave-one-out predictions.
+    """
+    data = posterior.data
+    root = solve_triangular(posterior.chol, jnp.eye(len(data.y), dtype=data.y.dtype), lower=True)
+    left_out = data.y - posterior.weights / (root**2).sum(0)
+    real = data.mask[None, :]
+    predicted = (real & (data.y[None, :] < left_out[:, None])).sum(1)
+    actual = (real & (data.y[None, :] < data.y[:, None])).sum(1)
+    return jnp.where(data.mask, jnp.abs(predicted - actual), 0).sum() / data.mask.sum()
+
+
+@partial(jax.jit, static_argnames="num_steps")
+def choose_warp(
+    starts: Hyperparameters,
+    data: Data,
+    y: Float[Array, "w n"],
+    noise: Float[Array, "w n"],
+    num_steps: int,
+) -> tuple[Int[Array, ""], Hyperparameters]:
+    """Choose among several outputs of the same points by how well others predict the ranks.
+
+    Args:
+      starts: [r, ...] where fits may start; each climbs from its best.
+      data: the points; its outputs are not read.
+      y: [w, n] outputs.
+      noise: [w, n] known variances.
+      num_steps: steps of Adam.
+
+    Returns:
+      The index of the outputs with the lowest `rank_error`, and the hyperparameters fitted to it.
+    """
+
+    def one(y: Float[Array, " n"], noise: Float[Array, " n"]) -> tuple:
+        warped = data._replace(y=y, noise=noise)
+        hyper, _ = fit(starts, warped, num_steps, 1)
+        return hyper, rank_error(condition(hyper, warped))
+
+    hypers, errors = jax.vmap(one)(y, noise)
+    winner = jnp.argmin(errors)
+    return winner, jax.tree.map(lambda leaf: leaf[winner], hypers)

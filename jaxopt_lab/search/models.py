@@ -16,9 +16,9 @@ from jaxopt_lab.search.gaussian_process import (
     Data,
     Hyperparameters,
     Posterior,
+    choose_warp,
     condition,
     fit,
-    fit_warps,
     incumbent,
     initial_hyperparameters,
     predict,
@@ -34,9 +34,9 @@ MAX_FITTED = 256
 MAX_COMPARED = 128
 MIN_PADDED = 64
 NUM_STARTS = 3
-#: Up to so many observations all restarts climb all steps; beyond, the best one fewer.
-FULL_EFFORT = 128
-FULL_STEPS, FEWER_STEPS = 60, 40
+#: Up to so many observations all restarts climb; beyond, the one that chose the warp goes on.
+FULL_EFFORT = 64
+FULL_STEPS, FEWER_STEPS = 60, 25
 
 
 class Models(NamedTuple):
@@ -79,7 +79,7 @@ def padded_data(
     x[:num] = seen.columns
     y, variances = (np.pad(a, ((0, 0), (0, size - num))) for a in (outputs.y, outputs.variances))
     arrays = (x, y[0], variances[0], mask, seen.owner, seen.categorical)
-    return Data(*map(jnp.asarray, arrays)), Outputs(y, variances, outputs.log_slope)
+    return Data(*map(jnp.asarray, arrays)), Outputs(y, variances)
 
 
 def chosen_rows(
@@ -104,19 +104,20 @@ def fit_process(
     rng: np.random.Generator,
 ) -> tuple[Hyperparameters, Outputs]:
     """Choose the warp, then fit hyperparameters to (a part of) the observations."""
-    starts = initial_hyperparameters(space.num_dims, NUM_STARTS)
-    winner = 0
+    starts, winner = initial_hyperparameters(space.num_dims, NUM_STARTS), 0
     if len(outputs.y) > 1:
         rows = chosen_rows(outputs.y[0], MAX_COMPARED, rng)
         part = Outputs(*(array[:, rows] for array in outputs))
         data, padded = padded_data(space, points[rows], part)
         shared = jnp.asarray(padded.y), jnp.asarray(padded.variances)
-        losses = fit_warps(starts, data, *shared, FEWER_STEPS // 2, 1)[1]
-        winner = int(np.argmin(np.asarray(losses) - part.log_slope.sum(1)))
+        best, found = choose_warp(starts, data, *shared, FEWER_STEPS)
+        winner = int(best)
+        if len(points) > FULL_EFFORT:
+            starts = jax.tree.map(lambda leaf: leaf[None], found)
     outputs = Outputs(*(array[winner : winner + 1] for array in outputs))
     rows = chosen_rows(outputs.y[0], MAX_FITTED, rng)
     part = Outputs(*(array[:, rows] for array in outputs))
-    effort = (FULL_STEPS, None) if len(rows) <= FULL_EFFORT else (FEWER_STEPS, 1)
+    effort = (FULL_STEPS, None) if len(points) <= FULL_EFFORT else (FEWER_STEPS, 1)
     hyper, _ = fit(starts, padded_data(space, points[rows], part)[0], *effort)
     return hyper, outputs
 
@@ -139,10 +140,9 @@ def process_of(
     if len(pending):
         guess, _ = predict(posterior, jnp.asarray(features(space, pending).columns))
         y = np.concatenate([outputs.y[0], np.asarray(guess)])[None]
-        variances = np.pad(outputs.variances, ((0, 0), (0, len(pending))))
-        more = Outputs(y, variances, np.zeros_like(y))
-        points = np.concatenate([points, pending])
-        posterior = condition(hyper, padded_data(space, points, more)[0])
+        more = Outputs(y, np.pad(outputs.variances, ((0, 0), (0, len(pending)))))
+        everything = np.concatenate([points, pending])
+        posterior = condition(hyper, padded_data(space, everything, more)[0])
     return posterior, best
 
 
@@ -159,6 +159,6 @@ def fit_models(
     if history.infeasible.any():
         known = np.flatnonzero(~history.pending)[-MAX_OBSERVATIONS:]
         signs = labels(history.infeasible[known])[None]
-        plain = Outputs(signs, np.zeros_like(signs), np.zeros_like(signs))
+        plain = Outputs(signs, np.zeros_like(signs))
         feasibility, _ = process_of(space, points[known], plain, points[:0], rng)
     return Models(values, feasibility, best)
