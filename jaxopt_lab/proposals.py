@@ -1,13 +1,78 @@
 """Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
+from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
-from jaxopt_lab.types import Status
+from jaxopt_lab.types import Config, Status
+
+
+def history_of(store: Store, space: SearchSpace) -> History:
+    """All trials of a study, whatever their phase, that lie in a space.
+
+    Trials without a score that did not diverge, a time limit having struck say, are pending.
+    """
+    mine = [t for t in store.trials() if why_outside(space, t["config"]) is None]
+    diverged = [t["status"] == Status.INFEASIBLE for t in mine]
+    scores = [t["score"] for t in mine]
+    return History.from_configs(
+        space,
+        [t["config"] for t in mine],
+        [math.nan if score is None else score for score in scores],
+        infeasible=diverged,
+        pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
+        noise=[t["standard_error"] or 0.0 for t in mine],
+    )
+
+
+def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
+    """What keeps a configuration out of a space; None if it lies inside."""
+    for name, value in space.fixed.items():
+        if config.get(name, value) != value:
+            return f"{name} is fixed at {value!r}, got {config[name]!r}"
+    for name, dist in space.parameters.items():
+        if not space.is_active(name, {**space.fixed, **config}):
+            continue
+        if name not in config:
+            return f"{name} is missing"
+        if not dist.contains(config[name]):
+            return f"{name} = {config[name]!r} is not in {dist!r}"
+    return None
+
+
+def enqueue(
+    store: Store, space: SearchSpace, phase: str, configs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write configurations as pending trials of a phase; those it has already are left out.
+
+    Raises:
+      UserError: for a configuration outside the space; then nothing is written.
+    """
+    known = store.trials()
+    ready: list[Config] = [t["config"] for t in known if t["phase"] == phase]
+    num_before = len(ready)
+    for config in configs:
+        names = [*space.parameters, *space.fixed]
+        strange = [name for name in config if name not in names]
+        if strange:
+            hint = did_you_mean(strange[0], names)
+            raise UserError(f"enqueue: {strange[0]!r} is not in the space.{hint}")
+        reason = why_outside(space, config)
+        if reason is not None:
+            raise UserError(f"enqueue: {reason}")
+        (whole,) = space.from_unit(space.to_unit([config]))
+        exact = {name: config.get(name, value) for name, value in whole.items()}
+        if exact not in ready:
+            ready.append(exact)
+    with store.transaction():
+        for i, config in enumerate(ready[num_before:]):
+            store.add_trial(len(known) + i, phase, config)
 
 
 def propose(
@@ -17,7 +82,7 @@ def propose(
 
     Args:
       store: of the study.
-      sampler: sees the trials of the phase.
+      sampler: sees the trials of all phases that lie in the space.
       space: where to search.
       phase: its name; enters the randomness.
       seed: of the study.
@@ -26,20 +91,11 @@ def propose(
     Returns:
       The number really proposed: a grid may be exhausted.
     """
-    known = store.trials()
-    mine = [t for t in known if t["phase"] == phase]
-    values = [math.nan if t["score"] is None else t["score"] for t in mine]
-    history = History.from_configs(
-        space,
-        [t["config"] for t in mine],
-        values,
-        infeasible=[t["status"] == Status.INFEASIBLE for t in mine],
-        noise=[t["standard_error"] or 0.0 for t in mine],
-    )
+    num_known = len(store.trials())
     key = jax.random.key(seed, impl="threefry2x32")
     key = jax.random.fold_in(key, sum(phase.encode()))
-    configs = sampler.propose(key, space, history, n)
+    configs = sampler.propose(key, space, history_of(store, space), n)
     with store.transaction():
         for i, config in enumerate(configs):
-            store.add_trial(len(known) + i, phase, config)
+            store.add_trial(num_known + i, phase, config)
     return len(configs)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent
 from jaxopt_lab.plan import Job, Wave
 from jaxopt_lab.predictor import Predictor, Weights, assemble
-from jaxopt_lab.proposals import propose
+from jaxopt_lab.proposals import enqueue, propose
 from jaxopt_lab.rungs import Rungs, survivors
 from jaxopt_lab.runner import Runner, WaveReport
 from jaxopt_lab.schedulers import Scheduler
@@ -173,6 +173,21 @@ class Study:
     def programs(self) -> programs.Programs:
         """Which shapes trials are rounded up to, once `optimize` has been called."""
         return programs.Programs.from_dict(self.store.settings()["programs"])
+
+    def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
+        """Put configurations before those that a sampler will propose in a phase.
+
+        They count among its trials. Those that the phase has already are left out, so that a
+        script may be run again.
+
+        Args:
+          configs: each with a value for every parameter of the study's space that is active.
+          phase: as for `optimize`.
+
+        Raises:
+          UserError: for a configuration outside the space.
+        """
+        enqueue(self.store, self.space, phase, configs)
 
     def optimize(
         self,
