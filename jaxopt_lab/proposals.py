@@ -49,7 +49,16 @@ def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
 def enqueue(
     store: Store, space: SearchSpace, phase: str, configs: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write configurations as pending trials of a phase; those it has already are left out.
+    """Write configurations as pending trials of a phase, before a sampler proposes any.
+
+    They count among the phase's trials. Those that it has already are left out, so that a script
+    may be run again.
+
+    Args:
+      store: of the study.
+      space: of the study.
+      phase: a name, as for `Study.optimize`.
+      configs: each with a value for every parameter that is active in it.
 
     Raises:
       UserError: for a configuration outside the space; then nothing is written.

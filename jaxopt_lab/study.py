@@ -175,18 +175,7 @@ class Study:
         return programs.Programs.from_dict(self.store.settings()["programs"])
 
     def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
-        """Put configurations before those that a sampler will propose in a phase.
-
-        They count among its trials. Those that the phase has already are left out, so that a
-        script may be run again.
-
-        Args:
-          configs: each with a value for every parameter of the study's space that is active.
-          phase: as for `optimize`.
-
-        Raises:
-          UserError: for a configuration outside the space.
-        """
+        """Put configurations before a sampler's own; see `proposals.enqueue`."""
         enqueue(self.store, self.space, phase, configs)
 
     def optimize(
