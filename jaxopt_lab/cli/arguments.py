@@ -123,6 +123,7 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary, build in (
         ("tune", "search hyperparameters for a table and train the winner", _tune),
+        ("stabilize", "find out why a validation loss fluctuates, and fix it", _stabilize),
         ("show", "print the trials of a study", _show),
         ("predict", "predict the rows of a table with a tuned model", _predict),
         ("report", "write a study's report.html again", _report),
@@ -227,6 +228,33 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         type=_whole(2),
         help="bins of piecewise_linear (default: square root of the rows, 32 to 96)",
+    )
+
+
+def _stabilize(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", metavar="DATA", nargs="?", help="CSV, CSV.gz, TSV or Parquet file, or lucas_houses")
+    add("--target", metavar="COLUMN", help="the column to predict")
+    add("--config", metavar="BASE.toml", help="configuration, in a table [hyperparameters]")
+    add("--study", metavar="DIR", help="instead of DATA: a study, whose table is read again")
+    add("--trial", metavar="ID", type=_whole(0), help="the trial of it to stabilise")
+    add("--epochs", metavar="E", type=_whole(4), help="epochs of each training")
+    add("--seeds", metavar="R", type=_whole(2, 64), default=4, help="of each (default: 4)")
+    add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
+    add(
+        "--time-limit",
+        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
+        metavar="SECONDS",
+        help="try no more cures after a part of this time",
+    )
+    add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
+    add("--task", type=_one_of(TASKS), default="auto", metavar="|".join(TASKS), help="as in tune")
+    add(
+        "--log-target",
+        type=_one_of(LOG_TARGETS),
+        default="auto",
+        metavar="|".join(LOG_TARGETS),
+        help="as in tune",
     )
 
 

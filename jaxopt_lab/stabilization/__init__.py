@@ -1,0 +1,6 @@
+"""Find out why a validation loss fluctuates, and fix it."""
+
+from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.run import stabilize
+
+__all__ = ["Diagnosis", "stabilize"]
