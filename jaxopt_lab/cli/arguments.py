@@ -10,6 +10,8 @@ from jaxopt_lab.errors import UserError, did_you_mean
 
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
+#: `tune.SCHEDULERS`.
+SCHEDULERS = ("race", "successive_halving", "none")
 TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
@@ -178,9 +180,17 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     add(
         "--search",
         type=_one_of(SEARCHES),
-        default="random",
+        default="bayesian",
         metavar="NAME",
-        help=f"{', '.join(SEARCHES)} (default: random)",
+        help=f"{', '.join(SEARCHES)} (default: bayesian, after a quasi-random wide search)",
+    )
+    add(
+        "--scheduler",
+        type=_one_of(SCHEDULERS),
+        default="race",
+        metavar="NAME",
+        help="race: one fold first, then the better half on the others (default); "
+        "successive_halving: all folds, fewer epochs first; none",
     )
     add(
         "--test-fraction",
