@@ -92,14 +92,15 @@ def default_space(num_rows: int) -> SearchSpace:
     """The space that is searched unless the user gives one.
 
     Args:
-      num_rows: training rows; more of them allow larger batches.
+      num_rows: training rows; more of them allow larger batches and networks.
     """
     base = 32 if num_rows < 5000 else 64 if num_rows < 10000 else 128
+    size = 64 if num_rows < 2000 else 128
     return SearchSpace(
         learning_rate=LogUniform(3e-4, 2e-2),
         batch_size=Choice([base, 2 * base]),
         num_layers=Choice([2, 3, 4]),
-        hidden_size=Choice([128, 256]),
+        hidden_size=Choice([size, 2 * size]),
         dropout=Uniform(0.0, 0.4),
         weight_decay=LogUniform(1e-5, 1.0),
         activation=Choice(["relu", "gelu", "silu"]),
