@@ -88,19 +88,21 @@ class Wave(NamedTuple):
         return tuple(job for cohort in self.cohorts for job in cohort.jobs)
 
 
-def default_width(num_parameters: int, on_cpu: bool) -> int:
+def default_width(num_parameters: int, on_cpu: bool, cohort_bytes: int = 0) -> int:
     """Cohort width V from the size of a trial.
 
     Args:
       num_parameters: weights of one network.
       on_cpu: else an accelerator.
+      cohort_bytes: room for a cohort, if not `CACHE_BYTES` or `ACCELERATOR_BYTES`.
 
     Returns:
       On a CPU, the largest power of two with V x (parameters, two moments, gradient, float32)
-      within `CACHE_BYTES`, between `MIN_WIDTH` and `MAX_WIDTH`, and 1 if one trial alone does not
-      fit; on an accelerator within `ACCELERATOR_BYTES`, at most `MAX_ACCELERATOR_WIDTH`.
+      within that room, between `MIN_WIDTH` and `MAX_WIDTH`, and 1 if one trial alone does not
+      fit; on an accelerator at most `MAX_ACCELERATOR_WIDTH`.
     """
-    room = (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES) // max(1, 16 * num_parameters)
+    size = cohort_bytes or (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES)
+    room = size // max(1, 16 * num_parameters)
     largest = MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH
     if on_cpu and room < 1:
         return 1

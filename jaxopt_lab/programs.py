@@ -12,8 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jaxopt_lab.distributions import Choice, IntUniform
+from jaxopt_lab.errors import UserError
 from jaxopt_lab.hyperparameters import REGISTRY, features_of
-from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, default_width
+from jaxopt_lab.plan import (
+    ACCELERATOR_BYTES,
+    CACHE_BYTES,
+    MAX_ACCELERATOR_WIDTH,
+    default_width,
+)
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config
@@ -31,18 +37,35 @@ class Costs:
     Attributes:
       compile_seconds: one program.
       per_layer_seconds: more for each hidden layer of it.
-      flops: floating-point operations per second over all devices.
-      update_bytes: memory traffic per second of optimizer updates over all devices.
-      block_seconds: fixed cost of one block of one trial.
+      flops: floating-point operations per second of one device.
+      update_bytes: memory traffic per second of optimizer updates on one device.
+      block_seconds: fixed cost of one block of one trial on one device.
       activation_flops: per unit and row, for each further activation computed.
+      cohort_bytes: what the weights, moments and gradients of a cohort may fill.
     """
 
-    compile_seconds: float = 2.5
-    per_layer_seconds: float = 0.4
+    compile_seconds: float = 2.0
+    per_layer_seconds: float = 0.35
     flops: float = 8e10
-    update_bytes: float = 2e10
-    block_seconds: float = 4e-6
+    update_bytes: float = 3e10
+    block_seconds: float = 2e-6
     activation_flops: float = 60.0
+    cohort_bytes: int = CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < math.inf:
+                raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
+
+
+#: What is assumed unless a calibration says otherwise. The CPU's is measured on two cores; the
+#: accelerator's is an order of magnitude.
+SHIPPED = {
+    True: Costs(),
+    False: Costs(
+        4.0, 0.8, flops=1e13, update_bytes=1e12, block_seconds=2e-7, cohort_bytes=ACCELERATOR_BYTES
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -56,8 +79,8 @@ class Load:
       num_rows: training rows of a network.
       num_features: columns of its input.
       num_devices: devices that share the work.
-      num_last: configurations that train together at the end; half of them if None, as after a
-        race, or as in each of two phases.
+      num_last: configurations that train together at the end, where most of the work is done;
+        all if None.
     """
 
     num_trials: int
@@ -71,7 +94,7 @@ class Load:
     @property
     def last(self) -> float:
         """Configurations that train together at the end."""
-        return self.num_trials / 2 if self.num_last is None else float(self.num_last)
+        return float(self.num_last or self.num_trials)
 
 
 @dataclass(frozen=True)
@@ -203,22 +226,40 @@ def estimate(
     )
     compile_seconds = num_programs * (costs.compile_seconds + costs.per_layer_seconds * depth)
     seconds = [
-        _epoch_seconds(programs, load, costs, width, depth, batch)
+        epoch_seconds(programs, load, costs, width, depth, batch)
         for width in values["hidden_size"]
         for depth in values["num_layers"]
         for batch in values["batch_size"]
     ]
     mean = sum(seconds) / len(seconds) * load.num_epochs * load.num_folds
-    parameters = _parameters(load.num_features, max(programs.widths), max(programs.depths))
-    width = min(default_width(parameters, on_cpu), programs.max_width)
-    # One fold of one phase at a time: half-empty cohorts and waves cost as much as full ones.
-    jobs = load.num_trials / 2
+    parameters = count_weights(load.num_features, max(programs.widths), max(programs.depths))
+    width = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
+    # One fold at a time: half-empty cohorts and waves cost as much as full ones.
+    jobs = load.last
     groups = _expected_distinct(kinds_of_cohort, jobs)
     cohorts = max(groups, jobs / width + groups / 2)
     kinds_met = _expected_distinct(kinds, jobs)
     waves = max(kinds_met, cohorts / load.num_devices + kinds_met / 2)
-    run_seconds = 2 * waves * load.num_devices * width * mean
+    # `mean` is the time of one network on one device; a wave takes that of a cohort of them.
+    run_seconds = load.num_trials / jobs * waves * width * mean
     return Estimate(num_programs, compile_seconds, run_seconds)
+
+
+def exact_estimate(
+    space: SearchSpace, chosen: Programs, load: Load, costs: Costs, on_cpu: bool
+) -> Estimate | None:
+    """What `load` would cost with a program for every shape; None if they are too many."""
+    values = {name: _values(space, name) for name in REGISTRY}
+    if len(values["hidden_size"]) == MAX_VALUES or len(values["num_layers"]) == MAX_VALUES:
+        return None
+    exact = replace(
+        chosen,
+        widths=tuple(sorted(values["hidden_size"])),
+        depths=tuple(sorted(values["num_layers"])),
+        block=0,
+        activations=(),
+    )
+    return estimate(exact, values, load, costs, on_cpu)
 
 
 def _num_kinds(programs: Programs, values: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
@@ -237,13 +278,24 @@ def _max_width(programs: Programs, values: Mapping[str, Sequence[Any]], load: Lo
     return 2 ** max(0, math.ceil(math.log2(load.last / groups / load.num_devices)))
 
 
-def _epoch_seconds(
+def epoch_seconds(
     programs: Programs, load: Load, costs: Costs, width: int, depth: int, batch: int
 ) -> float:
-    """One epoch of one network: padded units cost arithmetic, skipped layers only memory."""
+    """One epoch of one network on one device.
+
+    Padded units cost arithmetic, skipped layers only memory.
+
+    Args:
+      programs: what is compiled.
+      load: rows and columns.
+      costs: of the device.
+      width: neurons of the network.
+      depth: layers of the network.
+      batch: rows per update.
+    """
     width = _least(programs.widths, width)
-    stored = _parameters(load.num_features, width, _least(programs.depths, depth))
-    parameters = _parameters(load.num_features, width, depth)
+    stored = count_weights(load.num_features, width, _least(programs.depths, depth))
+    parameters = count_weights(load.num_features, width, depth)
     updates = math.ceil(load.num_rows / batch)
     blocks = math.ceil(load.num_rows / (programs.block or batch))
     extra = max(len(programs.activations) - 1, 0) * costs.activation_flops * width * depth
@@ -254,7 +306,8 @@ def _epoch_seconds(
     return arithmetic + traffic + blocks * costs.block_seconds
 
 
-def _parameters(num_features: int, width: int, depth: int) -> int:
+def count_weights(num_features: int, width: int, depth: int) -> int:
+    """Weights of the hidden layers' kernels."""
     return num_features * width + (depth - 1) * width * width
 
 

@@ -101,10 +101,18 @@ def propose(
       The number really proposed: a grid may be exhausted.
     """
     num_known = len(store.trials())
-    key = jax.random.key(seed, impl="threefry2x32")
-    key = jax.random.fold_in(key, sum(phase.encode()))
-    configs = sampler.propose(key, space, history_of(store, space), n)
+    configs = sampler.propose(_key(seed, phase), space, history_of(store, space), n)
     with store.transaction():
         for i, config in enumerate(configs):
             store.add_trial(num_known + i, phase, config)
     return len(configs)
+
+
+def first_proposals(sampler: Sampler, space: SearchSpace, seed: int, n: int) -> list[Config]:
+    """What a sampler would propose to a new study."""
+    return sampler.propose(_key(seed, "search"), space, History.from_configs(space, [], []), n)
+
+
+def _key(seed: int, phase: str) -> jax.Array:
+    key = jax.random.key(seed, impl="threefry2x32")
+    return jax.random.fold_in(key, sum(phase.encode()))

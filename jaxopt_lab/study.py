@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxopt_lab import hyperparameters, programs, races, records, trials
+from jaxopt_lab import hyperparameters, planning, programs, races, records, trials
 from jaxopt_lab.agreement import agree
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent
-from jaxopt_lab.plan import Job, Wave
+from jaxopt_lab.plan import Job, default_width
 from jaxopt_lab.predictor import Predictor, Weights, assemble
-from jaxopt_lab.proposals import enqueue, propose
+from jaxopt_lab.proposals import enqueue, first_proposals, propose
 from jaxopt_lab.rungs import Rungs, survivors
 from jaxopt_lab.runner import Runner, WaveReport
 from jaxopt_lab.schedulers import Scheduler
+from jaxopt_lab.search import random
 from jaxopt_lab.search.base import MAX_PROPOSALS, Sampler
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
@@ -151,23 +152,9 @@ class Study:
         self.task.prepare(num_folds, self.seed)
         self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
 
-    def _fix_programs(self, num_trials: int, num_last: int | None) -> None:
-        """Choose the programs before the first wave, once: they are part of the results."""
-        if "programs" in self.store.settings():
-            return
-        arrays, settings = self.prepared.arrays, self.store.settings()
-        load = programs.Load(
-            num_trials=num_trials,
-            num_epochs=settings["num_epochs"],
-            num_folds=self.num_folds,
-            num_rows=int(arrays.num_train[0]),
-            num_features=int(np.prod(arrays.inputs.shape[2:])),
-            num_devices=len(self._devices),
-            num_last=num_last,
-        )
-        on_cpu = self._devices[0].platform == "cpu"
-        chosen = programs.choose(self.space, load, programs.Costs(), on_cpu)
-        self._agree({"programs": chosen.to_dict()})
+    @property
+    def _on_cpu(self) -> bool:
+        return self._devices[0].platform == "cpu"
 
     @property
     def programs(self) -> programs.Programs:
@@ -218,25 +205,35 @@ class Study:
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
         if scheduler is not None and race:
             raise UserError("give race or a scheduler, not both")
-        last = None if scheduler is None else survivors(scheduler, num_trials, num_epochs)
-        self._fix_programs(num_trials, last)
+        last = math.ceil(num_trials / 2) if race else num_trials
+        if scheduler is not None:
+            last = survivors(scheduler, num_trials, num_epochs)
+        if "programs" not in self.store.settings():
+            size = (num_trials, num_epochs, len(self._devices), last)
+            load = planning.load_of(self.prepared, *size)
+            chosen = programs.choose(self.space, load, programs.SHIPPED[self._on_cpu], self._on_cpu)
+            self._agree({"programs": chosen.to_dict()})
         watch = self._watch(phase, time_limit, progress)
         revive(self.store, time_limit)
         while True:
             mine = [t for t in self.store.trials() if t["phase"] == phase]
             waiting = [t for t in mine if t["status"] == Status.PENDING]
-            if waiting and scheduler is not None:
-                self._train_rungs(scheduler, watch)
-                continue
-            if waiting:
-                self._train(waiting, race and num_folds > 1, watch)
-                continue
             missing = num_trials - len(mine)
+            # Brackets are made of all the trials that they are to hold.
+            proposing = scheduler is not None and round_size is None and missing > 0
+            if waiting and not proposing:
+                if scheduler is not None:
+                    self._train_rungs(scheduler, watch)
+                else:
+                    self._train(waiting, race and num_folds > 1, watch)
+                continue
             if missing < 1:
                 return
             batch = min(missing, round_size or MAX_PROPOSALS, MAX_PROPOSALS)
             if not propose(self.store, sampler, space or self.space, phase, self.seed, batch):
-                return
+                if not waiting:
+                    return
+                num_trials = len(mine)
 
     def _train(self, waiting: list[dict[str, Any]], race: bool, watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
@@ -279,9 +276,14 @@ class Study:
         signature = self.programs.signature(full)
         return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)
 
-    def plan(self, rows: Sequence[dict[str, Any]]) -> list[Wave]:
-        """The waves that trials would train in."""
-        return self.runner.plan(self._jobs(rows, range(self.num_folds)))
+    def plan(self, num_trials: int, num_epochs: int, num_folds: int = 5) -> planning.Plan:
+        """What `optimize` with random search would compile and run, and how long that takes."""
+        prepared = self.task.prepare(num_folds, self.seed)
+        load = planning.load_of(prepared, num_trials, num_epochs, len(self._devices))
+        configs = first_proposals(random(), self.space, self.seed, num_trials)
+        return planning.make_plan(
+            configs, self.space, load, programs.SHIPPED[self._on_cpu], self._on_cpu
+        )
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -304,7 +306,9 @@ class Study:
         for signature in signatures:
             if str(signature) in stored:
                 self.runner.widths[signature] = stored[str(signature)]
-            width = min(self.runner.width(signature), self.programs.max_width)
+            size = self.runner.count_parameters(signature)
+            width = default_width(size, self._on_cpu, programs.SHIPPED[self._on_cpu].cohort_bytes)
+            width = min(width, self.programs.max_width)
             stored[str(signature)] = self.runner.widths[signature] = width
         with self.store.transaction():
             self.store.set("widths", stored)

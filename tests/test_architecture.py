@@ -38,6 +38,7 @@ ORDER = [
     "predictor",
     "trials",
     "agreement",
+    "planning",
     "proposals",
     "races",
     "records",
@@ -47,13 +48,13 @@ ORDER = [
     "study",
     "outcome",
     "tune",
-    "stabilization",
+    "stabilize",
     "report",
     "cli",
 ]
 # Where the population axis, or an axis over candidates, may appear; in `models` an axis over the
 # layers of one network, or over noise keys.
-MAY_VMAP = {"engine", "search", "analysis", "stabilization", "models"}
+MAY_VMAP = {"engine", "search", "analysis", "stabilize", "models"}
 MAX_LINES = 400
 
 ROOT = Path(__file__).resolve().parent.parent / "jaxopt_lab"

@@ -137,6 +137,27 @@ def test_survivors_of_several_brackets_share_waves(halved: lab.Study) -> None:
     assert trained == 2 * 2 * (10 * 1 + 3 * 2 + 1 * 6)
 
 
+def test_brackets_hold_all_trials_however_many_are_proposed_at_a_time(
+    table: Path, halved: lab.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxopt_lab.study.MAX_PROPOSALS", 8)
+    study = make_study(table)
+    optimize(study)
+    assert [len(d["trials"]) for d in study.store.decisions("bracket")] == [10, 10]
+    ages = pd.DataFrame(study.store.members()).groupby("trial_id")["num_epochs"].max()
+    assert ages.value_counts().to_dict() == {1: 14, 3: 4, 9: 2}
+
+
+def test_an_exhausted_grid_makes_smaller_brackets(table: Path) -> None:
+    rates = lab.SearchSpace(
+        learning_rate=lab.Choice([1e-3, 3e-3, 1e-2, 3e-2]), num_layers=1, hidden_size=4
+    )
+    study = make_study(table, space=rates)
+    study.optimize(lab.search.grid(), NUM_TRIALS, scheduler=HALVING, **BUDGET)
+    assert [len(d["trials"]) for d in study.store.decisions("bracket")] == [2, 2]
+    assert (study.trials["status"] == "completed").all()
+
+
 def test_a_diverged_trial_leaves_at_the_first_rung(table: Path) -> None:
     wild = lab.SearchSpace(
         learning_rate=lab.Choice([1e-2, 1e30]), optimizer="sgd", num_layers=1, hidden_size=4
