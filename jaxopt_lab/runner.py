@@ -17,7 +17,8 @@ from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import FoldArrays, Objective
 
-_POLL_SECONDS = 0.02
+#: Waiting for a wave: first and longest pause between two looks.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 MakeModel = Callable[[Signature, int], Any]
 MakeProbe = Callable[[Signature], trainer.Probe]
 
@@ -243,9 +244,11 @@ class Runner:
     def _finish(self, running: "_Running") -> WaveReport:
         """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""
         leaves = jax.tree.leaves((running.state, running.pieces, running.probed))
+        pause = _FIRST_PAUSE
         try:
             while not all(leaf.is_ready() for leaf in leaves):
-                time.sleep(_POLL_SECONDS)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             final = trainer.final_params(running.state.state)
             kept = (running.state.state.diverged_at, running.state.state.last_loss)
             params, outputs, (diverged_at, last_loss) = jax.device_get(
