@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_lab import datasets, schedulers, search, tasks
+    from jaxopt_lab import datasets, models, schedulers, search, tasks
     from jaxopt_lab.devices import use_all_cores
     from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
     from jaxopt_lab.errors import MachineError, UserError
     from jaxopt_lab.predictor import Predictor
     from jaxopt_lab.space import SearchSpace
+    from jaxopt_lab.stabilization import stabilize
     from jaxopt_lab.status import Status
     from jaxopt_lab.study import Study
 
@@ -26,8 +27,10 @@ __all__ = [
     "Uniform",
     "UserError",
     "datasets",
+    "models",
     "schedulers",
     "search",
+    "stabilize",
     "tasks",
     "use_all_cores",
 ]
@@ -45,6 +48,7 @@ _HOMES = {
     "Study": "study",
     "Uniform": "distributions",
     "UserError": "errors",
+    "stabilize": "stabilization",
     "use_all_cores": "devices",
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lab import analysis, hyperparameters, outcome, search, tasks, trials
+from jaxopt_lab import analysis, hyperparameters, outcome, schedulers, search, tasks, trials
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
@@ -24,6 +24,13 @@ SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85}
 NUM_RERUN = 3
 #: Searches that make sense in one phase only.
 ONE_PHASE = ("grid",)
+#: Bayesian search proposes a third of its trials at a time, but no fewer than these: a race of
+#: less than four stops next to nothing.
+MIN_ROUND = 4
+#: It starts from so many results inside them; those of the wide search count.
+NUM_KNOWN = 6
+#: How trials are stopped early: on fewer folds, at fewer epochs, or not at all.
+SCHEDULERS = ("race", "successive_halving", "none")
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,9 @@ class Settings:
       folds: K of the cross-validation; 1 is one hold-out split.
       epochs: of each network.
       seed: of everything.
-      search: key of `search.REGISTRY`.
+      search: key of `search.REGISTRY`; before "bayesian" the wide search is quasi-random.
+      scheduler: "race" trains on one fold first, and the better half on the others;
+        "successive_halving" compares on all folds after fewer epochs; "none" stops nothing.
       space: where to search; `default_space` if None.
       test_fraction: share of the rows that is held out to the end; 0 for none.
       time_limit: seconds; searching stops in time for the winner to be refitted.
@@ -49,7 +58,8 @@ class Settings:
     folds: int | None = None
     epochs: int | None = None
     seed: int = 0
-    search: str = "random"
+    search: str = "bayesian"
+    scheduler: str = "race"
     space: SearchSpace | None = None
     test_fraction: float = 0.2
     time_limit: float | None = None
@@ -59,10 +69,11 @@ class Settings:
     num_bins: int | None = None
 
     def __post_init__(self) -> None:
-        if self.search not in search.REGISTRY:
-            hint = did_you_mean(self.search, search.REGISTRY)
-            known = ", ".join(search.REGISTRY)
-            raise UserError(f"unknown search {self.search!r}.{hint} Known: {known}")
+        for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
+            name = getattr(self, kind)
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
         for name, least in (("trials", 1), ("folds", 1), ("epochs", 1)):
@@ -81,14 +92,15 @@ def default_space(num_rows: int) -> SearchSpace:
     """The space that is searched unless the user gives one.
 
     Args:
-      num_rows: training rows; more of them allow larger batches.
+      num_rows: training rows; more of them allow larger batches and networks.
     """
     base = 32 if num_rows < 5000 else 64 if num_rows < 10000 else 128
+    size = 64 if num_rows < 2000 else 128
     return SearchSpace(
         learning_rate=LogUniform(3e-4, 2e-2),
         batch_size=Choice([base, 2 * base]),
         num_layers=Choice([2, 3, 4]),
-        hidden_size=Choice([128, 256]),
+        hidden_size=Choice([size, 2 * size]),
         dropout=Uniform(0.0, 0.4),
         weight_decay=LogUniform(1e-5, 1.0),
         activation=Choice(["relu", "gelu", "silu"]),
@@ -181,19 +193,28 @@ def search_all(
 ) -> None:
     """Wide search, refined search, and reruns of the best."""
     num_trials, folds, epochs = budget
-    sampler = search.REGISTRY[settings.search]()
+    is_bayesian = settings.search == "bayesian"
+    halving = settings.scheduler == "successive_halving"
 
     def phase(name: str, total: int, space: SearchSpace) -> None:
         limit = settings.time_limit and settings.time_limit * SHARES[name]
+        sampler, round_size = search.REGISTRY[settings.search](), None
+        if is_bayesian and name == "wide":
+            sampler = search.quasi_random()
+        elif is_bayesian:
+            sampler = search.bayesian(num_initial=NUM_KNOWN)
+            round_size = max(MIN_ROUND, math.ceil(total / 3))
         study.optimize(
             sampler,
             total,
             epochs,
             folds,
             time_limit=limit,
-            race=folds > 1,
+            race=settings.scheduler == "race" and folds > 1,
+            scheduler=schedulers.successive_halving() if halving else None,
             phase=name,
             space=space,
+            round_size=round_size,
             progress=progress,
         )
 

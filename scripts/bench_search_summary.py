@@ -5,7 +5,7 @@
 One line per case and batch size. `regret` holds, per system, the median over seeds after 128
 evaluations and at the end, each with a 95 % bootstrap band of the median. `reached` is after how
 many evaluations the median of `bayesian` is down to the lowest final median of Optuna's samplers,
-as a share of that run's length (None: never).
+as a share of that run's length (None: never); only those with five seeds count.
 """
 
 import argparse
@@ -20,7 +20,19 @@ from bench_search import AT, BLIND
 
 #: Regret is drawn on a logarithmic axis; the optimum itself lies at this value.
 FLOOR = 1e-6
-COLOURS = ("#1f77b4", "#17becf", "#2ca02c", "#d62728", "#ff7f0e", "#7f7f7f", "#bcbd22", "#9467bd")
+#: Fewer runs than this say nothing of a median.
+MIN_SEEDS = 5
+COLOURS = (
+    "#1f77b4",
+    "#17becf",
+    "#2ca02c",
+    "#d62728",
+    "#ff7f0e",
+    "#7f7f7f",
+    "#bcbd22",
+    "#9467bd",
+    "#e377c2",
+)
 
 #: (case, batch) -> system -> one curve per seed, and one number of seconds per seed.
 Groups = dict[tuple[str, int], dict[str, tuple[np.ndarray, list[float]]]]
@@ -69,7 +81,11 @@ def summary(groups: Groups) -> Iterator[dict[str, Any]]:
                 },
             }
         line = {"case": case, "batch": batch, "regret": regret}
-        peers = {n: v for n, v in final.items() if n.startswith("optuna")}
+        peers = {
+            name: value
+            for name, value in final.items()
+            if name.startswith("optuna") and len(systems[name][0]) >= MIN_SEEDS
+        }
         if "bayesian" in systems and peers:
             best = min(peers, key=peers.__getitem__)
             ours = np.median(systems["bayesian"][0], axis=0)

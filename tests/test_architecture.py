@@ -48,13 +48,13 @@ ORDER = [
     "study",
     "outcome",
     "tune",
-    "stabilize",
+    "stabilization",
     "report",
     "cli",
 ]
 # Where the population axis, or an axis over candidates, may appear; in `models` an axis over the
 # layers of one network, or over noise keys.
-MAY_VMAP = {"engine", "search", "analysis", "stabilize", "models"}
+MAY_VMAP = {"engine", "search", "analysis", "stabilization", "models"}
 MAX_LINES = 400
 
 ROOT = Path(__file__).resolve().parent.parent / "jaxopt_lab"

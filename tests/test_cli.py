@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from jaxopt_lab import cli, datasets, search
+from jaxopt_lab import tune as whole_job
 from jaxopt_lab.cli import arguments, console, process, progress, summary, tune
 from jaxopt_lab.datasets import columns
 from jaxopt_lab.status import Status
@@ -82,6 +83,7 @@ def test_show_does_without_jax(option: str) -> None:
 
 def test_known_names_are_those_of_the_library() -> None:
     assert tuple(search.REGISTRY) == arguments.SEARCHES
+    assert whole_job.SCHEDULERS == arguments.SCHEDULERS
     frame = pd.DataFrame({"a": np.arange(20.0), "b": ["x", "y"] * 10})
     kinds: dict[str, columns.Kind] = {"a": "numeric", "b": "categorical"}
     for numeric in arguments.NUMERICS:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -100,3 +101,30 @@ def test_a_study_trains_what_was_enqueued(houses_csv: Path) -> None:
     found = study.trials
     assert found["status"].tolist() == ["completed"] * 2
     assert found["learning_rate"][0] == 0.01
+
+
+def test_proposals_after_a_restart_are_the_same_bit_for_bit(tmp_path: Path) -> None:
+    """One process to the end, and one that forgets everything after each step."""
+
+    def step(store: Store) -> None:
+        propose(store, lab.search.bayesian(num_initial=4), WIDE, "refined", 7, 3)
+        with store.transaction():
+            for trial in store.trials():
+                rate = trial["config"]["learning_rate"]
+                score = None if rate > 0.05 else (np.log10(rate) + 2.5) ** 2
+                status = Status.INFEASIBLE if score is None else Status.COMPLETED
+                store.set_trial(trial["trial_id"], status, score)
+
+    whole = Store.open(None)
+    enqueue(whole, WIDE, "refined", [GOOD])
+    for _ in range(4):
+        step(whole)
+    for i in range(4):
+        store = Store.open(tmp_path / "study")
+        if i == 0:
+            enqueue(store, WIDE, "refined", [GOOD])
+        step(store)
+        store.close()
+        jax.clear_caches()
+    assert Store.open(tmp_path / "study").trials() == whole.trials()
+    assert len(whole.trials()) == 13

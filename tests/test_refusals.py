@@ -126,6 +126,7 @@ TUNE = {
     "half a trial": ("good.csv --trials 2.5", "must be a whole number"),
     "zero folds": ("good.csv --folds 0", "at least 1, got '0'"),
     "unknown search": ("good.csv --search randm", "Did you mean 'random'?"),
+    "unknown scheduler": ("good.csv --scheduler rase", "Did you mean 'race'?"),
     "unknown task": ("good.csv --task regresion", "Did you mean 'regression'?"),
     "unknown encoding": ("good.csv --numeric quantiles", "Did you mean 'quantile'?"),
     "unknown preference": ("good.csv --prefer smal", "Did you mean 'small'?"),
@@ -266,7 +267,7 @@ def test_a_strange_database_is_left_untouched(workplace: Path, refused: Refused)
         ("--folds 2", "another num_folds: 1 there, 2 now"),
         ("--test-fraction 0.3", "0.2 there, 0.3 now"),
         ("--space diverging.toml", "another space"),
-        ("--search quasi_random", "'random' there, 'quasi_random' now"),
+        ("--search random", "'quasi_random' there, 'random' now"),
     ],
 )
 def test_other_settings_are_refused(

@@ -215,6 +215,25 @@ def test_few_trials(tmp_path: Path, num: int) -> None:
     assert "best-so-far" in figures_of(report.build(tmp_path))
 
 
+@pytest.mark.parametrize(("spread", "named"), [(0.3, True), (0.002, False)])
+def test_a_winner_whose_curve_fluctuates_gets_a_command(
+    tmp_path: Path, spread: float, named: bool
+) -> None:
+    write_study(tmp_path, 0)
+    rng, store = np.random.default_rng(0), Store.open(tmp_path)
+    with store.transaction():
+        store.add_trial(0, "wide", {"learning_rate": 0.01})
+        for fold in range(2):
+            loss = (0.2 + np.exp(-np.arange(40.0) / 5)) * np.exp(rng.normal(0, spread, 40))
+            curves = {"train_loss": loss, "loss": loss}
+            outputs = np.zeros((4, 1), np.float32)
+            store.add_member(0, fold, 0, 0.3, "", 39, curves, outputs, 40)
+        store.set_trial(0, Status.COMPLETED, 0.3, 0.01)
+    store.close()
+    page = report.build(tmp_path).read_text()
+    assert (f"jaxopt-lab stabilize --study {tmp_path} --trial 0" in page) == named
+
+
 def test_a_directory_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no study"):
         report.build(tmp_path)

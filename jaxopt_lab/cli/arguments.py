@@ -10,6 +10,8 @@ from jaxopt_lab.errors import UserError, did_you_mean
 
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
+#: `tune.SCHEDULERS`.
+SCHEDULERS = ("race", "successive_halving", "none")
 TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
@@ -123,6 +125,7 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary, build in (
         ("tune", "search hyperparameters for a table and train the winner", _tune),
+        ("stabilize", "find out why a validation loss fluctuates, and fix it", _stabilize),
         ("show", "print the trials of a study", _show),
         ("predict", "predict the rows of a table with a tuned model", _predict),
         ("report", "write a study's report.html again", _report),
@@ -177,9 +180,17 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     add(
         "--search",
         type=_one_of(SEARCHES),
-        default="random",
+        default="bayesian",
         metavar="NAME",
-        help=f"{', '.join(SEARCHES)} (default: random)",
+        help=f"{', '.join(SEARCHES)} (default: bayesian, after a quasi-random wide search)",
+    )
+    add(
+        "--scheduler",
+        type=_one_of(SCHEDULERS),
+        default="race",
+        metavar="NAME",
+        help="race: one fold first, then the better half on the others (default); "
+        "successive_halving: all folds, fewer epochs first; none",
     )
     add(
         "--test-fraction",
@@ -227,6 +238,33 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         type=_whole(2),
         help="bins of piecewise_linear (default: square root of the rows, 32 to 96)",
+    )
+
+
+def _stabilize(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", metavar="DATA", nargs="?", help="CSV, CSV.gz, TSV or Parquet file, or lucas_houses")
+    add("--target", metavar="COLUMN", help="the column to predict")
+    add("--config", metavar="BASE.toml", help="configuration, in a table [hyperparameters]")
+    add("--study", metavar="DIR", help="instead of DATA: a study, whose table is read again")
+    add("--trial", metavar="ID", type=_whole(0), help="the trial of it to stabilise")
+    add("--epochs", metavar="E", type=_whole(4), help="epochs of each training")
+    add("--seeds", metavar="R", type=_whole(2, 64), default=4, help="of each (default: 4)")
+    add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
+    add(
+        "--time-limit",
+        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
+        metavar="SECONDS",
+        help="try no more cures after a part of this time",
+    )
+    add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
+    add("--task", type=_one_of(TASKS), default="auto", metavar="|".join(TASKS), help="as in tune")
+    add(
+        "--log-target",
+        type=_one_of(LOG_TARGETS),
+        default="auto",
+        metavar="|".join(LOG_TARGETS),
+        help="as in tune",
     )
 
 

@@ -5,10 +5,15 @@ from argparse import Namespace
 
 def execute(args: Namespace) -> int:
     """Rebuild `report.html` and say where it is."""
-    from jaxopt_lab.store import Store
+    from pathlib import Path
 
-    Store.open(args.directory, read_only=True).close()
     from jaxopt_lab import report
+    from jaxopt_lab.store import FILE_NAME, Store
 
+    folder = Path(args.directory).expanduser()
+    if (folder / "diagnosis.json").exists() and not (folder / FILE_NAME).exists():
+        print(report.build_diagnosis(folder))
+        return 0
+    Store.open(args.directory, read_only=True).close()
     print(report.build(args.directory))
     return 0

@@ -127,6 +127,7 @@ def _settings(args: Namespace) -> "Settings":
         epochs=args.epochs,
         seed=args.seed,
         search=args.search,
+        scheduler=args.scheduler,
         space=space,
         test_fraction=args.test_fraction,
         time_limit=args.time_limit,

@@ -125,14 +125,20 @@ class MLP(nn.Module):
           keys: [m], one per `rows` rows.
           rows: rows per key.
         """
-        shape = (rows, self.hidden_size)
+        return layer_noise(keys, rows, self.num_layers, self.hidden_size)
 
-        def draw(key: PRNGKey) -> UInt16[Array, "layers b h"]:
-            layers = jnp.arange(self.num_layers)
-            return jax.vmap(lambda i: uniform16(jax.random.fold_in(key, i), shape))(layers)
 
-        drawn = jax.vmap(draw, out_axes=1)(keys)
-        return drawn.reshape(self.num_layers, -1, self.hidden_size)
+def layer_noise(
+    keys: PRNGKey, rows: int, num_layers: int, hidden_size: int
+) -> UInt16[Array, "layers b h"]:
+    """Dropout noise of all layers: one key per `rows` rows, one draw per key and layer."""
+
+    def draw(key: PRNGKey) -> UInt16[Array, "layers b h"]:
+        layers, shape = jnp.arange(num_layers), (rows, hidden_size)
+        return jax.vmap(lambda i: uniform16(jax.random.fold_in(key, i), shape))(layers)
+
+    drawn = jax.vmap(draw, out_axes=1)(keys)
+    return drawn.reshape(num_layers, -1, hidden_size)
 
 
 def uniform16(key: PRNGKey, shape: tuple[int, int]) -> UInt16[Array, "b h"]:
@@ -146,7 +152,7 @@ def uniform16(key: PRNGKey, shape: tuple[int, int]) -> UInt16[Array, "b h"]:
     return halves.transpose(1, 0, 2).reshape(rows, -1)[:, :width]
 
 
-def drop(x: Float[Array, "b h"], noise: UInt16[Array, "b h"], rate: Scalar) -> Float[Array, "b h"]:
+def drop(x: Float[Array, "... h"], noise: UInt16[Array, "... h"], rate: Scalar) -> Array:
     """Zero the units whose noise falls below a traced rate in [0, 1); rescale the others."""
     keep = noise.astype(jnp.float32) >= rate * _LEVELS
     return jnp.where(keep, x / (1.0 - rate), 0.0)

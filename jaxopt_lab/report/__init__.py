@@ -1,5 +1,5 @@
-"""One self-contained HTML page about a study."""
+"""One self-contained HTML page about a study or a diagnosis."""
 
-from jaxopt_lab.report.page import build
+from jaxopt_lab.report.page import build, build_diagnosis
 
-__all__ = ["build"]
+__all__ = ["build", "build_diagnosis"]

@@ -8,7 +8,7 @@ from string import Template
 from typing import Any
 
 from jaxopt_lab.errors import MachineError
-from jaxopt_lab.report import contents, sections
+from jaxopt_lab.report import contents, diagnosis_page, sections
 from jaxopt_lab.store import write_file
 
 FILE_NAME = "report.html"
@@ -30,7 +30,24 @@ def build(directory: str | Path) -> Path:
       UserError: if there is neither a study nor its result, or a file is damaged.
       MachineError: if the page cannot be written.
     """
-    page = sections.compose(contents.read(directory))
+    return write(sections.compose(contents.read(directory)), Path(directory) / FILE_NAME)
+
+
+def build_diagnosis(directory: str | Path) -> Path:
+    """Write `report.html` from the `diagnosis.json` in a directory.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+      MachineError: if the page cannot be written.
+    """
+    return write(diagnosis_page.compose(directory), Path(directory) / FILE_NAME)
+
+
+def write(page: "sections.Page", path: Path) -> Path:
+    """Write a page as one file."""
     figures = {figure.name: figure.to_json() for figure in page.figures}
     text = Template(_asset("page.html")).substitute(
         title=page.title,
@@ -43,7 +60,6 @@ def build(directory: str | Path) -> Path:
         texts=_inert(page.texts),
         plotly=_plotly(),
     )
-    path = Path(directory) / FILE_NAME
     write_file(path, text.encode())
     return path
 

@@ -176,8 +176,29 @@ def winner(page: "Page", contents: Contents) -> None:
     if figure:
         page.figures.append(figure)
         note = "Solid: validation; dotted: training (with dropout). A widening gap is overfitting."
+        note += _unsteady(contents)
         cards.append(tables.card("Its curves", tables.plot(figure), note=note, kind="wide"))
     page.section("winner", "Winner", "The winner", "", cards)
+
+
+def _unsteady(contents: Contents) -> str:
+    """A sentence that names the command for a winner whose curve fluctuates; "" if it is calm."""
+    from jaxopt_lab.stabilization import HEALTHY, fluctuation
+
+    num_folds = int(contents.settings.get("num_folds", 1))
+    losses = [
+        curves["loss"]
+        for (trial_id, fold), curves in contents.members.items()
+        if trial_id == contents.winner and fold < num_folds and "loss" in curves
+    ]
+    long = [c for c in losses if len(c) >= 2 * fluctuation.MIN_POINTS and (c > 0).all()]
+    if not long:
+        return ""
+    spread = sorted(fluctuation.measure(c).spread for c in long)[len(long) // 2]
+    if spread <= HEALTHY:
+        return ""
+    command = f"jaxopt-lab stabilize --study {contents.directory} --trial {contents.winner}"
+    return f" The validation loss stands {spread:.0%} off its trend: {command} finds out why."
 
 
 def _folds(contents: Contents) -> str:

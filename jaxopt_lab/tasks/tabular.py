@@ -106,6 +106,10 @@ class TabularTask:
             self._cache[key] = self._prepare(num_folds, seed)
         return self._cache[key]
 
+    def fold_arrays(self, seed: int) -> FoldArrays:
+        """Rows by fold of one hold-out split."""
+        return self.prepare(1, seed).arrays
+
     def _prepare(self, num_folds: int, seed: int) -> Prepared:
         table, stratify = self.table, not self.is_regression
         development, test = np.arange(len(table)), np.zeros(0, np.int64)

@@ -1,0 +1,167 @@
+"""The page of a diagnosis: verdict, before and after, causes, cures, ladder, gradient norms."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.report import diagnosis_figures, tables, words
+from jaxopt_lab.report.sections import Page
+from jaxopt_lab.report.words import plain
+
+FILE_NAME = "diagnosis.json"
+NOTES = {
+    "rate_calms": "fluctuation over that at the calmest lower rate that loses nothing",
+    "rate_gain": "best loss over the best at a lower rate",
+    "rate_is_right": "1.1 over what the best lower rate gains",
+    "norm_tail": "99.9 % quantile of the gradient norm over its median",
+    "clip_calms": "fluctuation over that with the best clipping",
+    "batch_calms": "fluctuation over that with four times the batch",
+    "noise_over_batch": "gradient noise scale over the batch size",
+    "b2_calms": "fluctuation over that with the best slower second moment",
+    "memory": "100 steps over those that the second moment remembers",
+    "overfit_rise": "end of the validation trend over its lowest point",
+    "train_fall": "fall of the training loss in the second half",
+    "floor_share": "noise floor over the fluctuation",
+    "train_calm": "noise floor over the fluctuation of the training loss",
+    "fluctuation": "spread around the trend",
+}
+
+
+def compose(directory: str | Path) -> Page:
+    """Make the page from the `diagnosis.json` in a directory.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+    """
+    content = _read(Path(directory) / FILE_NAME)
+    page = Page("Stabilise · jaxopt-lab")
+    page.body += "<h1>Why this validation loss fluctuates</h1>"
+    page.body += f'<p class="lead">{plain(content["sentence"])}</p>'
+    setting = content["setting"]
+    page.body += (
+        f'<p class="note">{setting["num_rows"]:,} training rows, {setting["num_valid"]:,} '
+        f"validation rows, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds; every "
+        "variant has the seeds and minibatches of the base.</p>"
+    )
+    page.body += f'<div class="tiles">{"".join(_tiles(content))}</div>'
+    _curves(page, content)
+    _causes(page, content)
+    _cures(page, content)
+    _probes(page, content)
+    _fix(page, content)
+    page.footer = "<p>Made by jaxopt-lab from diagnosis.json alone.</p>"
+    return page
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != 1:
+            raise ValueError(f"schema {content['schema']}")
+        return dict(content)
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def _tiles(content: dict[str, Any]) -> list[str]:
+    spread, best, setting = content["fluctuation"], content["best_validation"], content["setting"]
+    low, high = spread["interval"]
+    found = [
+        tables.tile("Fluctuation before", f"{spread['before']:.1%}", f"{low:.1%} to {high:.1%}"),
+    ]
+    if spread["after"] is not None:
+        found.append(
+            tables.tile("Fluctuation after", f"{spread['after']:.1%}", "on fresh seeds", "good")
+        )
+        change = best["after"] / best["before"] - 1
+        found.append(tables.tile("Best validation loss", f"{change:+.1%}", "with the fix"))
+    found.append(
+        tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", "of so few validation rows")
+    )
+    alone = setting.get("one_by_one_seconds")
+    under = f"one by one {words.seconds(alone)}" if alone else ""
+    seconds = words.seconds(setting["seconds"])
+    found.append(tables.tile(f"{setting['num_trainings']} trainings", seconds, under))
+    return found
+
+
+def _curves(page: Page, content: dict[str, Any]) -> None:
+    figure = diagnosis_figures.before_after(content)
+    page.figures.append(figure)
+    note = "Lines: median over seeds; bands: least to greatest. Both with the same fresh seeds."
+    if content["fluctuation"]["after"] is None:
+        note = "Lines: median over seeds; bands: least to greatest."
+    cards = [tables.card("Validation loss", tables.plot(figure), note=note, kind="wide")]
+    page.section("curves", "Curves", "Before and after", "", cards)
+
+
+def _causes(page: Page, content: dict[str, Any]) -> None:
+    rows = []
+    for cause in content["causes"]:
+        for i, (key, value) in enumerate(cause["evidence"].items()):
+            name = f"<b>{plain(words.title(cause['name']))}</b>" if i == 0 else ""
+            confidence = f"{cause['confidence']:.2f}" if i == 0 else ""
+            rows.append([name, confidence, words.number(value, 3), plain(NOTES.get(key, key))])
+    head = ["Cause", "Confidence", "Number", "What it is"]
+    cards = [tables.card("", tables.table(head, rows, numeric=[1, 2]), kind="wide")]
+    note = "Confidence 0.5: the evidence is just at its threshold."
+    page.section("causes", "Causes", "Causes and their evidence", note, cards)
+
+
+def _cures(page: Page, content: dict[str, Any]) -> None:
+    figure = diagnosis_figures.forest(content)
+    if figure is None:
+        return
+    page.figures.append(figure)
+    note = "Ratios to the base with 95 % intervals over seeds; left of 1 is calmer, or better."
+    cards = [
+        tables.card("Every cure against the base", tables.plot(figure), note=note, kind="wide")
+    ]
+    rows = [
+        [
+            plain(r["name"]),
+            words.number(r["fluctuation_ratio"], 3),
+            words.number(r["loss_ratio"], 3),
+            tables.pill("accepted", "completed") if r["accepted"] else "",
+            plain(r["why"]),
+        ]
+        for r in diagnosis_figures.cures(content)
+    ]
+    head = ["Cure", "Fluctuation ×", "Best loss ×", "", "Why"]
+    cards.append(tables.card("", tables.table(head, rows, numeric=[1, 2]), kind="wide"))
+    page.section("cures", "Cures", "What each cure does", "", cards)
+
+
+def _probes(page: Page, content: dict[str, Any]) -> None:
+    ladder, norms = diagnosis_figures.ladder(content), diagnosis_figures.norms(content)
+    page.figures += [ladder, norms]
+    cards = [
+        tables.card(
+            "Learning-rate ladder",
+            tables.plot(ladder),
+            note="Fluctuation and best loss at multiples of the given rate.",
+        ),
+        tables.card(
+            "Gradient norms",
+            tables.plot(norms),
+            note="Of all updates of the base, unclipped; the median and the 90 % quantile.",
+        ),
+    ]
+    page.section("probes", "Probes", "How near to the edge", "", cards)
+
+
+def _fix(page: Page, content: dict[str, Any]) -> None:
+    recommended = content["recommended"]
+    changes = recommended["changes"]
+    items = [(words.title(k), words.number(v)) for k, v in changes.items()]
+    cards = []
+    if items:
+        note = "Confirmed on seeds that chose nothing before."
+        cards.append(tables.card("Change", tables.pairs(items), note=note))
+        code = tables.code(content["optax"])
+        cards.append(tables.card("Its optimizer", code, note="To paste into your own code."))
+    title = plain(recommended["name"] or "Nothing to change")
+    page.section("fix", "Fix", f"Recommended: {title}" if items else title, "", cards)

@@ -1,0 +1,148 @@
+"""What each cure does against the base on the same seeds and minibatches, and which are kept."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio
+from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.summary import Summary
+
+#: A cure calms if it takes the fluctuation to this share or less, certainly below 1.
+CALMER = 0.8
+#: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
+HARMLESS, STOPPED = 1.01, 1.05
+#: Within this factor of the best cure's loss, the smaller change is better.
+NEAR_BEST = 1.05
+#: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
+GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
+#: A validation loss that stays within 5 % of its trend is calm.
+HEALTHY = 0.05
+
+
+class Remedy(NamedTuple):
+    """One cure compared with the base.
+
+    Attributes:
+      name: of its member.
+      settings: hyperparameters that it changes.
+      family: of its member.
+      fluctuation: its fluctuation over the base's.
+      loss: likewise, of the best validation loss.
+      final: likewise, of the final validation loss.
+      after: its own fluctuation, geometric mean over seeds.
+      floor: its own noise floor.
+      accepted: whether it calms the curve and does not harm the best loss.
+      why: in words.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    family: str
+    fluctuation: Ratio
+    loss: Ratio
+    final: Ratio
+    after: float
+    floor: float
+    accepted: bool
+    why: str
+
+    @property
+    def reaches_goal(self) -> bool:
+        """Whether it calms enough."""
+        calm = max(HEALTHY, GOAL_FLOOR * self.floor)
+        return self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
+
+
+def compare(member: Member, found: Summary, base: Summary) -> Remedy:
+    """Compare a variant with the base, seed by seed.
+
+    Args:
+      member: the variant.
+      found: its trainings.
+      base: the base's, with the same seeds.
+    """
+    spread = paired_ratio(found.fluctuation, base.fluctuation)
+    loss = paired_ratio(found.best, base.best)
+    higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
+    accepted, why = judge(spread, loss, higher)
+    return Remedy(
+        member.name,
+        dict(member.settings),
+        member.family,
+        spread,
+        loss,
+        paired_ratio(found.final, base.final),
+        mean(found.fluctuation),
+        mean(found.noise_floor),
+        accepted,
+        why,
+    )
+
+
+def judge(spread: Ratio, loss: Ratio, peak: float) -> tuple[bool, str]:
+    """Accept a cure or say why not.
+
+    Args:
+      spread: fluctuation ratio.
+      loss: ratio of best validation losses.
+      peak: the highest rise above the trend over the base's.
+    """
+    calmer = spread.value <= CALMER and spread.high < 1.0
+    worse = f"best loss {loss.value - 1:.1%} worse"
+    if calmer and loss.value > STOPPED:
+        return False, f"calmer because it stopped learning: {worse}"
+    if calmer and loss.value > HARMLESS:
+        return False, f"calmer, but {worse}"
+    if calmer and peak > 1.0:
+        return False, f"calmer between spikes, but its highest is {peak:.1f} times the base's"
+    if calmer:
+        better = f", best loss {1 - loss.value:.1%} better" if loss.high < 1.0 else ""
+        return True, f"fluctuation divided by {1 / max(spread.value, 1e-9):.1f}{better}"
+    if loss.value > STOPPED:
+        return False, f"no calmer, and {worse}"
+    if spread.value <= CALMER:
+        return False, "calmer on some seeds only"
+    return False, "no calmer" if spread.value <= 1.25 else "less calm"
+
+
+def ranked(remedies: list[Remedy], preferred: tuple[str, ...]) -> list[Remedy]:
+    """Accepted cures, the one to recommend first.
+
+    First those that reach the goal; among them those within `NEAR_BEST` of the best loss that any
+    of them reaches, so that no calm but bad level wins; then the smallest, then those that act on
+    the cause found, then the best loss.
+
+    Args:
+      remedies: compared with the base.
+      preferred: families that act on the cause.
+    """
+
+    accepted = [r for r in remedies if r.accepted]
+    lowest = min((r.loss.value for r in accepted if r.reaches_goal), default=1.0)
+
+    def order(remedy: Remedy) -> tuple[Any, ...]:
+        size = len([k for k in remedy.settings if k not in _ONE_KNOB])
+        apart = remedy.family not in preferred
+        if remedy.reaches_goal:
+            behind = remedy.loss.value > NEAR_BEST * lowest
+            return (0, behind, size, apart, remedy.loss.value, remedy.name)
+        return (1, remedy.fluctuation.value, size, remedy.loss.value, remedy.name)
+
+    return sorted(accepted, key=order)
+
+
+#: Settings that only shape a cure whose switch is another setting.
+_ONE_KNOB = (
+    "plateau_factor",
+    "plateau_patience",
+    "plateau_floor",
+    "final_fraction",
+    "ema_decay",
+)
+
+
+def mean(values: np.ndarray) -> float:
+    """Geometric mean over seeds."""
+    return float(np.exp(np.mean(np.log(np.maximum(values, 1e-9)))))

@@ -1,0 +1,215 @@
+"""Why a validation loss fluctuates: evidence from probes, and the causes it speaks for.
+
+Each cause has conditions: a number of evidence and the threshold it must reach. The margin of a
+condition is log(number / threshold), times `SLOPES` where small differences matter; that of a
+cause is its weakest condition's, and its confidence is 1 / (1 + exp(-2 margin)).
+The thresholds were set on one half of the cases of `scripts/bench_stabilize.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxopt_lab.runner import Result
+from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, Remedy, mean
+from jaxopt_lab.stabilization.fluctuation import measure
+from jaxopt_lab.stabilization.summary import Summary
+
+#: Families of cures that act on a cause.
+CURES_OF: dict[str, tuple[str, ...]] = {
+    "learning_rate_too_high": ("learning rate",),
+    "exploding_gradients": ("clip",),
+    "small_batch_noise": ("batch", "average"),
+    "second_moment_too_fast": ("b2",),
+    "overfitting": ("regularisation",),
+    "evaluation_noise": ("average",),
+    "no_problem": (),
+}
+#: Thresholds of evidence; what each number is stands in `Evidence`.
+THRESHOLDS = {
+    "rate_calms": 1.5,
+    "rate_gain": 1.1,
+    "norm_tail": 20.0,
+    "clip_calms": 1.8,
+    "batch_calms": 1.5,
+    "noise_over_batch": 4.0,
+    "b2_calms": 1.8,
+    "overfit_rise": 1.12,
+    "floor_share": 0.8,
+    "train_calm": 1.5,
+}
+SLOPES = {"rate_gain": 5.0, "rate_is_right": 10.0, "overfit_rise": 3.0, "train_fall": 10.0}
+_MOST = 1e6
+
+
+class Evidence(NamedTuple):
+    """The numbers that verdicts rest on; geometric means over seeds.
+
+    Attributes:
+      fluctuation: of the base.
+      noise_floor: of the base.
+      num_spikes: of the base, mean.
+      train_fluctuation: of the training loss by whole epochs.
+      rate_calms: base fluctuation over that at the calmest lower rate whose best loss is no worse.
+      rate_gain: base best loss over the best at a lower rate.
+      rate_edge: best loss at three times the rate over the base's.
+      divergence_factor: the least factor on the ladder at which training fails; inf if none.
+      sharpness_ratio: sharpness over the stability threshold.
+      norm_tail: 99.9 % quantile of late gradient norms over their median.
+      clip_calms: base fluctuation over that with the best clipping.
+      batch_calms: base fluctuation over that with four times the batch.
+      noise_over_batch: gradient noise scale over the batch size.
+      b2_calms: base fluctuation over that with the best slower second moment.
+      b2_memory: steps that the second moment remembers, 1 / (1 - b2).
+      overfit_rise: end of the validation curve's trend over that trend's lowest point.
+      train_fall: training loss at the middle over that at the end, from its trend.
+    """
+
+    fluctuation: float
+    noise_floor: float
+    num_spikes: float
+    train_fluctuation: float
+    rate_calms: float
+    rate_gain: float
+    rate_edge: float
+    divergence_factor: float
+    sharpness_ratio: float
+    norm_tail: float
+    clip_calms: float
+    batch_calms: float
+    noise_over_batch: float
+    b2_calms: float
+    b2_memory: float
+    overfit_rise: float
+    train_fall: float
+
+
+class Cause(NamedTuple):
+    """A verdict: name, confidence in [0, 1], and the numbers it rests on."""
+
+    name: str
+    confidence: float
+    evidence: dict[str, float]
+
+
+def gather(
+    base: Summary,
+    results: list[Result],
+    remedies: Mapping[str, Remedy],
+    failed: list[float],
+    evaluations: int,
+) -> Evidence:
+    """Collect the evidence.
+
+    Args:
+      base: the base's trainings.
+      results: the same, with what the probe measured.
+      remedies: every other member compared with the base, by name.
+      failed: factors of the ladder at which training fails.
+      evaluations: per epoch.
+    """
+
+    def calms(*families: str) -> float:
+        mine = [r.fluctuation.value for r in remedies.values() if r.family in families]
+        return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
+
+    def ratio(name: str, kind: str) -> float:
+        return float(getattr(remedies[name], kind).value) if name in remedies else 1.0
+
+    config = results[0].job.config
+    by_epoch = [r.curves["train_loss"].reshape(-1, evaluations).mean(axis=1) for r in results]
+    probed = [r.probed for r in results]
+    slow = [r for r in remedies.values() if r.family == "learning rate"]
+    lower = [r for r in slow if 0 < r.settings["learning_rate"] < config["learning_rate"]]
+    harmless = [r.fluctuation.value for r in lower if r.loss.value <= HARMLESS]
+    adaptive = config["optimizer"] in ("adam", "adamw", "rmsprop", "lion")
+    return Evidence(
+        fluctuation=mean(base.fluctuation),
+        noise_floor=mean(base.noise_floor),
+        num_spikes=float(np.mean(base.num_spikes)),
+        train_fluctuation=mean(np.asarray([_spread(c) for c in by_epoch])),
+        rate_calms=1.0 / max(min(harmless, default=1.0), 1.0 / _MOST),
+        rate_gain=1.0 / max(min((r.loss.value for r in lower), default=1.0), 1.0 / _MOST),
+        rate_edge=min(ratio("learning rate ×3", "loss"), _MOST),
+        divergence_factor=min(failed, default=math.inf),
+        sharpness_ratio=_middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
+        norm_tail=mean(base.norm_tail),
+        clip_calms=calms("clip"),
+        batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
+        noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
+        b2_calms=calms("b2"),
+        b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
+        overfit_rise=float(np.exp(np.mean(base.rise))),
+        train_fall=float(np.exp(-np.mean(base.train_drift))),
+    )
+
+
+def verdict(found: Evidence) -> list[Cause]:
+    """The causes that the evidence speaks for, most certain first; at least one.
+
+    A calm curve that does not overfit is `no_problem`.
+    """
+    t = THRESHOLDS
+    overfits = _margin(found.overfit_rise, t["overfit_rise"])
+    if found.fluctuation <= HEALTHY and overfits < 0 and found.num_spikes < 1:
+        evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
+        flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
+        distance = min(_margin(HEALTHY, found.fluctuation), flat)
+        return [Cause("no_problem", _confidence(distance), evidence)]
+    share = found.noise_floor / max(found.fluctuation, 1e-12)
+    calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
+    conditions: dict[str, dict[str, tuple[float, float]]] = {
+        "learning_rate_too_high": {
+            "rate_calms": (found.rate_calms, t["rate_calms"]),
+            "rate_gain": (found.rate_gain, t["rate_gain"]),
+        },
+        "exploding_gradients": {
+            "norm_tail": (found.norm_tail, t["norm_tail"]),
+            "clip_calms": (found.clip_calms, t["clip_calms"]),
+        },
+        "small_batch_noise": {
+            "batch_calms": (found.batch_calms, t["batch_calms"]),
+            "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
+            "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+        },
+        "second_moment_too_fast": {
+            "b2_calms": (found.b2_calms, t["b2_calms"]),
+            "memory": (100.0 / found.b2_memory, 1.0),
+        },
+        "overfitting": {
+            "overfit_rise": (found.overfit_rise, t["overfit_rise"]),
+            "train_fall": (found.train_fall, 1.02),
+        },
+        "evaluation_noise": {
+            "floor_share": (share, t["floor_share"]),
+            "train_calm": (calm_train, t["train_calm"]),
+            "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+        },
+    }
+    causes = []
+    for name, mine in conditions.items():
+        margin = min(SLOPES.get(k, 1.0) * _margin(*numbers) for k, numbers in mine.items())
+        evidence = {key: value for key, (value, _) in mine.items()}
+        causes.append(Cause(name, _confidence(margin), evidence))
+    causes.sort(key=lambda cause: -cause.confidence)
+    certain = [cause for cause in causes if cause.confidence >= 0.5]
+    return certain or causes[:1]
+
+
+def _spread(losses: np.ndarray) -> float:
+    return measure(np.maximum(losses, 1e-12)).spread if len(losses) >= 8 else 0.0
+
+
+def _middle(values: list[float]) -> float:
+    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
+    return min(found, _MOST)
+
+
+def _margin(value: float, threshold: float) -> float:
+    return math.log(max(value, 1e-9) / threshold)
+
+
+def _confidence(margin: float) -> float:
+    return round(1.0 / (1.0 + math.exp(-min(max(2.0 * margin, -30.0), 30.0))), 3)

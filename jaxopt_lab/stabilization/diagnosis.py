@@ -1,0 +1,200 @@
+"""What `stabilize` finds: plain values, JSON, and sentences."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.observation import norm_edges, norm_quantile
+from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, HEALTHY, Remedy, mean
+from jaxopt_lab.stabilization.diagnose import Cause, Evidence
+from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
+from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.store import write_file
+from jaxopt_lab.types import Config
+
+SCHEMA = 1
+FILE_NAME = "diagnosis.json"
+SENTENCES = {
+    "learning_rate_too_high": "the learning rate is too high",
+    "exploding_gradients": "gradients explode now and then",
+    "small_batch_noise": "the batch is small for this gradient's noise",
+    "second_moment_too_fast": "the second-moment estimate forgets too fast",
+    "overfitting": "the network overfits",
+    "evaluation_noise": "there are too few validation rows to see more calmly",
+    "no_problem": "nothing is wrong: the validation loss is calm",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Causes, cures and the fix.
+
+    Attributes:
+      causes: most certain first; never empty.
+      evidence: the numbers that verdicts rest on.
+      base: complete configuration that was given.
+      summaries: every variant's trainings on the first seeds, by name.
+      members: what each name changes.
+      remedies: every variant against the base, by name.
+      chosen: the recommended cure as confirmed on fresh seeds; None if there is none.
+      before: the base on the seeds of the confirmation (on the first ones without one).
+      after: the chosen cure on the same; None without one.
+      optax: the optimizer with the fix, as code.
+      curves: `base` and `base_train` [s, t] on the first seeds, `fresh_base` and `fixed` on the
+        fresh ones.
+      norm_counts: updates of the base by gradient norm.
+      setting: number of epochs, seeds, rows, trainings; seconds.
+    """
+
+    causes: list[Cause]
+    evidence: Evidence
+    base: Config
+    summaries: Mapping[str, Summary]
+    members: Mapping[str, Member]
+    remedies: Mapping[str, Remedy]
+    chosen: Remedy | None
+    before: Summary
+    after: Summary | None
+    optax: str
+    curves: Mapping[str, np.ndarray]
+    norm_counts: np.ndarray
+    setting: Mapping[str, Any]
+
+    @property
+    def main_cause(self) -> str:
+        """The most certain cause."""
+        return self.causes[0].name
+
+    @property
+    def recommended(self) -> Config:
+        """The configuration with the fix; the given one where there is none."""
+        return {**self.base, **(self.chosen.settings if self.chosen else {})}
+
+    @property
+    def fluctuation(self) -> Ratio:
+        """Of the base on the first seeds, with an interval over them."""
+        return geometric_mean(next(iter(self.summaries.values())).fluctuation)
+
+    @property
+    def solved(self) -> bool:
+        """Whether the confirmed fix does its job, or none is needed."""
+        if self.main_cause == "no_problem":
+            return True
+        return self.chosen is not None and self.chosen.reaches_goal
+
+    @property
+    def sentence(self) -> str:
+        """What a colleague would say."""
+        causes = [SENTENCES[c.name] for c in self.causes]
+        said = " and ".join(causes[:2])
+        if self.main_cause == "no_problem":
+            return f"{said[0].upper()}{said[1:]} ({self.evidence.fluctuation:.1%} off its trend)."
+        text = f"The validation loss stands {self.evidence.fluctuation:.0%} off its trend because"
+        if self.causes[0].confidence < 0.5:
+            text = text.replace("because", "most likely because")
+        text += f" {said}"
+        if self.chosen is None:
+            return f"{text}; no cure calmed it without harm."
+        before, after = mean(self.before.fluctuation), self.chosen.after
+        change = self.chosen.loss.value - 1
+        level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
+        level += "" if abs(change) < 0.005 else ("lower" if change < 0 else "higher")
+        return (
+            f"{text}. Use {self.chosen.name}: on fresh seeds the fluctuation falls from "
+            f"{before:.1%} to {after:.1%}, with the best validation loss {level}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `diagnosis.json`."""
+        before, after = self.before, self.after
+        return {
+            "schema": SCHEMA,
+            "causes": [
+                {"name": c.name, "confidence": c.confidence, "evidence": c.evidence}
+                for c in self.causes
+            ],
+            "evidence": {k: v for k, v in self.evidence._asdict().items() if math.isfinite(v)},
+            "fluctuation": {
+                "before": mean(before.fluctuation),
+                "after": None if after is None else mean(after.fluctuation),
+                "noise_floor": mean((before if after is None else after).noise_floor),
+                "interval": [self.fluctuation.low, self.fluctuation.high],
+                "by_seed": before.fluctuation.tolist(),
+                "healthy": HEALTHY,
+            },
+            "best_validation": {
+                "before": mean(before.best),
+                "after": None if after is None else mean(after.best),
+            },
+            "remedies": [_remedy(r) for r in self.remedies.values()],
+            "recommended": {
+                "name": None if self.chosen is None else self.chosen.name,
+                "changes": {} if self.chosen is None else dict(self.chosen.settings),
+                "hyperparameters": _plain(self.recommended),
+                "solved": self.solved,
+                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}, or within "
+                f"{GOAL_FLOOR:g} times the noise floor",
+                "confirmed": None if self.chosen is None else _remedy(self.chosen),
+            },
+            "optax": self.optax,
+            "sentence": self.sentence,
+            "base": _plain(self.base),
+            "setting": dict(self.setting),
+            "curves": {name: _rounded(values) for name, values in self.curves.items()},
+            "gradient_norms": self._norms(),
+        }
+
+    def _norms(self) -> dict[str, Any]:
+        """The histogram of the base's gradient norms, without empty bins at its ends."""
+        counts = self.norm_counts
+        used = np.flatnonzero(counts)
+        first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+        return {
+            "edges": norm_edges()[first : last + 2].tolist(),
+            "counts": counts[first : last + 1].astype(int).tolist(),
+            "median": norm_quantile(counts, 0.5),
+            "high": norm_quantile(counts, 0.9),
+        }
+
+    def save(self, directory: str | Path) -> Path:
+        """Write `diagnosis.json`.
+
+        Raises:
+          MachineError: if it cannot be written.
+        """
+        path = Path(directory) / FILE_NAME
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        write_file(path, text.encode() + b"\n")
+        return path
+
+
+def _remedy(remedy: Remedy) -> dict[str, Any]:
+    return {
+        "name": remedy.name,
+        "settings": _plain(remedy.settings),
+        "fluctuation_ratio": remedy.fluctuation.value,
+        "fluctuation_interval": [remedy.fluctuation.low, remedy.fluctuation.high],
+        "loss_ratio": remedy.loss.value,
+        "loss_interval": [remedy.loss.low, remedy.loss.high],
+        "final_loss_ratio": remedy.final.value,
+        "fluctuation": remedy.after,
+        "family": remedy.family,
+        "accepted": remedy.accepted,
+        "why": remedy.why,
+    }
+
+
+def _rounded(curves: np.ndarray) -> list[list[float | None]]:
+    """Five digits; None where not finite."""
+    return [[float(f"{v:.5g}") if math.isfinite(v) else None for v in c] for c in curves.tolist()]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what JSON cannot say: an infinite value switches a feature off, as its default."""
+    return {k: v for k, v in values.items() if not (isinstance(v, float) and math.isinf(v))}

@@ -1,0 +1,113 @@
+"""Who is trained beside the base: the ladders that diagnose, and the cures that are tried."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxopt_lab.types import Config
+
+#: Learning rates of the ladder, as multiples of the base's; 0 trains nothing.
+RATE_LADDER = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
+ADAPTIVE = ("adam", "adamw", "rmsprop", "lion")
+#: Least learning rate that reduce-on-plateau leaves.
+PLATEAU_FLOOR = 1e-5
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One variant of the base configuration.
+
+    Attributes:
+      name: what a person calls it.
+      settings: hyperparameters that differ from the base.
+      family: variants that turn the same knob; "" for the base and pure probes.
+      is_cure: whether it may be recommended.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    family: str = ""
+    is_cure: bool = True
+
+    def config(self, base: Config) -> Config:
+        """The whole configuration."""
+        return {**base, **self.settings}
+
+
+def ladder(base: Config) -> list[Member]:
+    """The base, learning rates around its own, and other second moments and epsilons."""
+    rate = base["learning_rate"]
+    found = [Member(BASE, {}, is_cure=False)]
+    for factor in RATE_LADDER:
+        lower = 0 < factor < 1
+        name = f"learning rate ÷{round(1 / factor)}" if lower else f"learning rate ×{factor:g}"
+        found.append(Member(name, {"learning_rate": rate * factor}, "learning rate", lower))
+    if base["optimizer"] in ADAPTIVE:
+        found += [
+            Member(f"b2 {b2:g}", {"b2": b2}, "b2")
+            for b2 in (0.99, 0.999, 0.9995, 0.9999)
+            if b2 > base["b2"]
+        ]
+    if base["optimizer"] in ("adam", "adamw", "rmsprop"):
+        found += [
+            Member(f"epsilon {e:g}", {"epsilon": e}, "epsilon")
+            for e in (1e-5, 1e-3)
+            if e > base["epsilon"]
+        ]
+    return found
+
+
+def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[Member]:
+    """The remedies of practice beyond those of `ladder`, at several strengths, and pairs.
+
+    Args:
+      base: complete configuration.
+      num_rows: training rows; a batch is at most a quarter of them.
+      clip_norms: 50 % and 90 % quantile of the base's gradient norms.
+    """
+    rate = base["learning_rate"]
+    plateau = {
+        "schedule": "reduce_on_plateau",
+        "plateau_factor": 0.2,
+        "plateau_patience": 5,
+        "plateau_floor": min(1.0, PLATEAU_FLOOR / rate) if rate else 1.0,
+    }
+    middle, high = (float(f"{norm:.3g}") for norm in clip_norms)
+    clip = {"clip_norm": middle}
+    cosine = {"schedule": "cosine", "final_fraction": 0.0}
+    average = {"ema": True, "ema_decay": 0.99}
+    l2 = {"l2": 0.01}
+    found = [
+        Member("reduce on plateau", plateau, "schedule"),
+        Member("cosine decay to 0", cosine, "schedule"),
+        Member("linear decay to 0", {"schedule": "linear", "final_fraction": 0.0}, "schedule"),
+        Member("warm-up", {"warmup_fraction": 0.1}, "warm-up"),
+        Member("clip norm at its median", clip, "clip"),
+        Member("clip norm at its 90 %", {"clip_norm": high}, "clip"),
+        Member("clip norm at 1", {"clip_norm": 1.0}, "clip"),
+        Member("clip values at 1", {"clip_value": 1.0}, "clip"),
+        Member("averaged weights 0.99", average, "average"),
+        Member("averaged weights 0.999", {**average, "ema_decay": 0.999}, "average"),
+        Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),
+        Member("L2 0.01", l2, "regularisation"),
+        Member("L2 0.001", {"l2": 0.001}, "regularisation"),
+        Member("dropout 0.3 and L2 0.01", {"dropout": 0.3, **l2}, "regularisation"),
+        Member("decay to 0 and averaged weights", {**cosine, **average}, "pair"),
+        Member("rate ÷3 and clip at the median", {"learning_rate": rate * 0.3, **clip}, "pair"),
+        Member("L2 0.01 and decay to 0", {**l2, **cosine}, "pair"),
+        Member("warm-up and decay to 0", {"warmup_fraction": 0.1, **cosine}, "pair"),
+    ]
+    if base["optimizer"] in ("adam", "adamw", "lion"):
+        found.append(Member("b1 0.95", {"b1": 0.95}, "b1"))
+    for factor in (4, 16):
+        size = base["batch_size"] * factor
+        if 4 * size <= num_rows:
+            found.append(Member(f"batch ×{factor}", {"batch_size": size}, "batch"))
+    return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+
+
+def combined(first: Member, second: Member) -> Member:
+    """Both cures at once."""
+    settings = {**first.settings, **second.settings}
+    return Member(f"{first.name} and {second.name}", settings, "pair")

@@ -1,0 +1,172 @@
+"""Train variants of one configuration side by side: same seeds, same minibatches, one program."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from jaxopt_lab import trainer
+from jaxopt_lab.hyperparameters import features_of
+from jaxopt_lab.plan import Job
+from jaxopt_lab.programs import Programs
+from jaxopt_lab.runner import Result, Runner
+from jaxopt_lab.signature import Signature
+from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.probes import make_probe
+from jaxopt_lab.tasks import FoldArrays, Objective
+from jaxopt_lab.types import Config
+
+#: Evaluations of a training, at least.
+NUM_EVALUATIONS = 120
+#: Features that a cure may switch on, compiled into the one program.
+FEATURES = frozenset({"clip_norm", "clip_value", "dropout", "l2", "reduce_on_plateau"})
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is needed of a task: rows and a loss."""
+
+    @property
+    def objective(self) -> Objective:
+        """Loss and metrics."""
+        ...
+
+    def fold_arrays(self, seed: int) -> FoldArrays:
+        """Rows; fold 0 has validation rows."""
+        ...
+
+
+@dataclass(eq=False)
+class Population:
+    """Variants of a base configuration on one task.
+
+    Attributes:
+      task: rows and loss; a `make_model` of its own replaces the MLP.
+      base: complete configuration.
+      num_epochs: of each training.
+      seed: of the split, of weights and of minibatches.
+      evaluations: per epoch; None for about `NUM_EVALUATIONS` in all.
+      devices: JAX devices; all local ones by default.
+    """
+
+    task: Task
+    base: Config
+    num_epochs: int
+    seed: int = 0
+    evaluations: int | None = None
+    devices: Sequence[jax.Device] | None = None
+
+    def __post_init__(self) -> None:
+        self.arrays = self.task.fold_arrays(self.seed)
+        num_updates = math.ceil(self.num_rows / self.base["batch_size"])
+        wanted = self.evaluations or math.ceil(NUM_EVALUATIONS / self.num_epochs)
+        self.evaluations = max(1, min(wanted, num_updates))
+        self.make_model = getattr(self.task, "make_model", None) or trainer.make_model
+        self.runner = Runner(
+            self.arrays,
+            self.task.objective,
+            self.seed,
+            devices=self.devices,
+            make_model=self.make_model,
+            evaluations=self.evaluations,
+        )
+        #: Trainings finished, and epochs of them.
+        self.num_trained = self.num_epochs_trained = 0
+        self.seconds = self.compile_seconds = 0.0
+
+    @property
+    def num_rows(self) -> int:
+        """Training rows."""
+        return int(self.arrays.num_train[0])
+
+    @property
+    def num_valid(self) -> int:
+        """Validation rows."""
+        return int(self.arrays.num_valid[0])
+
+    def signature(self, config: Config) -> Signature:
+        """One program for every variant: all features on, averaged weights kept.
+
+        Weights are always averaged, with decay 0 where the variant does not ask for it: that is
+        the weights themselves.
+        """
+        size, layers, block = (self.base[k] for k in ("hidden_size", "num_layers", "batch_size"))
+        features = FEATURES | features_of({k: [v] for k, v in self.base.items()})
+        exact = Programs((size,), (layers,), block, (), block, size, features, False, False)
+        return replace(exact.signature(config), observe=True)
+
+    def train(
+        self,
+        members: Sequence[Member],
+        replicates: Sequence[int],
+        probe: bool = False,
+        go_on: Callable[[int], bool] = lambda num_waves_left: True,
+    ) -> dict[str, list[Result]]:
+        """Train each member once per replicate; members of a replicate share everything else.
+
+        Args:
+          members: variants with different names.
+          replicates: numbers of seeds.
+          probe: whether to measure sharpness and gradient noise at the end.
+          go_on: asked before each wave.
+
+        Returns:
+          Name -> results in the order of `replicates`; only of members that were trained with
+          every replicate.
+        """
+        jobs, names = [], {}
+        for replicate in replicates:
+            for number, member in enumerate(members):
+                config = self._config(member)
+                signature = self.signature(config)
+                epochs = (self.num_epochs, self.num_epochs)
+                jobs.append(Job(number, 0, replicate, config, signature, *epochs, twin=0))
+                names[number] = member.name
+        found: dict[str, dict[int, Result]] = {}
+        for report in self.runner.run(jobs, go_on, self._probe if probe else None):
+            self.seconds += report.seconds - report.compile_seconds
+            self.compile_seconds += report.compile_seconds
+            for result in report.results:
+                self.num_trained += 1
+                self.num_epochs_trained += result.job.num_epochs
+                found.setdefault(names[result.job.trial_id], {})[result.job.replicate] = result
+        return {
+            m.name: [found[m.name][r] for r in replicates]
+            for m in members
+            if len(found.get(m.name, {})) == len(replicates)
+        }
+
+    def solo_seconds(self) -> float:
+        """Measured seconds of the base's training alone on one device, without compiling."""
+        base = self._config(Member("alone", {}))
+        signature = self.signature(base)
+        runner = Runner(
+            self.arrays,
+            self.task.objective,
+            self.seed,
+            {signature: 1},
+            self.runner.devices[:1],
+            self.make_model,
+            self.runner.evaluations,
+        )
+        job = Job(0, 0, 0, base, signature, self.num_epochs, self.num_epochs)
+        (report,) = runner.run([job])
+        return report.seconds - report.compile_seconds
+
+    def _config(self, member: Member) -> dict[str, Any]:
+        config = member.config(self.base)
+        if not config["ema"]:
+            config["ema_decay"] = 0.0
+        return {**config, "ema": True, "early_stopping": False}
+
+    def _probe(self, signature: Signature) -> trainer.Probe:
+        model = self.make_model(signature, self.task.objective.num_outputs)
+        return make_probe(signature, self.task.objective, model)
+
+
+def curve(results: Sequence[Result], name: str) -> np.ndarray:
+    """One curve per seed: [s, t] or [s, t, ...]."""
+    return np.stack([result.curves[name] for result in results])

@@ -1,0 +1,281 @@
+"""Cases with a known cause: a healthy configuration, and the one thing that breaks it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab import datasets, tasks
+from jaxopt_lab.models import make_rnn
+from jaxopt_lab.tasks import ArrayTask
+from jaxopt_lab.tasks.base import classification, regression
+
+#: Where the tables and `.ts` files are.
+DATA = Path("../shared/data")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task and the configuration that trains well on it.
+
+    Attributes:
+      make: number of training rows (None: all), number of validation rows -> task.
+      hparams: healthy.
+      epochs: of each training.
+    """
+
+    make: Callable[[int | None, int | None], ArrayTask]
+    hparams: Mapping[str, Any]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem broken in one way; `cause` is "no_problem" for the healthy one.
+
+    Attributes:
+      problem: key of `PROBLEMS`.
+      cause: what must be found.
+      half: "setting" if thresholds were set on it, else "reporting".
+      changes: hyperparameters that break it.
+      train_rows: fewer rows to train on.
+      valid_rows: fewer rows to validate on.
+      epochs: more of them, where there are fewer rows.
+    """
+
+    problem: str
+    cause: str
+    half: str = "reporting"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    train_rows: int | None = None
+    valid_rows: int | None = None
+    epochs: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`problem/cause`."""
+        return f"{self.problem}/{self.cause}"
+
+    def healthy(self) -> "Case":
+        """The same problem unbroken."""
+        return Case(self.problem, "no_problem")
+
+    def task(self) -> ArrayTask:
+        """Rows and loss."""
+        return PROBLEMS[self.problem].make(self.train_rows, self.valid_rows)
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """Configuration."""
+        return {**PROBLEMS[self.problem].hparams, **self.changes}
+
+    @property
+    def num_epochs(self) -> int:
+        """Of each training."""
+        return self.epochs or PROBLEMS[self.problem].epochs
+
+
+def split(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    train_rows: int | None,
+    valid_rows: int | None,
+    **options: Any,
+) -> ArrayTask:
+    """A random fifth validates; rows beyond the given numbers are left out."""
+    order = np.random.default_rng(0).permutation(len(inputs))
+    num_valid = len(order) // 5
+    valid, train = order[:num_valid][:valid_rows], order[num_valid:][:train_rows]
+    rows = np.concatenate([valid, train])
+    return ArrayTask(inputs[rows], targets[rows], valid_rows=np.arange(len(valid)), **options)
+
+
+@cache
+def table_rows(name: str, target: str, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """A table encoded as `jaxopt-lab tune` encodes it."""
+    source = "lucas_houses" if name == "lucas" else str(DATA / f"{name}.csv.gz")
+    table = datasets.load_table(source, target=target)
+    rows = np.random.default_rng(1).permutation(len(table))[:num_rows]
+    arrays = tasks.tabular(table.take(rows), numeric="standard").fold_arrays(0)
+    return arrays.inputs[0], arrays.targets[0]
+
+
+def table(name: str, target: str, num_rows: int) -> Callable[..., ArrayTask]:
+    """A table as a problem."""
+
+    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+        inputs, targets = table_rows(name, target, num_rows)
+        return split(inputs, targets, train_rows, valid_rows, objective=regression())
+
+    return make
+
+
+def friedman(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+    """A made-up table: Friedman's first function with noise, standardised."""
+    from sklearn.datasets import make_friedman1
+
+    inputs, targets = make_friedman1(2000, 10, noise=1.0, random_state=0)
+    targets = (targets - targets.mean()) / targets.std()
+    inputs = 2 * inputs - 1
+    return split(inputs, targets, train_rows, valid_rows, objective=regression())
+
+
+def digits(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+    """Images of digits, 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    inputs, targets = load_digits(return_X_y=True)
+    inputs = (inputs - 8.0) / 8.0
+    return split(inputs, targets, train_rows, valid_rows, objective=classification(10))
+
+
+def vowels(cell: str, length: int | None = None) -> Callable[..., ArrayTask]:
+    """Nine speakers by their vowels; padded to `length` with silence in front."""
+
+    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+        series, labels = [], []
+        for part in ("train", "test"):
+            more, names = datasets.load_ts(DATA / f"japanese_vowels_{part}.ts.gz")
+            series += more
+            labels += names
+        inputs = datasets.pad(series)
+        if length:
+            inputs = np.pad(inputs, [(0, 0), (length, 0), (0, 0)])
+            inputs[:, :length, -1] = 1.0
+        codes, names = datasets.as_classes(labels)
+        objective = classification(len(names))
+        model = make_rnn(cell)
+        return split(inputs, codes, train_rows, valid_rows, objective=objective, make_model=model)
+
+    return make
+
+
+def adding(cell: str, length: int, num: int = 1500) -> Callable[..., ArrayTask]:
+    """The adding problem, target standardised."""
+
+    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+        inputs, targets = datasets.adding_problem(num, length, seed=0)
+        targets = (targets - 1.0) * np.float32(6**0.5)
+        model = make_rnn(cell)
+        return split(
+            inputs, targets, train_rows, valid_rows, objective=regression(), make_model=model
+        )
+
+    return make
+
+
+def waves(cell: str, length: int, num: int = 1000) -> Callable[..., ArrayTask]:
+    """Which of four frequencies a noisy wave has."""
+
+    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+        rng = np.random.default_rng(0)
+        kind = rng.integers(0, 4, num)
+        steps = np.arange(length)
+        phase = rng.uniform(0, 2 * np.pi, (num, 1))
+        wave = np.sin(2 * np.pi * steps * (0.02 + 0.01 * kind[:, None]) + phase)
+        wave += rng.normal(0, 0.5, wave.shape)
+        inputs = np.stack([wave, np.ones_like(wave)], axis=2).astype(np.float32)
+        model = make_rnn(cell)
+        return split(
+            inputs, kind, train_rows, valid_rows, objective=classification(4), make_model=model
+        )
+
+    return make
+
+
+MLP = {
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "batch_size": 32,
+    "num_layers": 2,
+    "hidden_size": 32,
+    "activation": "relu",
+    "l2": 3e-3,
+}
+RECURRENT = {
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "batch_size": 32,
+    "num_layers": 1,
+    "hidden_size": 24,
+    "clip_norm": 1.0,
+}
+#: Plain gradient steps feel every exploding gradient in full.
+PLAIN = {**RECURRENT, "optimizer": "momentum", "learning_rate": 0.02, "clip_norm": 0.1}
+PROBLEMS = {
+    "concrete": Problem(table("concrete", "compressive_strength", 1030), MLP, 60),
+    "lucas": Problem(table("lucas", "price", 3000), MLP, 40),
+    "ames": Problem(table("ames", "Sale_Price", 2930), MLP, 40),
+    "friedman": Problem(friedman, MLP, 40),
+    "digits": Problem(digits, MLP, 40),
+    "vowels": Problem(vowels("gru"), RECURRENT, 40),
+    "waves": Problem(waves("lstm", 40), {**RECURRENT, "learning_rate": 3e-3}, 30),
+    "long-adding": Problem(adding("vanilla", 80), PLAIN, 30),
+    "long-waves": Problem(waves("vanilla", 100), PLAIN, 30),
+    "long-vowels": Problem(vowels("vanilla", 60), PLAIN, 40),
+}
+#: Tasks by cause; the first half of each sets the thresholds, the second half reports.
+BROKEN: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "learning_rate_too_high": [
+        ("concrete", {"changes": {"learning_rate": 0.03}}),
+        ("vowels", {"changes": {"learning_rate": 0.03}}),
+        ("digits", {"changes": {"learning_rate": 0.03}}),
+        ("lucas", {"changes": {"learning_rate": 0.03}}),
+    ],
+    "exploding_gradients": [
+        ("long-adding", {"changes": {"clip_norm": math.inf}}),
+        ("long-waves", {"changes": {"clip_norm": math.inf}}),
+        ("long-vowels", {"changes": {"clip_norm": math.inf}}),
+    ],
+    "small_batch_noise": [
+        ("concrete", {"changes": {"batch_size": 4}}),
+        ("vowels", {"changes": {"batch_size": 4}}),
+        ("digits", {"changes": {"batch_size": 4}}),
+        ("friedman", {"changes": {"batch_size": 4}}),
+    ],
+    "second_moment_too_fast": [
+        ("digits", {"changes": {"b2": 0.9}}),
+        ("waves", {"changes": {"b2": 0.9}}),
+        ("lucas", {"changes": {"b2": 0.9}}),
+    ],
+    "overfitting": [
+        ("friedman", {"changes": {"l2": 0.0, "hidden_size": 256}, "train_rows": 96, "epochs": 300}),
+        ("concrete", {"changes": {"l2": 0.0, "hidden_size": 256}, "train_rows": 96, "epochs": 300}),
+        ("digits", {"changes": {"l2": 0.0, "hidden_size": 256}, "train_rows": 96, "epochs": 300}),
+    ],
+    "evaluation_noise": [
+        ("concrete", {"valid_rows": 20}),
+        ("vowels", {"valid_rows": 20}),
+        ("digits", {"valid_rows": 20}),
+        ("lucas", {"valid_rows": 20}),
+    ],
+}
+HEALTHY = ["concrete", "vowels", "digits", "waves", "lucas", "friedman", "ames"]
+
+
+def _cases() -> list[Case]:
+    found = []
+    for cause, tasks_of in BROKEN.items():
+        for i, (problem, how) in enumerate(tasks_of):
+            half = "setting" if i < len(tasks_of) / 2 else "reporting"
+            found.append(Case(problem, cause, half, **how))
+    for i, problem in enumerate(HEALTHY):
+        half = "setting" if i < len(HEALTHY) / 2 else "reporting"
+        found.append(Case(problem, "no_problem", half))
+    return sorted(found, key=lambda case: case.half == "reporting")
+
+
+CASES = _cases()
+#: One case per cause, in about ten minutes.
+QUICK = {
+    "concrete/learning_rate_too_high",
+    "long-adding/exploding_gradients",
+    "digits/small_batch_noise",
+    "friedman/overfitting",
+    "concrete/evaluation_noise",
+    "concrete/no_problem",
+}

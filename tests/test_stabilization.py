@@ -1,0 +1,289 @@
+"""Diagnosis end to end on a small table, and its rules one by one."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxopt_lab as lab
+from jaxopt_lab import cli
+from jaxopt_lab.hyperparameters import complete
+from jaxopt_lab.models import make_rnn
+from jaxopt_lab.stabilization import diagnose, members
+from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
+from jaxopt_lab.stabilization.diagnose import Evidence, verdict
+from jaxopt_lab.stabilization.intervals import Ratio
+from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.population import Population
+from jaxopt_lab.tasks import ArrayTask
+from jaxopt_lab.tasks.base import regression
+
+SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 16, "activation": "tanh"}
+CAUSE = {
+    "learning_rate_too_high",
+    "exploding_gradients",
+    "small_batch_noise",
+    "second_moment_too_fast",
+    "overfitting",
+    "evaluation_noise",
+    "no_problem",
+}
+
+
+def around(value: float) -> Ratio:
+    return Ratio(value, value * 0.95, value * 1.05)
+
+
+@pytest.mark.parametrize(
+    ("spread", "loss", "peak", "accepted", "why"),
+    [
+        (0.2, 1.0, 0.5, True, "divided by 5.0"),
+        (0.2, 0.8, 0.5, True, "best loss 20.0% better"),
+        (0.2, 1.03, 0.5, False, "calmer, but best loss 3.0% worse"),
+        (0.2, 2.0, 0.5, False, "calmer because it stopped learning"),
+        (0.2, 1.0, 1.5, False, "highest is 1.5 times"),
+        (0.9, 1.0, 0.9, False, "no calmer"),
+        (0.9, 1.5, 0.9, False, "no calmer, and best loss 50.0% worse"),
+        (2.0, 1.0, 2.0, False, "less calm"),
+    ],
+)
+def test_a_cure_is_judged(
+    spread: float, loss: float, peak: float, accepted: bool, why: str
+) -> None:
+    found = judge(around(spread), around(loss), peak)
+    assert found[0] == accepted
+    assert why in found[1]
+
+
+def test_calmer_on_some_seeds_only_is_not_accepted() -> None:
+    assert judge(Ratio(0.5, 0.1, 1.2), around(1.0), 0.5) == (False, "calmer on some seeds only")
+
+
+def remedy(name: str, settings: dict[str, Any], family: str, spread: float, loss: float) -> Remedy:
+    accepted, why = judge(around(spread), around(loss), 0.5)
+    ratios = around(spread), around(loss), around(loss)
+    return Remedy(name, settings, family, *ratios, 0.3 * spread, 0.01, accepted, why)
+
+
+def test_the_smallest_that_does_the_job_comes_first() -> None:
+    pair = remedy("pair", {"clip_norm": 1.0, "learning_rate": 0.1}, "pair", 0.1, 0.94)
+    weak = remedy("weak", {"b2": 0.9999}, "b2", 0.7, 1.0)
+    clip = remedy("clip", {"clip_norm": 1.0}, "clip", 0.2, 0.97)
+    rate = remedy("rate", {"learning_rate": 0.1}, "learning rate", 0.2, 0.95)
+    harmful = remedy("harmful", {"dropout": 0.3}, "regularisation", 0.1, 1.5)
+    everything = [pair, weak, clip, rate, harmful]
+    assert [r.name for r in ranked(everything, ())] == ["rate", "clip", "pair", "weak"]
+    assert ranked(everything, ("clip",))[0].name == "clip"
+    much_better = remedy("deep", {"learning_rate": 0.01, "b2": 0.99}, "pair", 0.1, 0.5)
+    assert ranked([*everything, much_better], ("clip",))[0].name == "deep"
+
+
+QUIET = Evidence(
+    fluctuation=0.2,
+    noise_floor=0.02,
+    num_spikes=0.0,
+    train_fluctuation=0.2,
+    rate_calms=1.0,
+    rate_gain=1.0,
+    rate_edge=1.0,
+    divergence_factor=10.0,
+    sharpness_ratio=0.1,
+    norm_tail=3.0,
+    clip_calms=1.0,
+    batch_calms=1.0,
+    noise_over_batch=1.0,
+    b2_calms=1.0,
+    b2_memory=1000.0,
+    overfit_rise=1.0,
+    train_fall=1.0,
+)
+SIGNS: dict[str, dict[str, float]] = {
+    "learning_rate_too_high": {"rate_calms": 8.0, "rate_gain": 1.5, "rate_edge": 2.0},
+    "exploding_gradients": {"norm_tail": 500.0, "clip_calms": 6.0},
+    "small_batch_noise": {"batch_calms": 4.0, "noise_over_batch": 50.0},
+    "second_moment_too_fast": {"b2_calms": 5.0, "b2_memory": 10.0},
+    "overfitting": {"overfit_rise": 2.0, "train_fall": 3.0},
+    "evaluation_noise": {"noise_floor": 0.2, "train_fluctuation": 0.02},
+    "no_problem": {"fluctuation": 0.01},
+}
+
+
+@pytest.mark.parametrize("cause", SIGNS)
+def test_clear_signs_give_the_cause(cause: str) -> None:
+    found = verdict(QUIET._replace(**SIGNS[cause]))
+    assert found[0].name == cause
+    assert found[0].confidence > 0.6
+    assert all(np.isfinite(v) for v in found[0].evidence.values())
+
+
+def test_without_signs_confidence_is_low() -> None:
+    found = verdict(QUIET)
+    assert len(found) == 1
+    assert found[0].confidence < 0.5
+
+
+def test_every_cause_has_its_cures() -> None:
+    assert set(diagnose.CURES_OF) == CAUSE
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
+def test_every_member_changes_something_and_is_valid(optimizer: str) -> None:
+    base = complete({"optimizer": optimizer, "batch_size": 32, "b2": 0.999})
+    everyone = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0))]
+    names = [m.name for m in everyone]
+    assert len(set(names)) == len(names)
+    for member in everyone:
+        complete(member.settings)
+        changes = any(base[k] != v for k, v in member.settings.items())
+        assert changes == (member.name != BASE)
+        assert member.config(base).keys() == base.keys()
+    assert any(m.family == "b2" for m in everyone) == (optimizer != "sgd")
+    sizes = [m.settings["batch_size"] for m in everyone if m.family == "batch"]
+    assert sizes == [128]
+
+
+def waves(num: int = 160) -> ArrayTask:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(num, 3)).astype(np.float32)
+    targets = (np.sin(2 * inputs[:, 0]) + inputs[:, 1]).astype(np.float32)
+    return ArrayTask(inputs, targets, regression(), np.arange(num // 4))
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    base = complete({**SMALL, "learning_rate": 0.01})
+    return Population(waves(), base, num_epochs=4, evaluations=3)
+
+
+def test_members_share_seeds_and_minibatches(population: Population) -> None:
+    base = Member(BASE, {})
+    twin, slow = Member("twin", {}), Member("slow", {"learning_rate": 0.001})
+    found = population.train([base, twin, slow], [0, 1])
+    again = population.train([base], [1])
+    for name in ("loss", "train_loss", "resampled_loss"):
+        first = [r.curves[name] for r in found[BASE]]
+        np.testing.assert_array_equal(first[0], found["twin"][0].curves[name])
+        np.testing.assert_array_equal(first[1], again[BASE][0].curves[name])
+        assert not np.array_equal(first[0], first[1])
+        assert not np.array_equal(first[0], found["slow"][0].curves[name])
+    assert first[0].shape == (12, 32)
+    assert population.num_trained == 7
+
+
+def test_one_program_serves_every_cure(population: Population) -> None:
+    everyone = members.cures(population.base, 120, (0.5, 2.0))
+    before = population.train(everyone[:2], [0])
+    compiled = population.compile_seconds
+    found = population.train(everyone, [0])
+    assert population.compile_seconds == compiled
+    assert found.keys() == {m.name for m in everyone}
+    assert all(np.isfinite(r[0].curves["loss"]).all() for r in found.values())
+    name = everyone[0].name
+    np.testing.assert_array_equal(before[name][0].curves["loss"], found[name][0].curves["loss"])
+
+
+def test_no_average_is_the_weights_themselves(population: Population) -> None:
+    found = population.train([Member(BASE, {}), Member("zero", {"learning_rate": 0.0})], [0])
+    loss = found["zero"][0].curves["loss"]
+    np.testing.assert_array_equal(loss, loss[0])
+    average = population.train([Member("average", {"ema": True, "ema_decay": 0.99})], [0])
+    assert not np.array_equal(average["average"][0].curves["loss"], found[BASE][0].curves["loss"])
+    np.testing.assert_array_equal(
+        average["average"][0].curves["train_loss"], found[BASE][0].curves["train_loss"]
+    )
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command line leaves of a rate that is far too high."""
+    folder = tmp_path_factory.mktemp("stabilize")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 3))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] + rng.normal(0, 0.05, 240)
+    rows = "\n".join(",".join(f"{v:.5f}" for v in (*r, t)) for r, t in zip(x, y, strict=True))
+    (folder / "made.csv").write_text(f"a,b,c,y\n{rows}\n")
+    lines = [f"{k} = {json.dumps(v)}" for k, v in {**SMALL, "learning_rate": 0.3}.items()]
+    (folder / "base.toml").write_text("[hyperparameters]\n" + "\n".join(lines) + "\n")
+    arguments = [str(folder / "made.csv"), "--target", "y", "--config", str(folder / "base.toml")]
+    more = ["--epochs", "24", "--seeds", "3", "--out", str(folder / "out")]
+    assert cli.run(["stabilize", *arguments, *more]) == 0
+    return folder / "out"
+
+
+def test_the_command_diagnoses_and_fixes(directory: Path) -> None:
+    content = json.loads((directory / "diagnosis.json").read_text())
+    assert content["schema"] == 1
+    names = [c["name"] for c in content["causes"]]
+    assert set(names) <= CAUSE
+    assert "learning_rate_too_high" in names
+    spread, best = content["fluctuation"], content["best_validation"]
+    assert spread["after"] < spread["before"] / 3 or spread["after"] < 1.5 * spread["noise_floor"]
+    assert spread["interval"][0] <= spread["interval"][1]
+    assert best["after"] <= 1.02 * best["before"]
+    by_name = {r["name"]: r for r in content["remedies"]}
+    assert not by_name["learning rate ×0"]["accepted"]
+    assert "stopped learning" in by_name["learning rate ×0"]["why"]
+    for row in content["remedies"]:
+        assert row["fluctuation_interval"][0] <= row["fluctuation_ratio"] * 1.0001
+        assert row["fluctuation_ratio"] <= row["fluctuation_interval"][1] * 1.0001
+    recommended = content["recommended"]
+    assert recommended["changes"]
+    assert recommended["hyperparameters"]["hidden_size"] == SMALL["hidden_size"]
+    assert content["optax"].startswith("optax.chain(")
+    assert recommended["name"] in content["sentence"]
+    assert content["setting"]["num_trainings"] >= 3 * len(content["remedies"])
+
+
+def test_the_page_shows_every_figure(directory: Path) -> None:
+    page = (directory / "report.html").read_text()
+    figures = json.loads(
+        re.search(r'<script id="figures" type="application/json">(.*?)</script>', page, re.S)[1]
+    )
+    assert set(figures) == {"before-after", "forest", "ladder", "norms"}
+    for name in figures:
+        assert f'id="plot-{name}"' in page
+    assert cli.run(["report", str(directory)]) == 0
+    assert (directory / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "missing DATA, --target, --config"),
+        (["{data}", "--target", "y"], "missing --config"),
+        (["{data}", "--study", "x", "--trial", "0"], "exclude each other"),
+        (["--study", "x"], "give the trial to stabilise: --trial ID"),
+        (["--trial", "1"], "give --study DIR too"),
+        (["{data}", "--target", "y", "--config", "none.toml"], "none.toml"),
+        (["{data}", "--target", "y", "--config", "{bad}"], "Did you mean 'learning_rate'?"),
+        (["{data}", "--target", "y", "--config", "{bad}", "--sedes", "2"], "'--seeds'"),
+        (["{data}", "--seeds", "1"], "at least 2"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    data, bad = tmp_path / "made.csv", tmp_path / "bad.toml"
+    data.write_text("a,y\n" + "\n".join(f"{i},{i * 0.5}" for i in range(50)) + "\n")
+    bad.write_text("[hyperparameters]\nlearning_rat = 0.1\n")
+    given = [a.format(data=data, bad=bad) for a in arguments]
+    assert cli.run(["stabilize", *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_recurrent_network_is_diagnosed_in_python() -> None:
+    inputs, targets = lab.datasets.adding_problem(120, 6, seed=0)
+    task = ArrayTask(inputs, targets, regression(), np.arange(30), make_rnn("vanilla"))
+    hparams = {"hidden_size": 6, "num_layers": 1, "learning_rate": 1e-3, "batch_size": 30}
+    lines: list[str] = []
+    found = lab.stabilize(task, hparams, num_epochs=8, num_seeds=2, say=lines.append)
+    assert found.main_cause in CAUSE
+    assert found.curves["base"].shape[0] == 2
+    assert json.dumps(found.to_dict(), allow_nan=False)
+    assert lines[0].startswith("observing")
