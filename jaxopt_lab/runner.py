@@ -316,8 +316,7 @@ def _named(curves: Curves, slot: int, length: int) -> dict[str, np.ndarray]:
 def _out_of_memory(error: Exception, width: int) -> Exception:
     if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
         return error
-    smaller = max(1, width // 2)
     return MachineError(
         f"out of memory with cohorts of {width} trials; nothing finished is lost. "
-        f"Go on with --width {smaller} in a new directory"
+        "Start in a new directory with a space of smaller networks"
     )

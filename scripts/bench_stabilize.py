@@ -2,8 +2,9 @@
 
     python scripts/bench_stabilize.py --data DIR [--out FILE.jsonl] [--quick] [--only PATTERN]
 
-A case counts only if breaking it raises the fluctuation at least threefold. The thresholds of the
-diagnosis were set on the cases marked "setting"; the others report. A second call with the same
+A case counts only if breaking it raises the fluctuation at least threefold. The cases marked
+"setting" are there to set the thresholds of the diagnosis on; the others report. The whole suite
+has not been run yet. A second call with the same
 file goes on where the first stopped.
 """
 

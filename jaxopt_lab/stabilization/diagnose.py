@@ -3,7 +3,8 @@
 Each cause has conditions: a number of evidence and the threshold it must reach. The margin of a
 condition is log(number / threshold), times `SLOPES` where small differences matter; that of a
 cause is its weakest condition's, and its confidence is 1 / (1 + exp(-2 margin)).
-The thresholds were set on one half of the cases of `scripts/bench_stabilize.py`.
+The thresholds were set by hand on a few runs on tables; they await the whole suite of
+`scripts/bench_stabilize.py`, whose cases are divided into a setting and a reporting half.
 """
 
 import math
