@@ -136,6 +136,11 @@ class Store:
                 f"{self.path} was written by a later version of jaxopt-lab (schema {found}, this "
                 f"one reads {SCHEMA}); upgrade jaxopt-lab, or give another directory"
             )
+        if 0 < found < SCHEMA:
+            raise UserError(
+                f"{self.path} was written by an earlier version of jaxopt-lab (schema {found}, "
+                f"this one reads {SCHEMA}); begin in another directory"
+            )
         if found < SCHEMA:
             raise UserError(f"{self.path} is not a study of jaxopt-lab; give another directory")
 

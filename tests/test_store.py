@@ -92,8 +92,10 @@ def test_there_must_be_a_study_to_read(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("version", [0, 99])
-def test_other_databases_are_left_alone(tmp_path: Path, version: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "message"), [(0, "not a study"), (1, "earlier version"), (99, "later version")]
+)
+def test_other_databases_are_left_alone(tmp_path: Path, version: int, message: str) -> None:
     path = tmp_path / "study.sqlite"
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE mine (x)")
@@ -101,7 +103,7 @@ def test_other_databases_are_left_alone(tmp_path: Path, version: int) -> None:
     database.commit()
     database.close()
     before = path.read_bytes()
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=message):
         Store.open(tmp_path)
     assert path.read_bytes() == before
 
