@@ -189,8 +189,8 @@ def _notes(values: pd.Series, code: NumericCode | CategoryCode) -> list[str]:
 def default_num_bins(num_rows: int) -> int:
     """Bins of `piecewise_linear` from the number of training rows: its square root, 32 to 96.
 
-    Cross-validation on three tables of 1,000 to 25,000 rows preferred 48 to 96 to 24, the largest
-    table by the most.
+    Tried with a few networks each: on 20,000 rows the hold-out loss falls from 24 to 48 to 96 bins,
+    on 2,300 rows slightly, and on 800 rows 24 and 48 are equal within noise.
     """
     return min(max(round(num_rows**0.5), 32), 96)
 
