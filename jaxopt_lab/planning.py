@@ -45,7 +45,7 @@ class ProgramPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would do; `str` of it is what `jaxopt-lab plan` prints.
+    """What a study would do, from `Study.plan`; `str` of it says so in words.
 
     Attributes:
       programs: in the order in which they run.

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from test_engine import EXACT, make_engine
+from test_engine import EXACT, each_merge, make_engine
 
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.engine import Clock, Engine
@@ -48,16 +48,7 @@ def exact() -> Engine:
     return make_engine(RELU)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"hidden_size": 16, "masked_width": True},
-        {"num_layers": 4, "masked_depth": True},
-        {"accumulate": True},
-        {"activations": ("relu", "tanh")},
-    ],
-    ids=["padded width", "masked depth", "blocks", "several activations"],
-)
+@each_merge
 def test_a_merge_differs_no_more_than_one_ulp_does(exact: Engine, changes: dict) -> None:
     alone = curves(exact)[0]
     control = apart(curves(exact, moved=True), alone).max(axis=0)

@@ -73,6 +73,19 @@ def train(
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 
 
+#: Programs of several shapes that can train the trial of `EXACT`.
+each_merge = pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 16, "masked_width": True},
+        {"num_layers": 4, "masked_depth": True},
+        {"accumulate": True},
+        {"activations": ("relu", "tanh")},
+    ],
+    ids=["padded width", "masked depth", "blocks", "several activations"],
+)
+
+
 @pytest.fixture(scope="module")
 def exact() -> Engine:
     return make_engine(EXACT)
@@ -112,16 +125,7 @@ def test_new_values_compile_nothing(exact: Engine) -> None:
     assert exact.compile_seconds == before
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"hidden_size": 16, "masked_width": True},
-        {"num_layers": 4, "masked_depth": True},
-        {"accumulate": True},
-        {"activations": ("relu", "tanh")},
-    ],
-    ids=["padded width", "masked depth", "blocks", "several activations"],
-)
+@each_merge
 def test_a_merged_program_trains_the_same_network(
     alone: np.ndarray, changes: dict[str, Any]
 ) -> None:
