@@ -58,7 +58,7 @@ class Costs:
                 raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
 
 
-#: What is assumed unless a calibration says otherwise. The CPU's is measured on two cores; the
+#: What is assumed of a CPU (True) or an accelerator. The CPU's is measured on two cores; the
 #: accelerator's is an order of magnitude.
 SHIPPED = {
     True: Costs(),
