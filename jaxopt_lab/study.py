@@ -200,11 +200,11 @@ class Study:
         """
         if num_trials < 1:
             raise UserError(f"the number of trials must be at least 1, got {num_trials}")
+        if scheduler is not None and race:
+            raise UserError("give race or a scheduler, not both")
         self.configure(num_epochs, num_folds)
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
-        if scheduler is not None and race:
-            raise UserError("give race or a scheduler, not both")
         last = math.ceil(num_trials / 2) if race else num_trials
         if scheduler is not None:
             last = survivors(scheduler, num_trials, num_epochs)
@@ -301,15 +301,14 @@ class Study:
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
         """Write the cohort width of each new program before its first wave; reuse stored ones."""
-        stored = self.store.settings().get("widths", {})
+        stored, costs = self.store.settings().get("widths", {}), programs.SHIPPED[self._on_cpu]
         signatures: dict[Signature, None] = dict.fromkeys(job.signature for job in jobs)
         for signature in signatures:
-            if str(signature) in stored:
-                self.runner.widths[signature] = stored[str(signature)]
-            size = self.runner.count_parameters(signature)
-            width = default_width(size, self._on_cpu, programs.SHIPPED[self._on_cpu].cohort_bytes)
-            width = min(width, self.programs.max_width)
-            stored[str(signature)] = self.runner.widths[signature] = width
+            if str(signature) not in stored:
+                size, room = self.runner.count_parameters(signature), costs.cohort_bytes
+                width = default_width(size, self._on_cpu, room)
+                stored[str(signature)] = min(width, self.programs.max_width)
+            self.runner.widths[signature] = stored[str(signature)]
         with self.store.transaction():
             self.store.set("widths", stored)
 

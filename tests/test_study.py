@@ -150,6 +150,28 @@ def test_reruns_use_other_seeds_and_leave_the_score(houses_csv: Path) -> None:
     assert scores[0, 0] != scores[1, 0]
 
 
+def test_the_cohort_width_of_a_study_is_never_recomputed(houses_csv: Path) -> None:
+    study = make_study(houses_csv, folder="study")
+    study.optimize(lab.search.random(), 2, **BUDGET)
+    (name,), (width,) = zip(*study.store.settings()["widths"].items(), strict=True)
+    with study.store.transaction():
+        study.store.set("widths", {name: width + 1})
+    study.close()
+    again = make_study(houses_csv, folder="study")
+    again.optimize(lab.search.random(), 4, **BUDGET)
+    assert again.store.settings()["widths"] == {name: width + 1}
+    assert list(again.runner.widths.values()) == [width + 1]
+    again.close()
+
+
+def test_a_race_under_a_scheduler_is_refused_and_nothing_stored(houses_csv: Path) -> None:
+    study = make_study(houses_csv)
+    before, halving = study.store.settings(), lab.schedulers.successive_halving()
+    with pytest.raises(UserError, match="race or a scheduler"):
+        study.optimize(lab.search.random(), 4, race=True, scheduler=halving, **BUDGET)
+    assert study.store.settings() == before
+
+
 def test_progress_tells_what_is_done(houses_csv: Path) -> None:
     seen: list[Any] = []
     study = make_study(houses_csv)
