@@ -25,8 +25,8 @@ def predictions(contents: Contents) -> list[Figure]:
         predicted = {n: np.array(columns[n], np.float64) for n in names}
     except ValueError:
         return []
-    is_log = bool(contents.task.get("log_target")) and truth.min() > 0
-    is_log = is_log and all(p.min() > 0 for p in predicted.values())
+    everything = [truth, *predicted.values()]
+    is_log = bool(contents.task.get("log_target")) and all(bool(v.min() > 0) for v in everything)
     return [
         _scatter(contents, truth, predicted, is_log),
         _residuals(contents, truth, predicted, is_log),

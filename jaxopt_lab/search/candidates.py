@@ -24,8 +24,8 @@ def mutate(
     num, dims = parents.shape
     if dims == 0:
         return parents.copy()
-    rate = rng.choice([1.0, 2.0, 4.0, float(dims)], num)[:, None] / dims
-    change = rng.random((num, dims)) < rate
+    rates = rng.choice([1.0, 2.0, 4.0, float(dims)], (num, 1)) / dims
+    change = rng.random((num, dims)) < rates
     change[np.arange(num), rng.integers(0, dims, num)] = True
     steps = rng.standard_normal((num, dims)) * step_sizes[:, None]
     fresh = rng.random((num, dims))
