@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,10 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._db, self.path = connection, path
-        self._lock_file: IO[str] | None = None
+        self._open_files = ExitStack()
+        self._open_files.callback(connection.close)
+        # A study that nobody closed gives up its lock when it is forgotten.
+        self._closed = weakref.finalize(self, _close, self._open_files)
 
     @classmethod
     def open(cls, directory: str | Path | None, read_only: bool = False) -> "Store":
@@ -147,22 +151,16 @@ class Store:
     def _lock(self) -> None:
         """Keep other writers out for as long as the study is open; readers may look on."""
         assert self.path is not None
-        self._lock_file = open(self.path.with_name(LOCK_NAME), "w")  # noqa: SIM115
+        lock_file = open(self.path.with_name(LOCK_NAME), "w")  # noqa: SIM115
+        self._open_files.callback(lock_file.close)
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise sqlite3.OperationalError("locked") from None
 
     def close(self) -> None:
         """Close the file and give up the lock."""
-        self._db.close()
-        if self._lock_file is not None:
-            self._lock_file.close()
-
-    def __del__(self) -> None:
-        """A study that nobody closed gives up its lock when it is forgotten."""
-        with suppress(Exception):
-            self.close()
+        self._closed()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -347,6 +345,11 @@ def write_file(path: Path, content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise _explain(error, path) from None
+
+
+def _close(files: ExitStack) -> None:
+    with suppress(sqlite3.Error, OSError):
+        files.close()
 
 
 def _explain(error: Exception, path: Path | None) -> Exception:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,7 @@ def test_a_study_with_damaged_pages_is_left_untouched(study: Path, refused: Refu
 
 
 def test_a_study_of_a_later_version_is_left_untouched(study: Path, refused: Refused) -> None:
-    with sqlite3.connect(study / "study.sqlite") as database:
+    with closing(sqlite3.connect(study / "study.sqlite")) as database, database:
         database.execute("PRAGMA journal_mode=DELETE")
         database.execute("PRAGMA user_version=99")
     content = (study / "study.sqlite").read_bytes()
@@ -252,7 +253,7 @@ def test_a_study_of_a_later_version_is_left_untouched(study: Path, refused: Refu
 
 def test_a_strange_database_is_left_untouched(workplace: Path, refused: Refused) -> None:
     (workplace / "study").mkdir()
-    with sqlite3.connect(workplace / "study" / "study.sqlite") as database:
+    with closing(sqlite3.connect(workplace / "study" / "study.sqlite")) as database, database:
         database.execute("CREATE TABLE recipes (name TEXT)")
     content = (workplace / "study" / "study.sqlite").read_bytes()
     assert "is not a study of jaxopt-lab" in refused(QUICK)

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def show(capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
 
 
 def rows_of(directory: Path, query: str) -> list[tuple]:
-    with sqlite3.connect(directory / "study.sqlite") as database:
+    with closing(sqlite3.connect(directory / "study.sqlite")) as database, database:
         return database.execute(query).fetchall()
 
 
