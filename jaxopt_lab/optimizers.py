@@ -1,33 +1,18 @@
 """Hyperparameters -> one Optax chain: penalties -> clip -> moments -> decoupled decay -> rate."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_lab import schedules
+from jaxopt_lab import moments, schedules
 from jaxopt_lab.types import Hparams, Params, PyTree, Scalar
 
 #: Optimizers whose name promises that weight decay is not decoupled: `weight_decay` is ignored.
 WITHOUT_DECAY = ("adam",)
-
-
-def _moments(name: str, hparams: Mapping[str, Any]) -> optax.GradientTransformation:
-    """The part that differs between optimizers, at unit rate."""
-    h = hparams
-    builders: dict[str, Callable[[], optax.GradientTransformation]] = {
-        "sgd": optax.identity,
-        "momentum": lambda: optax.trace(decay=h["momentum"], nesterov=False),
-        "nesterov": lambda: optax.trace(decay=h["momentum"], nesterov=True),
-        "adam": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["epsilon"]),
-        "adamw": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["epsilon"]),
-        "rmsprop": lambda: optax.scale_by_rms(decay=h["b2"], eps=h["epsilon"]),
-        "lion": lambda: optax.scale_by_lion(b1=h["b1"], b2=h["b2"]),
-    }
-    return builders[name]()
 
 
 def kernel_mask(params: Params) -> PyTree:
@@ -54,6 +39,7 @@ def build(
     features: frozenset[str],
     multiplier: Scalar | float,
     penalize_biases: bool = False,
+    gate: moments.Gate | None = None,
 ) -> optax.GradientTransformation:
     """Build the chain of one trial from traced values.
 
@@ -64,6 +50,7 @@ def build(
         are left out of the program.
       multiplier: schedule times plateau scale at this step.
       penalize_biases: whether penalties and decay act on all parameters.
+      gate: when the moments move; None: always.
 
     Returns:
       A transformation whose state does not depend on any hyperparameter's value.
@@ -79,7 +66,7 @@ def build(
         parts.append(optax.clip(hparams["clip_value"]))
     if "clip_norm" in features:
         parts.append(optax.clip_by_global_norm(hparams["clip_norm"]))
-    parts.append(_moments(name, hparams))
+    parts.append(moments.gated(name, hparams, gate))
     if "weight_decay" in features and name not in WITHOUT_DECAY:
         parts.append(optax.add_decayed_weights(hparams["weight_decay"], mask))
     parts.append(optax.scale(-hparams["learning_rate"] * multiplier))

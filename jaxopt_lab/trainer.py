@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab import observation, optimizers, schedules
 from jaxopt_lab.models import MLP
+from jaxopt_lab.moments import Gate, where
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import Objective
 from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
@@ -181,25 +182,30 @@ def make_trainer(
             keep=jnp.ones((), bool),
         )
 
-    def optimizer(hparams: Hparams, multiplier: Any) -> optax.GradientTransformation:
+    def optimizer(
+        hparams: Hparams, multiplier: Any, gate: Gate | None = None
+    ) -> optax.GradientTransformation:
         return optimizers.build(
-            signature.optimizer, hparams, features, multiplier, signature.penalize_biases
+            signature.optimizer, hparams, features, multiplier, signature.penalize_biases, gate
         )
 
-    def update(state: TrainState, hparams: Hparams, gradient: Params) -> tuple[TrainState, PyTree]:
+    def update(
+        state: TrainState, hparams: Hparams, gradient: Params, has_rows: BoolScalar
+    ) -> tuple[TrainState, PyTree]:
         rate = schedules.multiplier(hparams, state.step, hparams["total_steps"])
         if use_plateau:
             rate = rate * state.plateau.scale
-        updates, opt_state = optimizer(hparams, rate).update(
+        # A diverged trial keeps the state in which it was found.
+        gate = Gate(state.diverged_at < 0, has_rows)
+        updates, opt_state = optimizer(hparams, rate, gate).update(
             gradient, state.opt_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        new = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        new = state._replace(params=params, opt_state=(), step=state.step + 1)
         if use_average:
             new = new._replace(average=_average(state, params, hparams))
-        # A diverged trial keeps the state in which it was found.
-        fine = state.diverged_at < 0
-        new = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, state)
+        new = where(gate.alive, new, state._replace(opt_state=()))
+        new = new._replace(opt_state=opt_state)
         if not signature.observe:
             return new, ()
         return new, observation.of_update(gradient, updates, state.params, hparams)
@@ -220,20 +226,26 @@ def make_trainer(
         loss_sum = loss * divisor
         state = _watch(state, loss_sum / count)
         if not signature.accumulate:
-            state, observed = update(state, hparams, gradient)
+            state, observed = update(state, hparams, gradient, count > 0)
             return state, StepInfo(loss_sum, count, observed)
         sums = jax.tree.map(jnp.add, state.accumulator.gradient, gradient)
         state = state._replace(accumulator=Accumulator(sums, state.accumulator.num_rows + count))
         # A predicate that all trials of a cohort share stays a real branch under vmap.
         nothing = observation.zeros() if signature.observe else ()
         state, observed = jax.lax.cond(
-            is_last, partial(flush, hparams=hparams), lambda s: (s, nothing), state
+            is_last,
+            partial(flush, hparams=hparams, has_rows=count > 0),
+            lambda s: (s, nothing),
+            state,
         )
         return state, StepInfo(loss_sum, count, observed)
 
-    def flush(state: TrainState, hparams: Hparams) -> tuple[TrainState, PyTree]:
+    def flush(
+        state: TrainState, hparams: Hparams, has_rows: BoolScalar
+    ) -> tuple[TrainState, PyTree]:
         sums, count = state.accumulator
-        new, observed = update(state, hparams, jax.tree.map(lambda g: g / count, sums))
+        mean = jax.tree.map(lambda g: g / count, sums)
+        new, observed = update(state, hparams, mean, has_rows)
         return new._replace(accumulator=jax.tree.map(jnp.zeros_like, state.accumulator)), observed
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:

@@ -18,6 +18,7 @@ ORDER = [
     "space",
     "signature",
     "schedules",
+    "moments",
     "optimizers",
     "observation",
     "models",

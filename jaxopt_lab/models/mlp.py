@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt16
 
 from jaxopt_lab.hyperparameters import ACTIVATIONS
 from jaxopt_lab.models.initializers import init_kernel
+from jaxopt_lab.models.products import dot_general
 from jaxopt_lab.types import Hparams, IntScalar, PRNGKey, Scalar
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -106,7 +107,7 @@ class MLP(nn.Module):
             # A layer that the trial lacks is zero, so that no penalty or norm sees it.
             return jnp.where(layer < hparams["num_layers"], kernel, 0.0)
 
-        return nn.Dense(size, kernel_init=kernel_init, name=name)
+        return nn.Dense(size, kernel_init=kernel_init, name=name, dot_general=dot_general)
 
     def _activate(self, x: Float[Array, "b h"], hparams: Hparams) -> Float[Array, "b h"]:
         if len(self.activations) == 1:

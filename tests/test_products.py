@@ -1,0 +1,56 @@
+"""The dense layer's product: values and all derivatives are those of `@`."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lab.models import products
+
+
+def operands(rows: int, n: int, m: int) -> tuple[Any, Any]:
+    keys = jax.random.split(jax.random.key(0))
+    return jax.random.normal(keys[0], (rows, n)), jax.random.normal(keys[1], (n, m))
+
+
+def plain(x: Any, w: Any) -> Any:
+    return x @ w
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 5), (32, 64, 64)])
+def test_value_gradient_and_curvature_are_those_of_the_plain_product(shape: Any) -> None:
+    x, w = operands(*shape)
+
+    def of(f: Any) -> Any:
+        def loss(x: Any, w: Any) -> Any:
+            return jnp.sin(f(x, w)).sum()
+
+        slope = jax.grad(loss, (0, 1))
+        return f(x, w), slope(x, w), jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
+
+    for a, b in zip(*map(jax.tree.leaves, (of(products.product), of(plain))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("in_axes", [(None, 0), (0, 0)])
+def test_it_batches(in_axes: Any) -> None:
+    x, w = operands(7, 4, 20)
+    w = jnp.stack([w, 2 * w, -w])
+    x = x if in_axes[0] is None else jnp.stack([x, x + 1, x * 2])
+
+    def slopes(f: Any) -> Any:
+        return jax.vmap(jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1)), in_axes)(x, w)
+
+    for a, b in zip(slopes(products.product), slopes(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "outputs"), [((7,), 20), ((7,), 2), ((2, 7), 20)])
+def test_a_layer_with_it_is_a_dense_layer(rows: Any, outputs: int) -> None:
+    x = jax.random.normal(jax.random.key(0), (*rows, 5))
+    ours, theirs = nn.Dense(outputs, dot_general=products.dot_general), nn.Dense(outputs)
+    params = theirs.init(jax.random.key(1), x)
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6)
