@@ -62,7 +62,7 @@ def gated(
         return plain
 
     def moved(gradient: PyTree, state: Any) -> Any:
-        return where(gate.alive, plain.update(gradient, state)[1], state)
+        return optax.tree.where(gate.alive, plain.update(gradient, state)[1], state)
 
     def in_place(gradient: PyTree, state: Any) -> Any:
         return jax.lax.cond(gate.has_rows, moved, lambda _, state: state, gradient, state)
@@ -71,17 +71,12 @@ def gated(
         del params
         if direction is None:
             updates, new = plain.update(gradient, state)
-            return updates, where(gate.alive, new, state)
+            return updates, optax.tree.where(gate.alive, new, state)
         # An accelerator fuses several outputs, and waits for the host at a branch.
         new = jax.lax.platform_dependent(gradient, state, cpu=in_place, default=moved)
         return direction(gradient, new, hparams), new
 
     return optax.GradientTransformation(plain.init, update)
-
-
-def where(condition: BoolScalar, new: PyTree, old: PyTree) -> PyTree:
-    """Leaf by leaf, `new` where the condition holds."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _adam(_: PyTree, new: optax.ScaleByAdamState, h: Mapping[str, Any]) -> PyTree:

@@ -77,7 +77,7 @@ class Store:
         self._open_files = ExitStack()
         self._open_files.callback(connection.close)
         # A study that nobody closed gives up its lock when it is forgotten.
-        self._closed = weakref.finalize(self, _close, self._open_files)
+        self._finalizer = weakref.finalize(self, _close, self._open_files)
 
     @classmethod
     def open(cls, directory: str | Path | None, read_only: bool = False) -> "Store":
@@ -160,7 +160,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file and give up the lock."""
-        self._closed()
+        self._finalizer()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

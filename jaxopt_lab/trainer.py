@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab import observation, optimizers, schedules
 from jaxopt_lab.models import MLP
-from jaxopt_lab.moments import Gate, where
+from jaxopt_lab.moments import Gate
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import Objective
 from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
@@ -204,8 +204,8 @@ def make_trainer(
         new = state._replace(params=params, opt_state=(), step=state.step + 1)
         if use_average:
             new = new._replace(average=_average(state, params, hparams))
-        new = where(gate.alive, new, state._replace(opt_state=()))
-        new = new._replace(opt_state=opt_state)
+        new = optax.tree.where(gate.alive, new, state._replace(opt_state=()))
+        new = new._replace(opt_state=opt_state)  # the gate has kept it already
         if not signature.observe:
             return new, ()
         return new, observation.of_update(gradient, updates, state.params, hparams)
@@ -265,8 +265,7 @@ def make_trainer(
         if use_plateau:
             moved = schedules.plateau_update(state.plateau, hparams, metrics.monitor)
             on = hparams["schedule"] == schedules.SCHEDULES.index("reduce_on_plateau")
-            plateau = jax.tree.map(lambda a, b: jnp.where(on, a, b), moved, state.plateau)
-            state = state._replace(plateau=plateau)
+            state = state._replace(plateau=optax.tree.where(on, moved, state.plateau))
         return _keep_best(state, hparams, metrics, use_average) if use_best else state
 
     return Trainer(init, step, evaluate, end_epoch)
@@ -304,7 +303,7 @@ def _keep_best(
     wait = jnp.where(improved, 0, best.wait + 1)
     return state._replace(
         best=Best(
-            params=jax.tree.map(lambda a, b: jnp.where(improved, a, b), current, best.params),
+            params=optax.tree.where(improved, current, best.params),
             loss=jnp.where(improved, metrics.monitor, best.loss),
             wait=wait,
             stopped=best.stopped | (wait >= hparams["early_stopping_patience"]),

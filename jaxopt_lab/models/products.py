@@ -39,9 +39,9 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
 product.defvjp(_forward, _backward)
 
 
-def dot_general(inputs: Array, kernel: Array, dimensions: Any, **_: Any) -> Array:
+def dot_general(inputs: Array, kernel: Array, dimensions: Any, precision: Any = None) -> Array:
     """What `flax.linen.Dense` calls: `product` for rows and a wide layer, else XLA's own."""
     is_plain = inputs.ndim == kernel.ndim == 2 and dimensions == (((1,), (0,)), ((), ()))
-    if is_plain and kernel.shape[1] >= MIN_OUTPUTS:
+    if is_plain and kernel.shape[1] >= MIN_OUTPUTS and precision is None:
         return product(inputs, kernel)
-    return jax.lax.dot_general(inputs, kernel, dimensions)
+    return jax.lax.dot_general(inputs, kernel, dimensions, precision=precision)
