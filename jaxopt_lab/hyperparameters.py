@@ -118,7 +118,12 @@ REGISTRY: dict[str, Hyperparameter] = {
     ),
     "schedule": Hyperparameter("constant", "shape of the learning rate", choices=SCHEDULES),
     "warmup_fraction": _real(
-        0.0, "linear warm-up, share of all steps", 0.0, 1.0, exclusive_high=True
+        0.0,
+        "linear warm-up, share of all steps",
+        0.0,
+        1.0,
+        exclusive_high=True,
+        feature_off=0.0,
     ),
     "final_fraction": _real(
         0.01, "last rate / peak rate of cosine, linear, exponential, one_cycle", 0.0, 1.0
@@ -247,16 +252,15 @@ def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
       values: hyperparameter -> values it can take (for a range, its two ends suffice).
 
     Returns:
-      Names out of: each hyperparameter with a `feature_off` value, `reduce_on_plateau`,
-      `orthogonal`. A feature that is absent costs nothing in the compiled program.
+      Names out of: each hyperparameter with a `feature_off` value, the schedules other than
+      `constant`, `orthogonal`. A feature that is absent costs nothing in the compiled program.
     """
     found = {
         name
         for name, spec in REGISTRY.items()
         if spec.feature_off is not None and is_on(name, values.get(name, [spec.default]))
     }
-    if "reduce_on_plateau" in values.get("schedule", ()):
-        found.add("reduce_on_plateau")
+    found.update(kind for kind in values.get("schedule", ()) if kind != "constant")
     if "orthogonal" in values.get("initialization", ()):
         found.add("orthogonal")
     return frozenset(found)

@@ -18,7 +18,7 @@ from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks import FoldArrays, Objective
 
 #: Waiting for a wave: first and longest pause between two looks.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
 MakeModel = Callable[[Signature, int], Any]
 MakeProbe = Callable[[Signature], trainer.Probe]
 

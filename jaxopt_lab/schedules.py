@@ -5,7 +5,7 @@ kind, the warm-up and every shape parameter are traced: one program serves all s
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -22,40 +22,56 @@ def warmup_steps(warmup_fraction: Any, total_steps: Any) -> Any:
     return jnp.round(warmup_fraction * total_steps)
 
 
-def multiplier(hparams: Hparams, step: IntScalar, total_steps: Scalar) -> Scalar:
+def multiplier(
+    hparams: Hparams,
+    step: IntScalar,
+    total_steps: Scalar,
+    features: Collection[str] | None = None,
+) -> Scalar:
     """Learning rate at a step, as a multiple of the peak rate.
 
     Args:
       hparams: with `schedule` (index in `SCHEDULES`) and the schedule's parameters.
       step: 0-based count of updates made before this one.
       total_steps: updates in the trial's whole budget.
+      features: of `hyperparameters.features_of`: which schedules can occur, and whether warm-up
+        can; the others are left out of the program. None: all.
 
     Returns:
       A factor in [0, 1]. `reduce_on_plateau` is 1 here: its factor is `PlateauState.scale`.
     """
+    named = SCHEDULES if features is None else [kind for kind in SCHEDULES if kind in features]
+    with_warmup = features is None or "warmup_fraction" in features
     step = step.astype(jnp.float32)
-    warm = warmup_steps(hparams["warmup_fraction"], total_steps)
+    warm = warmup_steps(hparams["warmup_fraction"], total_steps) if with_warmup else jnp.zeros(())
     rest = jnp.maximum(total_steps - warm, 1.0)
     after = jnp.maximum(step - warm, 0.0)
     progress = jnp.minimum(after / rest, 1.0)
     final = hparams["final_fraction"]
     decay_steps = jnp.maximum(jnp.round(hparams["decay_every"] * rest), 1.0)
     by_kind = {
-        "constant": jnp.ones(()),
-        "cosine": final + (1 - final) * _cosine(progress),
-        "exponential": jnp.maximum(final, _MIN_FRACTION) ** progress,
-        "step": hparams["decay_factor"] ** jnp.floor(after / decay_steps),
-        "linear": 1 - (1 - final) * progress,
-        "one_cycle": _one_cycle(progress, hparams["peak_fraction"], final),
-        "inverse_sqrt": jnp.sqrt(
+        "constant": lambda: jnp.ones(()),
+        "cosine": lambda: final + (1 - final) * _cosine(progress),
+        "exponential": lambda: jnp.maximum(final, _MIN_FRACTION) ** progress,
+        "step": lambda: hparams["decay_factor"] ** jnp.floor(after / decay_steps),
+        "linear": lambda: 1 - (1 - final) * progress,
+        "one_cycle": lambda: _one_cycle(progress, hparams["peak_fraction"], final),
+        "inverse_sqrt": lambda: jnp.sqrt(
             jnp.maximum(warm, 1.0) / jnp.maximum(step, jnp.maximum(warm, 1.0))
         ),
-        "reduce_on_plateau": jnp.ones(()),
+        "reduce_on_plateau": lambda: jnp.ones(()),
     }
-    decayed = jnp.select(
-        [hparams["schedule"] == i for i in range(len(SCHEDULES))],
-        [by_kind[name] for name in SCHEDULES],
+    decayed = (
+        jnp.select(
+            [hparams["schedule"] == SCHEDULES.index(name) for name in named],
+            [by_kind[name]() for name in named],
+            jnp.ones(()),
+        )
+        if named
+        else jnp.ones(())
     )
+    if not with_warmup:
+        return decayed
     return jnp.where(step < warm, (step + 1) / jnp.maximum(warm, 1.0), decayed)
 
 

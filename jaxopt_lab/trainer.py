@@ -192,7 +192,7 @@ def make_trainer(
     def update(
         state: TrainState, hparams: Hparams, gradient: Params, has_rows: BoolScalar
     ) -> tuple[TrainState, PyTree]:
-        rate = schedules.multiplier(hparams, state.step, hparams["total_steps"])
+        rate = schedules.multiplier(hparams, state.step, hparams["total_steps"], features)
         if use_plateau:
             rate = rate * state.plateau.scale
         # A diverged trial keeps the state in which it was found.

@@ -98,8 +98,9 @@ def test_complete_fills_in_defaults() -> None:
         ({"dropout": [0.0, 0.5]}, {"dropout"}),
         ({"clip_norm": [math.inf], "clip_value": [1.0]}, {"clip_value"}),
         ({"l1": [1e-3], "l2": [1e-3], "weight_decay": [0.1]}, {"l1", "l2", "weight_decay"}),
-        ({"schedule": ["cosine"]}, set()),
-        ({"schedule": ["cosine", "reduce_on_plateau"]}, {"reduce_on_plateau"}),
+        ({"schedule": ["constant"]}, set()),
+        ({"schedule": ["constant", "cosine", "step"]}, {"cosine", "step"}),
+        ({"warmup_fraction": [0.0, 0.1]}, {"warmup_fraction"}),
         ({"initialization": ["orthogonal"]}, {"orthogonal"}),
     ],
 )

@@ -3,10 +3,39 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 #: Below this many outputs (a head) the transposition costs more than it gains.
 MIN_OUTPUTS = 16
+#: Rows common to all trials are copied to each, up to this many numbers.
+MAX_SHARED = 2048
+
+
+@custom_vmap
+def _matmul(inputs: Float[Array, "b n"], kernel: Float[Array, "n m"]) -> Float[Array, "b m"]:
+    """`inputs @ kernel`; under `vmap`, few inputs common to many kernels are repeated on a CPU.
+
+    Otherwise XLA makes one product of all kernels side by side, and turns them and the result.
+    """
+    return inputs @ kernel
+
+
+@_matmul.def_vmap
+def _matmul_rule(
+    axis_size: int, batched: list[bool], inputs: Array, kernel: Array
+) -> tuple[Array, bool]:
+    axes = tuple(0 if is_batched else None for is_batched in batched)
+    several = jax.vmap(_matmul.fun, in_axes=axes)
+    if axes != (None, 0) or inputs.size > MAX_SHARED:
+        return several(inputs, kernel), True
+
+    def repeated(inputs: Array, kernel: Array) -> Array:
+        copies = jnp.broadcast_to(inputs, (axis_size, *inputs.shape))
+        return jax.lax.optimization_barrier(copies) @ kernel
+
+    return jax.lax.platform_dependent(inputs, kernel, cpu=repeated, default=several), True
 
 
 @jax.custom_vjp
@@ -17,18 +46,18 @@ def product(inputs: Float[Array, "b n"], kernel: Float[Array, "n m"]) -> Float[A
     backend leaves to a library half as fast as the one that it uses for other products. There the
     inputs are transposed first. See `docs/performance.md`.
     """
-    return inputs @ kernel
+    return _matmul(inputs, kernel)
 
 
 def _forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return inputs @ kernel, (inputs, kernel)
+    return _matmul(inputs, kernel), (inputs, kernel)
 
 
 def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     inputs, kernel = kept
 
     def transposed_first(x: Array, g: Array) -> Array:
-        return jax.lax.optimization_barrier(x.T) @ g
+        return _matmul(jax.lax.optimization_barrier(x.T), g)
 
     of_kernel = jax.lax.platform_dependent(
         inputs, gradient, cpu=transposed_first, default=lambda x, g: x.T @ g

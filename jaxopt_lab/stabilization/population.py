@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxopt_lab import trainer
-from jaxopt_lab.hyperparameters import features_of
+from jaxopt_lab.hyperparameters import SCHEDULES, features_of
 from jaxopt_lab.plan import Job
 from jaxopt_lab.programs import Programs
 from jaxopt_lab.runner import Result, Runner
@@ -22,7 +22,7 @@ from jaxopt_lab.types import Config
 #: Evaluations of a training, at least.
 NUM_EVALUATIONS = 120
 #: Features that a cure may switch on, compiled into the one program.
-FEATURES = frozenset({"clip_norm", "clip_value", "dropout", "l2", "reduce_on_plateau"})
+FEATURES = frozenset({"clip_norm", "clip_value", "dropout", "l2", "warmup_fraction", *SCHEDULES})
 
 
 @runtime_checkable
