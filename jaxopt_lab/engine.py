@@ -122,7 +122,7 @@ class Engine:
         self.arrays = place(arrays, self._copy)
         self.key = jax.random.key(seed, impl="threefry2x32")
         self.compile_seconds = 0.0
-        # Initialisation runs once per wave: level 1 compiles as fast as 0 and runs four times faster.
+        # Once per wave: level 1 compiles as fast as 0 and runs four times faster.
         self._options = {"init": _FAST_COMPILE} if self.devices[0].platform == "cpu" else {}
         self._programs: dict[str, Any] = {}
         self._mesh = mesh
