@@ -1,13 +1,15 @@
 """The best trial of a study so far."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxopt_lab import hyperparameters
+from jaxopt_lab import hyperparameters, trials
 from jaxopt_lab.predictor import Predictor
+from jaxopt_lab.store import Store
 from jaxopt_lab.types import Config
 
 if TYPE_CHECKING:
@@ -47,3 +49,26 @@ class Incumbent:
           [n] in the target's units, or class labels.
         """
         return self._refit(self.trial_id).predict(frame)
+
+
+def incumbent_of(store: Store, num_folds: int, refit: Callable[[int], Predictor]) -> Incumbent:
+    """The best trial of a store.
+
+    Raises:
+      MachineError: if every trial diverged or none is complete.
+    """
+    trial_id = trials.best_trial(store)
+    row = store.trials()[trial_id]
+    members = [
+        m for m in store.member_arrays(trial_id) if m["fold"] < num_folds and m["replicate"] == 0
+    ]
+    error = row["standard_error"]
+    return Incumbent(
+        trial_id,
+        row["config"],
+        row["score"],
+        math.nan if error is None else error,
+        [m["score"] for m in members],
+        [m["curves"] for m in members],
+        refit,
+    )

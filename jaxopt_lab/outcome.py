@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxopt_lab import analysis, ensemble, hyperparameters, optimizers, trials
 from jaxopt_lab.errors import MachineError
+from jaxopt_lab.files import write_file
 from jaxopt_lab.predictor import Predictor, assemble
 from jaxopt_lab.schedules import steps_per_epoch
-from jaxopt_lab.store import write_file
 from jaxopt_lab.study import Study
 from jaxopt_lab.tasks.tabular import to_target
 from jaxopt_lab.types import Config, Status

@@ -1,11 +1,12 @@
 """Plans before anything trains: which programs, which cohorts, how long, and why."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxopt_lab import hyperparameters
-from jaxopt_lab.plan import Cohort, Job, Wave, default_width, make_waves
+from jaxopt_lab.plan import Cohort, Job, Wave, make_waves
 from jaxopt_lab.programs import (
     Costs,
     Estimate,
@@ -16,7 +17,9 @@ from jaxopt_lab.programs import (
     epoch_seconds,
     exact_estimate,
 )
+from jaxopt_lab.schedulers import Scheduler
 from jaxopt_lab.signature import Signature
+from jaxopt_lab.sizing import Sizing, trial_bytes
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.tasks import Prepared
 from jaxopt_lab.types import Config
@@ -77,8 +80,8 @@ class Plan:
     def __str__(self) -> str:
         networks = sum(p.num_networks for p in self.programs)
         lines = [
-            f"{networks} networks, {len(self.programs)} programs, {self.num_waves} waves on "
-            f"{self.num_devices} devices",
+            f"{count(networks, 'network')}, {count(len(self.programs), 'program')}, "
+            f"{count(self.num_waves, 'wave')} on {count(self.num_devices, 'device')}",
             f"{self.empty_slots:.0%} of the places are empty, {self.padding:.0%} of the arithmetic "
             "is padding",
             f"expected: {self.compile_seconds:.0f} s compiling (none of it again with a warm "
@@ -91,7 +94,8 @@ class Plan:
                 "training"
             )
         lines += [
-            f"  {p.num_networks} networks in {p.num_cohorts} cohorts of {p.width}: {p.name} "
+            f"  {count(p.num_networks, 'network')} in {count(p.num_cohorts, 'cohort')} of "
+            f"{p.width}: {p.name} "
             f"({p.compile_seconds:.0f} + {p.run_seconds:.0f} s)"
             for p in self.programs
         ]
@@ -99,30 +103,46 @@ class Plan:
 
 
 def make_plan(
-    configs: Sequence[Config], space: SearchSpace, load: Load, costs: Costs, on_cpu: bool
+    configs: Sequence[Config],
+    space: SearchSpace,
+    load: Load,
+    sizing: Sizing,
+    race: bool = False,
+    scheduler: Scheduler | None = None,
 ) -> Plan:
     """Choose programs, lay configurations out in waves, and add their costs up.
 
     Args:
       configs: as a sampler proposes them.
       space: where they are from.
-      load: epochs, folds, rows, columns, devices.
-      costs: of the devices.
-      on_cpu: else an accelerator.
+      load: epochs, folds, rows, columns, devices; its number of trials chooses the programs.
+      sizing: costs and bounds of the devices.
+      race: whether only half of them train on more than one fold.
+      scheduler: stops them early, as if the first were the best.
     """
-    chosen, epochs = choose(space, load, costs, on_cpu), load.num_epochs
+    costs = sizing.costs
+    chosen = choose(space, load, costs, sizing.on_cpu)
     complete = [hyperparameters.complete(config) for config in configs]
     jobs = [
-        Job(i, fold, 0, config, chosen.signature(config), epochs, epochs)
+        Job(
+            i,
+            fold,
+            0,
+            complete[i],
+            chosen.signature(complete[i]),
+            epochs,
+            load.num_epochs,
+            start=start,
+        )
         for fold in range(load.num_folds)
-        for i, config in enumerate(complete)
+        for i, start, epochs in _pieces(len(complete), load.num_epochs, race and fold, scheduler)
     ]
     widths = {
-        s: min(default_width(_size(s, load), on_cpu, costs.cohort_bytes), chosen.max_width)
+        s: sizing.width(_size(s, load), _bytes(s, load), load.data_bytes, chosen.max_width)
         for s in {job.signature for job in jobs}
     }
     waves = make_waves(jobs, widths, load.num_devices)
-    exact = exact_estimate(space, chosen, load, costs, on_cpu)
+    exact = exact_estimate(space, chosen, load, costs, sizing.on_cpu)
     by_program: dict[Signature, list[Wave]] = {}
     for wave in waves:
         by_program.setdefault(wave.signature, []).append(wave)
@@ -130,36 +150,75 @@ def make_plan(
     for signature, mine in by_program.items():
         width = widths[signature]
         cohorts = [cohort for wave in mine for cohort in wave.cohorts]
-        seconds = 0.0
-        for wave in mine:
-            times = [_seconds(cohort, chosen, load, costs) for cohort in wave.cohorts]
-            seconds += width * max(times)
-            places += width * load.num_devices * wave.cohorts[0].num_epochs
+        seconds = sum(wave_seconds(wave, width, chosen, load, costs) for wave in mine)
+        places += sum(width * load.num_devices * wave.cohorts[0].num_epochs for wave in mine)
         for cohort in cohorts:
             for job in cohort.jobs:
                 filled += job.num_epochs
                 size = job.config["hidden_size"]
                 real += job.num_epochs * _weights(load, size, job.config["num_layers"])
                 padded += job.num_epochs * _weights(load, signature.hidden_size, cohort.depth)
-        compile_seconds = costs.compile_seconds + costs.per_layer_seconds * signature.num_layers
+        num_networks = len({(job.trial_id, job.fold) for c in cohorts for job in c.jobs})
+        compiling = compile_seconds(signature, costs)
         found.append(
-            ProgramPlan(
-                str(signature),
-                width,
-                sum(len(cohort.jobs) for cohort in cohorts),
-                len(cohorts),
-                compile_seconds,
-                seconds,
-            )
+            ProgramPlan(str(signature), width, num_networks, len(cohorts), compiling, seconds)
         )
     return Plan(
         tuple(found), len(waves), load.num_devices, 1 - filled / places, 1 - real / padded, exact
     )
 
 
+def count(number: int, noun: str) -> str:
+    """`1 program`, `2 programs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _pieces(
+    num_trials: int, num_epochs: int, raced: bool | int, scheduler: Scheduler | None
+) -> list[tuple[int, int, int]]:
+    """(trial, age, epochs) of each piece of training on one fold."""
+    if raced:
+        num_trials = math.ceil(num_trials / 2)
+    if scheduler is None:
+        return [(i, 0, num_epochs) for i in range(num_trials)]
+    found = []
+    count = min(scheduler.num_brackets, num_trials)
+    ends = [num_trials * i // count for i in range(count + 1)]
+    for first, end in itertools.pairwise(ends):
+        age = 0
+        for rung in scheduler.rungs(end - first, num_epochs):
+            trials = range(first, first + rung.num_trials)
+            found += [(i, age, rung.num_epochs - age) for i in trials]
+            age = rung.num_epochs
+    return found
+
+
+def compile_seconds(signature: Signature, costs: Costs) -> float:
+    """Expected seconds to compile a program."""
+    return costs.compile_seconds + costs.per_layer_seconds * signature.num_layers
+
+
+def expected_seconds(
+    wave: Wave, width: int, chosen: Programs, load: Load, costs: Costs
+) -> tuple[float, float]:
+    """To compile a wave's program, and to run the wave."""
+    compiling = compile_seconds(wave.signature, costs)
+    return compiling, wave_seconds(wave, width, chosen, load, costs)
+
+
+def wave_seconds(wave: Wave, width: int, chosen: Programs, load: Load, costs: Costs) -> float:
+    """Expected seconds to run a wave: those of its slowest cohort, empty places included."""
+    return width * max(_seconds(cohort, chosen, load, costs) for cohort in wave.cohorts)
+
+
 def _size(signature: Signature, load: Load) -> int:
+    """Weights of one network, biases and head included."""
     width, depth = signature.hidden_size, signature.num_layers
-    return _weights(load, width, depth) + (depth + 1) * width + 1
+    return _weights(load, width, depth) + depth * width + (width + 1) * load.num_outputs
+
+
+def _bytes(signature: Signature, load: Load) -> int:
+    return trial_bytes(signature, _size(signature, load), load.num_valid, load.num_outputs)
 
 
 def _seconds(cohort: Cohort, chosen: Programs, load: Load, costs: Costs) -> float:
@@ -178,9 +237,19 @@ def load_of(
     num_epochs: int,
     num_devices: int,
     num_last: int | None = None,
+    num_outputs: int = 1,
 ) -> Load:
     """How much a study trains on prepared data; its last fold is the refit."""
     arrays = prepared.arrays
-    num_features = math.prod(arrays.inputs.shape[2:])
-    num_folds, num_rows = len(prepared.folds) - 1, int(arrays.num_train[0])
-    return Load(num_trials, num_epochs, num_folds, num_rows, num_features, num_devices, num_last)
+    return Load(
+        num_trials,
+        num_epochs,
+        num_folds=len(prepared.folds) - 1,
+        num_rows=int(arrays.num_train[0]),
+        num_features=math.prod(arrays.inputs.shape[2:]),
+        num_devices=num_devices,
+        num_last=num_last,
+        num_outputs=num_outputs,
+        num_valid=int(arrays.valid_rows.shape[1]),
+        data_bytes=sum(array.nbytes for array in arrays),
+    )

@@ -17,8 +17,8 @@ from safetensors.numpy import load, save
 
 from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.errors import UserError
+from jaxopt_lab.files import write_file
 from jaxopt_lab.models import MLP
-from jaxopt_lab.store import write_file
 from jaxopt_lab.tasks import Prepared, TabularTask
 from jaxopt_lab.tasks.tabular import to_target
 from jaxopt_lab.types import Config, Params

@@ -81,6 +81,9 @@ class Load:
       num_devices: devices that share the work.
       num_last: configurations that train together at the end, where most of the work is done;
         all if None.
+      num_outputs: of the networks.
+      num_valid: validation rows of a network.
+      data_bytes: of the data, of which every device holds a copy.
     """
 
     num_trials: int
@@ -90,6 +93,9 @@ class Load:
     num_features: int
     num_devices: int = 1
     num_last: int | None = None
+    num_outputs: int = 1
+    num_valid: int = 0
+    data_bytes: int = 0
 
     @property
     def last(self) -> float:

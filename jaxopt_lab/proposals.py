@@ -100,7 +100,7 @@ def propose(
     Returns:
       The number really proposed: a grid may be exhausted.
     """
-    num_known = len(store.trials())
+    num_known = store.num_trials()
     configs = sampler.propose(_key(seed, phase), space, history_of(store, space), n)
     with store.transaction():
         for i, config in enumerate(configs):

@@ -23,6 +23,7 @@ def write_wave(
     prepared: Prepared,
     report: WaveReport,
     phase: str,
+    expected: tuple[float, float],
 ) -> None:
     """Write the weights, then members, trials and the wave's cost in one transaction.
 
@@ -33,6 +34,7 @@ def write_wave(
       prepared: the task's data by fold; the last fold is the refit.
       report: the finished wave.
       phase: its name.
+      expected: seconds to compile its program and to run it.
     """
     num_folds = len(prepared.folds) - 1
     for result in report.results:
@@ -46,17 +48,24 @@ def write_wave(
         for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
             if trials.settle(store, trial_id, num_folds):
                 store.drop_states([trial_id])
+        _add_expected(store, str(report.wave.signature), expected)
         store.add_wave(
             phase,
             report.seconds,
             report.compile_seconds,
             len(report.results),
             sum(r.job.num_epochs for r in report.results),
-            str(report.results[0].job.signature),
+            str(report.wave.signature),
         )
-    best = trials.ranking(store)[:KEPT_TRIALS]
-    unfinished = [t["trial_id"] for t in store.trials() if t["status"] == Status.PENDING]
-    weights.keep_only([*best, *unfinished])
+    weights.keep_only([*store.best_trials(KEPT_TRIALS), *store.trials_with(Status.PENDING)])
+
+
+def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> None:
+    """Add to what the study should have taken so far, program by program."""
+    found = store.settings().get("expected", {})
+    before = found.get(program, {"compile": seconds[0], "run": 0.0})
+    found[program] = {**before, "run": before["run"] + seconds[1]}
+    store.set("expected", found)
 
 
 def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: Result) -> None:

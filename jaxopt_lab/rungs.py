@@ -199,3 +199,10 @@ def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:
     count = min(scheduler.num_brackets, num_trials)
     sizes = np.diff([num_trials * i // count for i in range(count + 1)])
     return sum(scheduler.rungs(int(n), num_epochs)[-1].num_trials for n in sizes)
+
+
+def last_trials(num_trials: int, num_epochs: int, race: bool, scheduler: Scheduler | None) -> int:
+    """How many trials of a phase train to the end, on all folds."""
+    if scheduler is not None:
+        return survivors(scheduler, num_trials, num_epochs)
+    return math.ceil(num_trials / 2) if race else num_trials

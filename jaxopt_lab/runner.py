@@ -52,6 +52,7 @@ class Result(NamedTuple):
 class WaveReport(NamedTuple):
     """A finished wave: its results and what it cost."""
 
+    wave: Wave
     results: list[Result]
     seconds: float
     compile_seconds: float
@@ -109,6 +110,12 @@ class Runner:
             on_cpu = self.devices[0].platform == "cpu"
             self.widths[signature] = default_width(self.count_parameters(signature), on_cpu)
         return self.widths[signature]
+
+    def use_width(self, signature: Signature, width: int) -> None:
+        """Fix the cohort width of a program; a program of another width is compiled again."""
+        if self.widths.get(signature, width) != width:
+            self._engines.pop(signature, None)
+        self.widths[signature] = width
 
     def plan(self, jobs: Sequence[Job]) -> list[Wave]:
         """The waves in which jobs would run."""
@@ -282,7 +289,7 @@ class Runner:
         now = time.perf_counter()
         seconds = now - max(running.started, self._last_finish)
         self._last_finish = now
-        return WaveReport(results, seconds, running.compile_seconds)
+        return WaveReport(running.wave, results, seconds, running.compile_seconds)
 
     def _trimmed(self, params: Any, slot: int, job: Job) -> Any:
         own = jax.tree.map(lambda x: np.asarray(x[slot]), params)
@@ -316,7 +323,9 @@ def _named(curves: Curves, slot: int, length: int) -> dict[str, np.ndarray]:
 def _out_of_memory(error: Exception, width: int) -> Exception:
     if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
         return error
+    advice = f"Go on with smaller cohorts: --cohort-width {width // 2}"
+    if width == 1:
+        advice = "Start in a new directory with a space of smaller networks or batches"
     return MachineError(
-        f"out of memory with cohorts of {width} trials; nothing finished is lost. "
-        "Start in a new directory with a space of smaller networks"
+        f"out of memory with cohorts of {width} trials; nothing finished is lost. {advice}"
     )

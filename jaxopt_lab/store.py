@@ -6,7 +6,6 @@ in the making. Nothing is pickled: JSON for small things, raw little-endian floa
 
 import fcntl
 import json
-import os
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.files import explain
 from jaxopt_lab.status import Config, Status
 
 SCHEMA = 2
@@ -108,7 +108,7 @@ class Store:
                 store.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise _explain(error, path) from None
+            raise explain(error, path) from None
         return store
 
     def _prepare(self, read_only: bool) -> None:
@@ -174,14 +174,14 @@ class Store:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise _explain(error, self.path) from None
+                raise explain(error, self.path) from None
             raise
 
     def _rows(self, query: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, tuple(arguments)).fetchall()
         except sqlite3.Error as error:
-            raise _explain(error, self.path) from None
+            raise explain(error, self.path) from None
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -230,6 +230,31 @@ class Store:
         for row in found:
             row["config"], row["status"] = json.loads(row["config"]), Status(row["status"])
         return found
+
+    def num_trials(self) -> int:
+        """Trials of all phases."""
+        return int(self._rows("SELECT COUNT(*) FROM trials")[0][0])
+
+    def trials_with(self, status: Status) -> list[int]:
+        """The numbers of the trials with a status, ascending."""
+        query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY trial_id"
+        return [trial_id for (trial_id,) in self._rows(query, [status])]
+
+    def counts(self) -> dict[Status, int]:
+        """How many trials have each status."""
+        rows = self._rows("SELECT status, COUNT(*) FROM trials GROUP BY status")
+        found = {Status(status): count for status, count in rows}
+        return {status: found.get(status, 0) for status in Status}
+
+    def best_trials(self, n: int) -> list[int]:
+        """The n completed trials with the least scores, ties by number."""
+        query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY score, trial_id LIMIT ?"
+        return [trial_id for (trial_id,) in self._rows(query, [Status.COMPLETED, n])]
+
+    def best_score(self) -> float | None:
+        """The least score of a completed trial."""
+        query = "SELECT MIN(score) FROM trials WHERE status = ?"
+        return self._rows(query, [Status.COMPLETED])[0][0]
 
     def add_member(
         self,
@@ -327,43 +352,9 @@ class Store:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut.
-
-    Raises:
-      MachineError: if the disk is full or the directory cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise _explain(error, path) from None
-
-
 def _close(files: ExitStack) -> None:
     with suppress(sqlite3.Error, OSError):
         files.close()
-
-
-def _explain(error: Exception, path: Path | None) -> Exception:
-    """One clear line for a failure of the file or the machine."""
-    text = str(error).lower()
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror.lower()
-    if "full" in text or "no space" in text or "disk i/o" in text:
-        return MachineError(f"the disk is full: cannot write {path}; make room and run it again")
-    if "locked" in text or "busy" in text:
-        return MachineError(f"{path} is in use by another process; wait for it or stop it")
-    if "not a database" in text or "malformed" in text or "encrypted" in text:
-        return UserError(f"{path} is corrupt and was left as it is; give another directory")
-    return MachineError(f"cannot write {path}: {text}; choose another directory")
 
 
 def _pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:

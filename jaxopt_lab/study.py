@@ -1,8 +1,8 @@
 """A study: search space and task in, trained and scored trials out, every wave on disk."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,16 @@ import numpy as np
 from jaxopt_lab import hyperparameters, planning, programs, races, records, trials
 from jaxopt_lab.agreement import agree
 from jaxopt_lab.errors import UserError
-from jaxopt_lab.incumbent import Incumbent
-from jaxopt_lab.plan import Job, default_width
+from jaxopt_lab.incumbent import Incumbent, incumbent_of
+from jaxopt_lab.plan import Job
 from jaxopt_lab.predictor import Predictor, Weights, assemble
 from jaxopt_lab.proposals import enqueue, first_proposals, propose
-from jaxopt_lab.rungs import Rungs, survivors
+from jaxopt_lab.rungs import Rungs, last_trials
 from jaxopt_lab.runner import Runner, WaveReport
 from jaxopt_lab.schedulers import Scheduler
 from jaxopt_lab.search import random
 from jaxopt_lab.search.base import MAX_PROPOSALS, Sampler
-from jaxopt_lab.signature import Signature
+from jaxopt_lab.sizing import fix_widths, sizing_of
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask, reopen
@@ -41,6 +41,9 @@ class Study:
       directory: where to keep the study; None keeps it in memory.
       seed: of splits, proposals, initial weights, data order and noise.
       devices: JAX devices; all local ones by default.
+      costs: of the devices, from `read_costs`; those the study began with, or shipped ones.
+      memory_limit: bytes that training may take on all devices; see `sizing.Sizing`.
+      cohort_width: the most trials that train together on a device.
 
     Raises:
       UserError: if the directory holds a study with other settings, naming them.
@@ -53,11 +56,16 @@ class Study:
         directory: str | Path | None = None,
         seed: int = 0,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        costs: programs.Costs | None = None,
+        memory_limit: int | None = None,
+        cohort_width: int | None = None,
     ) -> None:
         self.task, self.space, self.seed = task, space, seed
         self.directory = None if directory is None else Path(directory)
         hyperparameters.check_values(space.extremes())
         self._devices = list(devices or jax.local_devices())
+        self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
         self.weights = Weights(directory)
         self._runner: Runner | None = None
@@ -73,9 +81,12 @@ class Study:
             "seed": seed,
             "num_devices": len(self._devices),
             "device": self._devices[0].platform,
+            **({} if costs is None else {"costs": asdict(costs)}),
         }
         try:
             self._agree(identity)
+            known = self.store.settings().get("costs", asdict(self.sizing.costs))
+            self.sizing = replace(self.sizing, costs=programs.Costs(**known))
             with self.store.transaction():
                 self.store.set("table path", task.table.path)
         except BaseException:
@@ -152,9 +163,9 @@ class Study:
         self.task.prepare(num_folds, self.seed)
         self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
 
-    @property
-    def _on_cpu(self) -> bool:
-        return self._devices[0].platform == "cpu"
+    def _load(self, prepared: Prepared, trials: int, epochs: int, last: int) -> programs.Load:
+        outputs = self.task.objective.num_outputs
+        return planning.load_of(prepared, trials, epochs, len(self._devices), last, outputs)
 
     @property
     def programs(self) -> programs.Programs:
@@ -205,14 +216,12 @@ class Study:
         self.configure(num_epochs, num_folds)
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
-        last = math.ceil(num_trials / 2) if race else num_trials
-        if scheduler is not None:
-            last = survivors(scheduler, num_trials, num_epochs)
+        last = last_trials(num_trials, num_epochs, race, scheduler)
         if "programs" not in self.store.settings():
-            size = (num_trials, num_epochs, len(self._devices), last)
-            load = planning.load_of(self.prepared, *size)
-            chosen = programs.choose(self.space, load, programs.SHIPPED[self._on_cpu], self._on_cpu)
-            self._agree({"programs": chosen.to_dict()})
+            load = self._load(self.prepared, num_trials, num_epochs, last)
+            costs = self.sizing.costs
+            chosen = programs.choose(self.space, load, costs, self.sizing.on_cpu)
+            self._agree({"programs": chosen.to_dict(), "costs": asdict(costs)})
         watch = self._watch(phase, time_limit, progress)
         revive(self.store, time_limit)
         while True:
@@ -276,14 +285,29 @@ class Study:
         signature = self.programs.signature(full)
         return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)
 
-    def plan(self, num_trials: int, num_epochs: int, num_folds: int = 5) -> planning.Plan:
-        """What `optimize` with random search would compile and run, and how long that takes."""
+    def plan(
+        self,
+        num_trials: int,
+        num_epochs: int,
+        num_folds: int = 5,
+        *,
+        race: bool = False,
+        scheduler: Scheduler | None = None,
+        num_first: int | None = None,
+    ) -> planning.Plan:
+        """What `optimize` with random search would compile and run, and how long that takes.
+
+        Args:
+          num_trials: as for `optimize`, like those that follow.
+          num_first: trials of the first of several phases, for which programs are chosen.
+        """
         prepared = self.task.prepare(num_folds, self.seed)
-        load = planning.load_of(prepared, num_trials, num_epochs, len(self._devices))
-        configs = first_proposals(random(), self.space, self.seed, num_trials)
-        return planning.make_plan(
-            configs, self.space, load, programs.SHIPPED[self._on_cpu], self._on_cpu
+        first = num_first or num_trials
+        load = self._load(
+            prepared, first, num_epochs, last_trials(first, num_epochs, race, scheduler)
         )
+        configs = first_proposals(random(), self.space, self.seed, num_trials)
+        return planning.make_plan(configs, self.space, load, self.sizing, race, scheduler)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -296,21 +320,16 @@ class Study:
 
     def _record(self, report: WaveReport, watch: Watch) -> None:
         self.trained = True
-        records.write_wave(self.store, self.weights, self.task, self.prepared, report, watch.phase)
+        load, width = self._load(self.prepared, 1, 1, 1), self.runner.width(report.wave.signature)
+        expected = planning.expected_seconds(
+            report.wave, width, self.programs, load, self.sizing.costs
+        )
+        where = (self.store, self.weights, self.task, self.prepared)
+        records.write_wave(*where, report, watch.phase, expected)
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
-        """Write the cohort width of each new program before its first wave; reuse stored ones."""
-        stored, costs = self.store.settings().get("widths", {}), programs.SHIPPED[self._on_cpu]
-        signatures: dict[Signature, None] = dict.fromkeys(job.signature for job in jobs)
-        for signature in signatures:
-            if str(signature) not in stored:
-                size, room = self.runner.count_parameters(signature), costs.cohort_bytes
-                width = default_width(size, self._on_cpu, room)
-                stored[str(signature)] = min(width, self.programs.max_width)
-            self.runner.widths[signature] = stored[str(signature)]
-        with self.store.transaction():
-            self.store.set("widths", stored)
+        fix_widths(self.store, self.runner, self.sizing, self.programs.max_width, jobs)
 
     def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
         """A decision taken before, or taken now and stored; `again` replaces it."""
@@ -378,20 +397,4 @@ class Study:
         Raises:
           MachineError: if every trial diverged or none is complete.
         """
-        trial_id = trials.best_trial(self.store)
-        row = self.store.trials()[trial_id]
-        members = [
-            m
-            for m in self.store.member_arrays(trial_id)
-            if m["fold"] < self.num_folds and m["replicate"] == 0
-        ]
-        error = row["standard_error"]
-        return Incumbent(
-            trial_id,
-            row["config"],
-            row["score"],
-            math.nan if error is None else error,
-            [m["score"] for m in members],
-            [m["curves"] for m in members],
-            self.refit,
-        )
+        return incumbent_of(self.store, self.num_folds, self.refit)

@@ -60,15 +60,14 @@ def settle(store: Store, trial_id: int, num_folds: int) -> bool:
 
 def ranking(store: Store) -> list[int]:
     """Completed trials, best score first; ties go to the lower number."""
-    done = [t for t in store.trials() if t["status"] == Status.COMPLETED]
-    return [t["trial_id"] for t in sorted(done, key=lambda t: (t["score"], t["trial_id"]))]
+    return store.best_trials(-1)
 
 
 def counts(store: Store) -> dict[str, int]:
     """How many trials were completed, infeasible and stopped."""
-    found = [t["status"] for t in store.trials()]
+    found = store.counts()
     kinds = (Status.COMPLETED, Status.INFEASIBLE, Status.STOPPED)
-    return {str(kind): found.count(kind) for kind in kinds}
+    return {str(kind): found[kind] for kind in kinds}
 
 
 def best_trial(store: Store) -> int:

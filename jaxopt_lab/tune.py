@@ -11,6 +11,8 @@ from jaxopt_lab import analysis, hyperparameters, outcome, schedulers, search, t
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
+from jaxopt_lab.planning import Plan
+from jaxopt_lab.programs import Costs
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.study import Study
 from jaxopt_lab.types import Status
@@ -52,6 +54,9 @@ class Settings:
       prefer: "best", or "small": the smallest network within one standard error of it.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
+      costs: of the devices, from `sizing.read_costs`; None for shipped ones.
+      memory_limit: bytes that training may take on all devices together.
+      cohort_width: the most trials that train together on a device.
     """
 
     trials: int | None = None
@@ -67,6 +72,9 @@ class Settings:
     prefer: str = "best"
     numeric: str = "piecewise_linear"
     num_bins: int | None = None
+    costs: Costs | None = None
+    memory_limit: int | None = None
+    cohort_width: int | None = None
 
     def __post_init__(self) -> None:
         for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
@@ -153,6 +161,45 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
+    study, budget = _begin(table, settings, directory)
+    try:
+        search_all(study, settings, budget, progress, say)
+        before = study.store.decisions("session")
+        content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
+        if not before or study.trained:
+            with study.store.transaction():
+                study.store.decide("session", time.monotonic() - started)
+        return content
+    finally:
+        study.close()
+
+
+def plan(table: Table, settings: Settings) -> Plan:
+    """What `run` would compile and train, as if all trials were known at once.
+
+    Reruns of the best, refits and half-filled waves between the rounds of a search come on top.
+
+    Raises:
+      UserError: as `run`.
+    """
+    study, (num_trials, num_folds, num_epochs) = _begin(table, settings, None)
+    try:
+        return study.plan(
+            num_trials,
+            num_epochs,
+            num_folds,
+            race=settings.scheduler == "race" and num_folds > 1,
+            scheduler=_scheduler(settings),
+            num_first=num_trials if settings.search in ONE_PHASE else _num_wide(num_trials),
+        )
+    finally:
+        study.close()
+
+
+def _begin(
+    table: Table, settings: Settings, directory: str | Path | None
+) -> tuple[Study, tuple[int, int, int]]:
+    """A study, and how many trials, folds and epochs it gets."""
     task = tasks.tabular(
         table,
         test_fraction=settings.test_fraction,
@@ -165,23 +212,26 @@ def run(
     trials_, folds, epochs = default_budget(num_rows, encoded)
     # What cannot be folded is refused before anything is written.
     task.prepare(settings.folds or folds, settings.seed)
-    study = Study(task, space, directory, settings.seed)
-    try:
-        search_all(
-            study,
-            settings,
-            (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs),
-            progress,
-            say,
-        )
-        before = study.store.decisions("session")
-        content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
-        if not before or study.trained:
-            with study.store.transaction():
-                study.store.decide("session", time.monotonic() - started)
-        return content
-    finally:
-        study.close()
+    study = Study(
+        task,
+        space,
+        directory,
+        settings.seed,
+        costs=settings.costs,
+        memory_limit=settings.memory_limit,
+        cohort_width=settings.cohort_width,
+    )
+    return study, (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
+
+
+def _num_wide(num_trials: int) -> int:
+    """Trials of the wide search."""
+    return math.ceil(num_trials / 2)
+
+
+def _scheduler(settings: Settings) -> schedulers.Scheduler | None:
+    halving = settings.scheduler == "successive_halving"
+    return schedulers.successive_halving() if halving else None
 
 
 def search_all(
@@ -194,7 +244,6 @@ def search_all(
     """Wide search, refined search, and reruns of the best."""
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
-    halving = settings.scheduler == "successive_halving"
 
     def phase(name: str, total: int, space: SearchSpace) -> None:
         limit = settings.time_limit and settings.time_limit * SHARES[name]
@@ -211,7 +260,7 @@ def search_all(
             folds,
             time_limit=limit,
             race=settings.scheduler == "race" and folds > 1,
-            scheduler=schedulers.successive_halving() if halving else None,
+            scheduler=_scheduler(settings),
             phase=name,
             space=space,
             round_size=round_size,
@@ -221,7 +270,7 @@ def search_all(
     if settings.search in ONE_PHASE:
         phase("wide", num_trials, study.space)
     else:
-        wide = study.recall("wide trials", lambda: math.ceil(num_trials / 2))
+        wide = study.recall("wide trials", lambda: _num_wide(num_trials))
         phase("wide", min(wide, num_trials), study.space)
         if num_trials > wide:
             refined = study.recall("refined space", lambda: refine(study, settings, say))

@@ -24,7 +24,7 @@ class Progress(NamedTuple):
 
 def stop_pending(store: Store, limit: float | None) -> None:
     """A time limit struck: mark what was not trained, and remember why."""
-    ids = [t["trial_id"] for t in store.trials() if t["status"] == Status.PENDING]
+    ids = store.trials_with(Status.PENDING)
     with store.transaction():
         store.decide("time limit", {"seconds": limit, "stopped": ids})
         for trial_id in ids:
@@ -92,10 +92,7 @@ class Watch:
         self._slowest = max(self._slowest, report.seconds - report.compile_seconds)
         if self._progress is None:
             return
-        best = trials.ranking(self._store)[:1]
-        rows = self._store.trials()
-        counts = {s: sum(t["status"] == s for t in rows) for s in Status}
-        score = rows[best[0]]["score"] if best else None
+        counts, score = self._store.counts(), self._store.best_score()
         self._progress(
             Progress(self.phase, self._done, self._total, counts, score, self._metric, self.seconds)
         )

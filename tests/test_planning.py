@@ -8,6 +8,7 @@ import jaxopt_lab as lab
 from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.planning import make_plan
 from jaxopt_lab.programs import SHIPPED, Load
+from jaxopt_lab.sizing import Sizing
 
 SPACE = lab.SearchSpace(
     hidden_size=lab.Choice([4, 8]), num_layers=lab.IntUniform(1, 2), batch_size=lab.Choice([32, 64])
@@ -27,6 +28,9 @@ def test_a_study_compiles_and_trains_as_planned(houses_csv: Path) -> None:
     assert {p.name: p.width for p in plan.programs} == study.store.settings()["widths"]
 
 
+SIZING = Sizing(SHIPPED[True], on_cpu=True, num_devices=2)
+
+
 def configs(*sizes: int) -> list[dict]:
     return [complete({"hidden_size": size, "num_layers": 2}) for size in sizes]
 
@@ -35,7 +39,7 @@ def configs(*sizes: int) -> list[dict]:
 def test_padding_and_empty_places_add_up(epochs: int) -> None:
     space = lab.SearchSpace(hidden_size=lab.Choice([8, 64]), num_layers=2)
     load = Load(5, epochs, 2, 4000, 8, 2)
-    plan = make_plan(configs(8, 8, 64, 64, 64), space, load, SHIPPED[True], on_cpu=True)
+    plan = make_plan(configs(8, 8, 64, 64, 64), space, load, SIZING)
     if epochs == 1:
         small, large = 8 * 8 + 8 * 8, 8 * 64 + 64 * 64
         (program,) = plan.programs

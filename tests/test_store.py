@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.files import write_file
 from jaxopt_lab.status import Status
-from jaxopt_lab.store import NoStudy, Store, write_file
+from jaxopt_lab.store import NoStudy, Store
 
 FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
 

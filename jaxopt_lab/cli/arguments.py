@@ -125,6 +125,8 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary, build in (
         ("tune", "search hyperparameters for a table and train the winner", _tune),
+        ("plan", "say what tune would compile and train, and how long it would take", _tune),
+        ("calibrate", "measure this machine for the choice of programs", _calibrate),
         ("stabilize", "find out why a validation loss fluctuates, and fix it", _stabilize),
         ("show", "print the trials of a study", _show),
         ("predict", "predict the rows of a table with a tuned model", _predict),
@@ -206,6 +208,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="stop searching in time; the rest of the trials is marked stopped",
     )
     _tune_network(parser)
+    _tune_machine(parser)
 
 
 def _tune_network(parser: argparse.ArgumentParser) -> None:
@@ -239,6 +242,30 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         type=_whole(2),
         help="bins of piecewise_linear (default: square root of the rows, 32 to 96)",
     )
+
+
+def _tune_machine(parser: argparse.ArgumentParser) -> None:
+    """The options of `tune` about the machine."""
+    add = parser.add_argument
+    add("--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine")
+    add(
+        "--memory-limit",
+        metavar="GIB",
+        type=_number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20),
+        help="what training may take on all devices; Python and XLA take half a GiB more",
+    )
+    add(
+        "--cohort-width",
+        metavar="V",
+        type=_whole(1),
+        help="at most so many trials train together on a device",
+    )
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", metavar="FILE", default="calibration.json", help="(default: calibration.json)")
+    add("--quick", action="store_true", help="fewer and shorter runs")
 
 
 def _stabilize(parser: argparse.ArgumentParser) -> None:

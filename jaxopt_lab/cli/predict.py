@@ -17,8 +17,8 @@ def execute(args: Namespace) -> int:
     folder, output = model_folder(args.directory), Path(args.output).expanduser()
     _check_output(output, Path(args.data))
     from jaxopt_lab import datasets
+    from jaxopt_lab.files import write_file
     from jaxopt_lab.predictor import Predictor
-    from jaxopt_lab.store import write_file
 
     model = Predictor.load(folder)
     encoder = model.encoders[0]

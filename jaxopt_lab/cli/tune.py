@@ -25,7 +25,7 @@ def execute(args: Namespace) -> int:
     prepare_jax(stored_devices(directory))
     from jaxopt_lab import datasets, tune
 
-    settings = _settings(args)
+    settings = read_settings(args)
     table = datasets.load_table(
         args.data, target=args.target, task=args.task, log_target=args.log_target
     )
@@ -68,7 +68,7 @@ def stored_devices(directory: Path) -> int | None:
     return settings.get("num_devices") if on_cpu else None
 
 
-def prepare_jax(num_devices: int | None) -> None:
+def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
     """One device per core (as many as the study began with), and programs kept on disk.
 
     Raises:
@@ -79,7 +79,8 @@ def prepare_jax(num_devices: int | None) -> None:
     from jaxopt_lab.devices import use_all_cores
 
     use_all_cores(num_devices)
-    _keep_programs()
+    if keep_programs:
+        _keep_programs()
     try:
         jax.local_devices()
     except RuntimeError as error:
@@ -109,8 +110,13 @@ def _keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
 
 
-def _settings(args: Namespace) -> "Settings":
-    from jaxopt_lab import hyperparameters, tune
+def read_settings(args: Namespace) -> "Settings":
+    """What the options of `tune` ask for.
+
+    Raises:
+      UserError: for a space or calibration that cannot be.
+    """
+    from jaxopt_lab import hyperparameters, sizing, tune
     from jaxopt_lab.space import SearchSpace
 
     space = None
@@ -135,6 +141,9 @@ def _settings(args: Namespace) -> "Settings":
         prefer=args.prefer,
         numeric=args.numeric,
         num_bins=args.bins,
+        costs=sizing.read_costs(args.calibration) if args.calibration else None,
+        memory_limit=args.memory_limit and int(args.memory_limit * 2**30),
+        cohort_width=args.cohort_width,
     )
 
 

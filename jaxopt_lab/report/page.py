@@ -8,8 +8,8 @@ from string import Template
 from typing import Any
 
 from jaxopt_lab.errors import MachineError
+from jaxopt_lab.files import write_file
 from jaxopt_lab.report import contents, diagnosis_page, sections
-from jaxopt_lab.store import write_file
 
 FILE_NAME = "report.html"
 

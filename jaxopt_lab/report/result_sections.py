@@ -228,6 +228,7 @@ def cost(page: "Page", contents: Contents) -> None:
     if figure:
         page.figures.append(figure)
         cards.append(tables.card("Where the seconds went", tables.plot(figure)))
+    cards.append(_programs(contents))
     items = _efficiency(contents.best)
     if items:
         cards.append(tables.card("Efficiency", tables.pairs(items)))
@@ -239,6 +240,45 @@ def cost(page: "Page", contents: Contents) -> None:
     if about:
         cards.append(tables.card("Settings and versions", tables.pairs(about), kind="wide"))
     page.section("cost", "Cost", "Cost and setting", "", cards)
+
+
+def _programs(contents: Contents) -> str:
+    """What each program was expected to cost, and what it did."""
+    expected = contents.settings.get("expected", {})
+    widths = contents.settings.get("widths", {})
+    rows = []
+    for name, seconds in expected.items():
+        mine = [wave for wave in contents.waves if wave["program"] == name]
+        compiling = sum(wave["compile_seconds"] for wave in mine)
+        running = sum(wave["seconds"] - wave["compile_seconds"] for wave in mine)
+        rows.append(
+            (
+                words.plain(name),
+                str(sum(wave["jobs"] for wave in mine)),
+                str(widths.get(name, "")),
+                f"{seconds['compile']:.1f}",
+                f"{compiling:.1f}",
+                f"{seconds['run']:.1f}",
+                f"{max(running, 0.0):.1f}",
+            )
+        )
+    if not rows:
+        return ""
+    head = (
+        "Program",
+        "Networks",
+        "Cohort width",
+        "Compile, expected (s)",
+        "real (s)",
+        "Training, expected (s)",
+        "real (s)",
+    )
+    note = (
+        "Expected from the stored costs of the machine; a program from the cache takes no time to "
+        "compile. Off by much? jaxopt-lab calibrate measures this machine."
+    )
+    body = tables.table(head, rows, numeric=range(1, len(head)))
+    return tables.card("Programs, expected and real", body, note=note, kind="wide")
 
 
 def _efficiency(best: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.files import write_file
 from jaxopt_lab.observation import norm_edges, norm_quantile
 from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, HEALTHY, Remedy, mean
 from jaxopt_lab.stabilization.diagnose import Cause, Evidence
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.store import write_file
 from jaxopt_lab.types import Config
 
 SCHEMA = 1

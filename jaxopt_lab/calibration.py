@@ -1,0 +1,173 @@
+"""Measure a machine: what a program costs to compile and to run, and how wide cohorts should be.
+
+The same runner that a study uses trains small networks on made data. The costs of a step are
+fitted to several shapes by least squares of relative errors.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxopt_lab import hyperparameters
+from jaxopt_lab.distributions import LogUniform
+from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job
+from jaxopt_lab.programs import SHIPPED, Costs, Load, choose, count_weights
+from jaxopt_lab.runner import Runner
+from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.tasks.base import lay_out, regression
+
+NUM_ROWS, NUM_FEATURES = 2048, 16
+#: A fitted cost stays within this factor of the shipped one.
+BOUND = 30.0
+#: A wider cohort must be faster by this share, or the narrower one is taken.
+GAIN = 0.03
+#: Timed runs last about so long.
+SECONDS = 1.0
+
+
+class Shape(NamedTuple):
+    """Of the networks of one measurement."""
+
+    width: int
+    depth: int
+    batch: int
+
+
+class Measurement(NamedTuple):
+    """Seconds to compile, and of one epoch of one trial on one device."""
+
+    compile_seconds: float
+    epoch_seconds: float
+
+
+#: The first is also compiled at the depth of the second, and run in cohorts of several widths.
+SHAPES = (
+    Shape(64, 3, 32),
+    Shape(64, 8, 32),
+    Shape(256, 3, 32),
+    Shape(64, 3, 256),
+    Shape(16, 1, 32),
+)
+
+
+def calibrate(
+    devices: Sequence[jax.Device], quick: bool = False, say: Callable[[str], None] = print
+) -> Costs:
+    """Measure devices; about a minute on a CPU.
+
+    Args:
+      devices: that train together, as in a study.
+      quick: fewer and shorter runs.
+      say: takes one line of text at a time.
+
+    Returns:
+      Costs for `Study` or `sizing.write_costs`. `activation_flops` is not measured.
+    """
+    shipped = SHIPPED[devices[0].platform == "cpu"]
+    top = MAX_WIDTH if devices[0].platform == "cpu" else MAX_ACCELERATOR_WIDTH
+    best, best_width = math.inf, 1
+    widths = [2**k for k in range(2, int(math.log2(top)) + 1)]
+    for width in widths[-2:] if quick else widths:
+        found = measure(SHAPES[0], width, devices, quick)
+        say(f"cohorts of {width}: {_words(SHAPES[0], found)}")
+        if found.epoch_seconds < best * (1 - GAIN):
+            best, best_width = found.epoch_seconds, width
+    parameters = _num_weights(SHAPES[0])
+    measured = {}
+    for shape in SHAPES:
+        size = _num_weights(shape)
+        room = best_width * parameters / size
+        width = 2 ** max(0, min(int(math.log2(max(room, 1))), int(math.log2(top))))
+        measured[shape] = measure(shape, width, devices, quick)
+        say(f"cohorts of {width}: {_words(shape, measured[shape])}")
+    shallow, deep = measured[SHAPES[0]], measured[SHAPES[1]]
+    num_layers = SHAPES[1].depth - SHAPES[0].depth
+    per_layer = max((deep.compile_seconds - shallow.compile_seconds) / num_layers, 1e-3)
+    fixed = max(shallow.compile_seconds - per_layer * SHAPES[0].depth, 1e-3)
+    flops, update_bytes, block_seconds = fit(
+        {shape: found.epoch_seconds for shape, found in measured.items()}, shipped
+    )
+    return replace(
+        shipped,
+        compile_seconds=fixed,
+        per_layer_seconds=per_layer,
+        flops=flops,
+        update_bytes=update_bytes,
+        block_seconds=block_seconds,
+        cohort_bytes=16 * parameters * best_width,
+    )
+
+
+def measure(
+    shape: Shape, width: int, devices: Sequence[jax.Device], quick: bool = False
+) -> Measurement:
+    """Compile and train cohorts of one shape, one cohort per device."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((NUM_ROWS, NUM_FEATURES)).astype(np.float32)
+    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2]
+    arrays = lay_out([x], [y.astype(np.float32)], [(np.arange(NUM_ROWS), np.arange(0))])
+    space = SearchSpace(
+        learning_rate=LogUniform(1e-4, 1e-2),
+        batch_size=shape.batch,
+        num_layers=shape.depth,
+        hidden_size=shape.width,
+    )
+    load = Load(1, 1, 1, NUM_ROWS, NUM_FEATURES)
+    config = hyperparameters.complete({**space.fixed, "learning_rate": 1e-3})
+    on_cpu = devices[0].platform == "cpu"
+    signature = choose(space, load, SHIPPED[on_cpu], on_cpu).signature(config)
+    runner = Runner(arrays, regression(), 0, {signature: width}, devices)
+
+    def run(num_epochs: int) -> tuple[float, float]:
+        count = width * len(devices)
+        jobs = [Job(i, 0, 0, config, signature, num_epochs, num_epochs) for i in range(count)]
+        started, compiling = time.perf_counter(), 0.0
+        for report in runner.run(jobs):
+            compiling += report.compile_seconds
+        return time.perf_counter() - started, compiling
+
+    _, compile_seconds = run(1)
+    once, _ = run(1)
+    least = 0.3 * SECONDS if quick else SECONDS
+    num_epochs = max(1, min(256, math.ceil(least / once)))
+    seconds = min(run(num_epochs)[0] for _ in range(2 if quick else 3))
+    return Measurement(compile_seconds, seconds / num_epochs / width)
+
+
+def fit(seconds: dict[Shape, float], shipped: Costs) -> tuple[float, float, float]:
+    """Flops, update bytes and block seconds that explain epochs of several shapes.
+
+    Args:
+      seconds: of one epoch of one trial on one device, by shape.
+      shipped: what the fitted costs stay near, within `BOUND`.
+    """
+    from scipy.optimize import lsq_linear
+
+    rows, values = [], []
+    for shape, measured in seconds.items():
+        weights = count_weights(NUM_FEATURES, shape.width, shape.depth)
+        updates = math.ceil(NUM_ROWS / shape.batch)
+        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates])
+        values.append(measured)
+    guess = np.array([1 / shipped.flops, 1 / shipped.update_bytes, shipped.block_seconds])
+    matrix = np.array(rows) * guess / np.array(values)[:, None]
+    found = lsq_linear(matrix, np.ones(len(values)), bounds=(1 / BOUND, BOUND)).x * guess
+    return float(1 / found[0]), float(1 / found[1]), float(found[2])
+
+
+def _num_weights(shape: Shape) -> int:
+    biases = shape.depth * shape.width + shape.width + 1
+    return count_weights(NUM_FEATURES, shape.width, shape.depth) + biases
+
+
+def _words(shape: Shape, found: Measurement) -> str:
+    step = found.epoch_seconds / math.ceil(NUM_ROWS / shape.batch)
+    return (
+        f"{shape.depth} x {shape.width}, batch {shape.batch}: compiles in "
+        f"{found.compile_seconds:.1f} s, {1e6 * step:.1f} microseconds per step, trial and device"
+    )

@@ -1,0 +1,34 @@
+"""`jaxopt-lab calibrate`: measure this machine, for `tune --calibration`."""
+
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from jaxopt_lab.cli.console import make_console
+from jaxopt_lab.cli.tune import prepare_jax
+
+
+def execute(args: Namespace) -> int:
+    """Measure, write the file and print it beside the shipped costs."""
+    console = make_console()
+    # A program from the cache would take no time to compile.
+    prepare_jax(None, keep_programs=False)
+    import jax
+
+    from jaxopt_lab.calibration import calibrate
+    from jaxopt_lab.files import write_file
+    from jaxopt_lab.programs import SHIPPED
+    from jaxopt_lab.sizing import write_costs
+
+    devices = jax.local_devices()
+    path = Path(args.out).expanduser()
+    costs = calibrate(
+        devices, args.quick, lambda text: console.print(text, soft_wrap=True, highlight=False)
+    )
+    write_file(path, write_costs(costs, devices[0].device_kind, len(devices)).encode())
+    shipped = asdict(SHIPPED[devices[0].platform == "cpu"])
+    console.print(f"{'':22}{'measured':>12}{'shipped':>12}", highlight=False)
+    for name, value in asdict(costs).items():
+        console.print(f"{name:22}{value:>12.3g}{shipped[name]:>12.3g}", highlight=False)
+    console.print(f"written to {path}; use it with: --calibration {path}", soft_wrap=True)
+    return 0

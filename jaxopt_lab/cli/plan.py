@@ -1,0 +1,32 @@
+"""`jaxopt-lab plan`: what `tune` would do with the same options, without training anything."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from jaxopt_lab.cli.console import make_console
+from jaxopt_lab.cli.tune import prepare_jax, read_settings
+
+
+def execute(args: Namespace) -> int:
+    """Print programs, cohorts, padding and expected seconds. Nothing is written."""
+    console = make_console()
+    prepare_jax(None)
+    from jaxopt_lab import datasets, tune
+    from jaxopt_lab.store import FILE_NAME
+
+    settings = read_settings(args)
+    table = datasets.load_table(
+        args.data, target=args.target, task=args.task, log_target=args.log_target
+    )
+    found = tune.plan(table, settings)
+    console.print(str(found), soft_wrap=True, highlight=False, markup=False)
+    if settings.search not in tune.ONE_PHASE:
+        console.print(
+            "the trials of the refined search are not known yet: random ones stand for them",
+            soft_wrap=True,
+        )
+    if args.out and (Path(args.out).expanduser() / FILE_NAME).exists():
+        console.print(
+            f"note: the study in {args.out} keeps the programs it began with", soft_wrap=True
+        )
+    return 0
