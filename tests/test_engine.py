@@ -82,8 +82,16 @@ each_merge = pytest.mark.parametrize(
         {"num_layers": 4, "masked_depth": True},
         {"accumulate": True},
         {"activations": ("relu", "tanh")},
+        {
+            "hidden_size": 16,
+            "masked_width": True,
+            "num_layers": 4,
+            "masked_depth": True,
+            "accumulate": True,
+            "activations": ("relu", "tanh"),
+        },
     ],
-    ids=["padded width", "masked depth", "blocks", "several activations"],
+    ids=["padded width", "masked depth", "blocks", "several activations", "all"],
 )
 
 
@@ -132,6 +140,15 @@ def test_a_merged_program_trains_the_same_network(
 ) -> None:
     found = train(make_engine(replace(EXACT, **changes)), [0, 1]).valid["loss"][0]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
+
+
+@each_merge
+def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[str, Any]) -> None:
+    merged = make_engine(replace(EXACT, **changes))
+    among_its_like = train(merged, [0]).valid["loss"][0]
+    found = train(merged, [99, 0, 99, 99]).valid["loss"]
+    assert not np.isfinite(found[0]).all()
+    np.testing.assert_array_equal(found[1], among_its_like)
 
 
 def test_batches_of_blocks_are_true_batches() -> None:

@@ -1,0 +1,129 @@
+"""Studies of very many small trials: what the host costs beside the devices; JSON lines.
+
+    python scripts/bench_scale.py > scripts/results/scale.jsonl
+    python scripts/bench_scale.py --quick
+
+Cases: `small-1000` and `small-20000`, networks of 2 x 32 on 2,048 rows, one hold-out split, random
+search, a study on disk. `seconds` of `ours` is the wall time of `Study.optimize`, compilation
+apart; of `programs_alone` that of the same networks through the runner without a study; its
+`ratio`, its seconds over ours, is the share of the wall time inside compiled programs (fetching
+results included). `store_ms` is the time per trial in transactions and weight files, `propose_ms`
+that of proposals. `peak_gib` is the process's peak memory.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import jaxopt_lab as lab
+from jaxopt_lab import records, study
+from jaxopt_lab.runner import Runner
+
+SPACE = lab.SearchSpace(
+    learning_rate=lab.LogUniform(3e-4, 3e-3),
+    weight_decay=lab.LogUniform(1e-5, 1e-3),
+    num_layers=2,
+    hidden_size=32,
+    batch_size=32,
+)
+NUM_ROWS = 2560
+#: Trials and epochs.
+CASES = {"small-1000": (1000, 10), "small-20000": (20_000, 2)}
+QUICK = {"small-1000": (1000, 10)}
+
+
+def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    """The function; adds its seconds to `spent`."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - started)
+
+    return call
+
+
+def measure(num_trials: int, num_epochs: int) -> list[dict[str, Any]]:
+    """A study on disk, and its networks alone."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((NUM_ROWS, 8))
+    frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(8)])
+    writing: list[float] = []
+    proposing: list[float] = []
+    records.write_wave = timed(records.write_wave, writing)
+    study.propose = timed(study.propose, proposing)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        frame.assign(y=np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2]).to_csv(path, index=False)
+        table = lab.datasets.load_table(str(path), target="y")
+        task = lab.tasks.tabular(table, numeric="standard")
+        mine = lab.Study(task, SPACE, Path(folder) / "study")
+        started = time.perf_counter()
+        mine.optimize(lab.search.random(), num_trials, num_epochs, 1)
+        seconds = time.perf_counter() - started
+        waves = mine.store.waves()
+        compiled = sum(w["compile_seconds"] for w in waves)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        jobs = [mine.job(t["trial_id"], t["config"], 0) for t in mine.store.trials()]
+        alone = Runner(mine.prepared.arrays, task.objective, 0, dict(mine.runner.widths))
+        for _ in alone.run(jobs[: alone.width(jobs[0].signature)]):
+            pass
+        started = time.perf_counter()
+        for _ in alone.run(jobs):
+            pass
+        steady = time.perf_counter() - started
+        done = sum(t["status"] == lab.Status.COMPLETED for t in mine.store.trials())
+        mine.close()
+    ours = {
+        "system": "ours",
+        "seconds": seconds - compiled,
+        "compile_seconds": compiled,
+        "completed": done,
+        "store_ms": 1e3 * sum(writing) / num_trials,
+        "propose_ms": 1e3 * sum(proposing) / num_trials,
+        "peak_gib": peak * (1 if sys.platform == "darwin" else 1024) / 2**30,
+    }
+    return [ours, {"system": "programs_alone", "seconds": steady, "compile_seconds": 0.0}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="1,000 trials only")
+    parser.add_argument("--case", help="only cases whose name contains this")
+    parser.add_argument("--child", nargs=2, type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        lab.use_all_cores()
+        print(json.dumps(measure(*args.child)))
+        return
+    for case, size in (QUICK if args.quick else CASES).items():
+        if args.case and args.case not in case:
+            continue
+        command = [sys.executable, __file__, "--child", *map(str, size)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rows = json.loads(done.stdout)
+        for row in rows:
+            kind = jax.devices()[0].device_kind
+            device = kind if jax.default_backend() != "cpu" else f"cpu, {os.cpu_count()} cores"
+            line = {"bench": "scale", "case": case, **row, "device": device}
+            line["ratio"] = row["seconds"] / rows[0]["seconds"]
+            numbers = {k: float(f"{v:.4g}") for k, v in line.items() if isinstance(v, float)}
+            print(json.dumps({**line, **numbers}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

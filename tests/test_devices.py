@@ -1,0 +1,47 @@
+"""The same study on one device and on several: the same table."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SCRIPT = """
+import sys
+import jaxopt_lab as lab
+
+lab.use_all_cores(int(sys.argv[1]))
+table = lab.datasets.load_table(sys.argv[2], target="price")
+space = lab.SearchSpace(
+    learning_rate=lab.LogUniform(1e-4, 1e-3),
+    hidden_size=lab.Choice([8, 16]),
+    num_layers=lab.IntUniform(1, 2),
+    batch_size=lab.Choice([32, 64]),
+    dropout=lab.Uniform(0.0, 0.3),
+    activation="tanh",
+)
+study = lab.Study(lab.tasks.tabular(table, numeric="standard"), space)
+study.optimize(lab.search.random(), num_trials=12, num_epochs=3, num_folds=2)
+assert study.store.settings()["num_devices"] == int(sys.argv[1])
+study.trials.to_csv(sys.stdout, index=False)
+"""
+
+
+def table_with(num_devices: int, data: Path) -> pd.DataFrame:
+    command = [sys.executable, "-c", SCRIPT, str(num_devices), str(data)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(io.StringIO(done.stdout))
+
+
+def test_the_number_of_devices_does_not_show_in_the_table(houses_csv: Path) -> None:
+    one, *others = (table_with(num_devices, houses_csv) for num_devices in (1, 2, 4, 8))
+    scores = ["score", "standard_error"]
+    assert len(one) == 12
+    for found in others:
+        pd.testing.assert_frame_equal(found.drop(columns=scores), one.drop(columns=scores))
+        np.testing.assert_allclose(found[scores], one[scores], rtol=1e-4)
