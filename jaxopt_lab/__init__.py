@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_lab import datasets, models, schedulers, search, tasks
+    from jaxopt_lab import datasets, models, schedulers, search, stopping, tasks
     from jaxopt_lab.devices import use_all_cores
     from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
     from jaxopt_lab.errors import MachineError, UserError
     from jaxopt_lab.predictor import Predictor
+    from jaxopt_lab.sizing import read_costs
     from jaxopt_lab.space import SearchSpace
     from jaxopt_lab.stabilization import stabilize
     from jaxopt_lab.status import Status
@@ -28,9 +29,11 @@ __all__ = [
     "UserError",
     "datasets",
     "models",
+    "read_costs",
     "schedulers",
     "search",
     "stabilize",
+    "stopping",
     "tasks",
     "use_all_cores",
 ]
@@ -48,6 +51,7 @@ _HOMES = {
     "Study": "study",
     "Uniform": "distributions",
     "UserError": "errors",
+    "read_costs": "sizing",
     "stabilize": "stabilization",
     "use_all_cores": "devices",
 }

@@ -36,6 +36,7 @@ INITIALIZATIONS = (
     "orthogonal",
 )
 OFF = math.inf
+PRECISIONS = ("float32", "bfloat16")
 #: Static hyperparameters that a program can also take as traced values, by padding and masks.
 SHAPE_VALUES = ("num_layers", "hidden_size", "activation")
 
@@ -171,6 +172,12 @@ REGISTRY: dict[str, Hyperparameter] = {
         False, "stop after patience epochs without improvement; keep the best weights", static=True
     ),
     "early_stopping_patience": Hyperparameter(10, "epochs", 1, 10**6),
+    "precision": Hyperparameter(
+        "float32",
+        "of the hidden layers' arithmetic in training; weights, loss and updates are float32",
+        choices=PRECISIONS,
+        static=True,
+    ),
 }
 
 

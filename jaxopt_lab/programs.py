@@ -152,6 +152,7 @@ class Programs:
             masked_depth=self.masked_depth or depth != config["num_layers"],
             masked_width=self.masked_width or width != config["hidden_size"],
             accumulate=merged,
+            precision=config["precision"],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -272,7 +273,7 @@ def _num_kinds(programs: Programs, values: Mapping[str, Sequence[Any]]) -> tuple
     """How many kinds of programs, and of cohorts, there can be."""
     shapes = len(programs.widths) * len(programs.depths)
     activations = 1 if programs.activations else len(values["activation"])
-    other = ("optimizer", "ema", "early_stopping", "penalize_biases")
+    other = ("optimizer", "ema", "early_stopping", "penalize_biases", "precision")
     kinds = shapes * activations * math.prod(len(values[name]) for name in other)
     batches = len(values["batch_size"])
     return kinds * (1 if programs.block else batches), kinds * batches

@@ -1,14 +1,17 @@
 """Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.stopping import StoppingRule
 from jaxopt_lab.store import Store
 from jaxopt_lab.types import Config, Status
 
@@ -18,12 +21,19 @@ def history_of(store: Store, space: SearchSpace) -> History:
 
     Trials without a score that did not diverge, a time limit having struck say, are pending.
     """
-    mine = [t for t in store.trials() if why_outside(space, t["config"]) is None]
+    places = store.memory.setdefault(json.dumps(space.to_dict()), {})
+    mine, points = [], []
+    for row in store.trials():
+        if row["trial_id"] not in places:
+            inside = why_outside(space, row["config"]) is None
+            places[row["trial_id"]] = space.to_unit([row["config"]])[0] if inside else None
+        if places[row["trial_id"]] is not None:
+            mine.append(row)
+            points.append(places[row["trial_id"]])
     diverged = [t["status"] == Status.INFEASIBLE for t in mine]
     scores = [t["score"] for t in mine]
-    return History.from_configs(
-        space,
-        [t["config"] for t in mine],
+    return History(
+        np.reshape(points, (len(points), space.num_dims)),
         [math.nan if score is None else score for score in scores],
         infeasible=diverged,
         pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
@@ -106,6 +116,20 @@ def propose(
         for i, config in enumerate(configs):
             store.add_trial(num_known + i, phase, config)
     return len(configs)
+
+
+def enough(store: Store, rule: StoppingRule | None, space: SearchSpace, phase: str) -> bool:
+    """Whether a rule stops a phase; why is written as a decision of kind "enough"."""
+    if rule is None:
+        return False
+    reason = rule.reason(space, history_of(store, space))
+    if reason is None:
+        return False
+    decision = {"phase": phase, "rule": rule.name, "reason": reason}
+    if decision not in store.decisions("enough"):
+        with store.transaction():
+            store.decide("enough", decision)
+    return True
 
 
 def first_proposals(sampler: Sampler, space: SearchSpace, seed: int, n: int) -> list[Config]:

@@ -1,5 +1,7 @@
 """What a finished wave leaves behind: weights first, then one transaction."""
 
+from typing import NamedTuple
+
 import numpy as np
 from safetensors.numpy import load, save
 
@@ -36,17 +38,17 @@ def write_wave(
       phase: its name.
       expected: seconds to compile its program and to run it.
     """
-    num_folds = len(prepared.folds) - 1
-    for result in report.results:
-        job = result.job
-        if job.resumable:
-            continue
-        weights.put((job.trial_id, job.fold, job.replicate), result.params)
+    num_folds, budget = len(prepared.folds) - 1, store.settings()["num_epochs"]
+    found = [_judge(store, task, prepared, result) for result in report.results]
+    for entry in found:
+        job = entry.result.job
+        if not job.resumable and _may_be_kept(store, entry, num_folds, budget):
+            weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
     with store.transaction():
-        for result in report.results:
-            _write_member(store, task, prepared, result)
+        for entry in found:
+            _write_member(store, entry)
         for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
-            if trials.settle(store, trial_id, num_folds):
+            if trials.settle(store, trial_id, num_folds, budget):
                 store.drop_states([trial_id])
         _add_expected(store, str(report.wave.signature), expected)
         store.add_wave(
@@ -60,6 +62,38 @@ def write_wave(
     weights.keep_only([*store.best_trials(KEPT_TRIALS), *store.trials_with(Status.PENDING)])
 
 
+class _Entry(NamedTuple):
+    """A result as it is written."""
+
+    result: Result
+    score: float | None
+    reason: str
+    epoch: int
+    curves: dict[str, np.ndarray]
+
+
+def _may_be_kept(store: Store, entry: _Entry, num_folds: int, budget: int) -> bool:
+    """Whether a network's weights may be wanted; not if its trial is worse than those kept.
+
+    Writing them safely costs more than training a small network.
+    """
+    job = entry.result.job
+    if job.fold == num_folds or job.replicate:
+        return True
+    if entry.score is None:
+        return False
+    before = [m for m in store.members_of(job.trial_id) if m["replicate"] == 0]
+    scores = {m["fold"]: m["score"] for m in before if m["num_epochs"] == budget}
+    scores = {fold: s for fold, s in scores.items() if fold < num_folds} | {job.fold: entry.score}
+    kept = store.best_trials(KEPT_TRIALS)
+    if len(scores) < num_folds or len(kept) < KEPT_TRIALS:
+        return True
+    worst = store.score(kept[-1])
+    if None in scores.values() or worst is None:
+        return False
+    return float(np.mean(list(scores.values()))) <= worst
+
+
 def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> None:
     """Add to what the study should have taken so far, program by program."""
     found = store.settings().get("expected", {})
@@ -68,8 +102,8 @@ def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> N
     store.set("expected", found)
 
 
-def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: Result) -> None:
-    """One network: its score, or why it has none, with curves and validation outputs."""
+def _judge(store: Store, task: TabularTask, prepared: Prepared, result: Result) -> _Entry:
+    """One network: its score, or why it has none, with its curves from the first epoch on."""
     job, curves = result.job, result.curves
     kept = np.flatnonzero(result.keep)
     epoch = job.start + (int(kept[-1]) if len(kept) else job.num_epochs - 1)
@@ -83,19 +117,24 @@ def _write_member(store: Store, task: TabularTask, prepared: Prepared, result: R
     limit = INFEASIBLE_RATIO * prepared.constant_losses[job.fold]
     reason = trials.why_infeasible(final, result.diverged_at, result.last_loss, limit)
     score = None if reason else task.score(final, job.fold, prepared)
+    return _Entry(result, score, reason, epoch, curves)
+
+
+def _write_member(store: Store, entry: _Entry) -> None:
+    job = entry.result.job
     store.add_member(
         job.trial_id,
         job.fold,
         job.replicate,
-        score,
-        reason,
-        epoch,
-        curves,
-        result.outputs,
+        entry.score,
+        entry.reason,
+        entry.epoch,
+        entry.curves,
+        entry.result.outputs,
         job.start + job.num_epochs,
     )
-    if result.state is not None:
-        store.keep_state(job.trial_id, job.fold, pack_state(result.state))
+    if entry.result.state is not None:
+        store.keep_state(job.trial_id, job.fold, pack_state(entry.result.state))
 
 
 def pack_state(state: list[np.ndarray]) -> bytes:

@@ -24,6 +24,7 @@ class Signature:
       draw_width: width at which initial kernels are drawn, so that the numbers do not depend on
         the padding: the widest of the study.
       noise_rows: rows per draw of dropout noise: a common divisor of the study's batch sizes.
+      precision: of the hidden layers' arithmetic.
       observe: whether each step tells gradient norms and update sizes, and each validation what
         resampled validation rows would have given (see `trainer.observation`).
     """
@@ -43,6 +44,7 @@ class Signature:
     masked_width: bool = False
     accumulate: bool = False
     observe: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.block % self.noise_rows:
@@ -62,5 +64,6 @@ class Signature:
         names = ("ema", "early_stopping", "penalize_biases", "observe")
         flags = [name for name in names if getattr(self, name)]
         kinds = "/".join(self.activations)
+        flags += [] if self.precision == "float32" else [self.precision]
         parts = [f"{depth} x {width} {kinds}", self.optimizer, f"batch {batch}", *flags]
         return ", ".join(parts)

@@ -74,6 +74,9 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._db, self.path = connection, path
+        self._configs: dict[str, Config] = {}
+        #: What callers found out about stored trials: name -> trial -> value. Not on disk.
+        self.memory: dict[str, dict[int, Any]] = {}
         self._open_files = ExitStack()
         self._open_files.callback(connection.close)
         # A study that nobody closed gives up its lock when it is forgotten.
@@ -187,6 +190,12 @@ class Store:
         """All settings by name."""
         return {n: json.loads(v) for n, v in self._rows("SELECT name, value FROM settings")}
 
+    def setting(self, name: str) -> Any:
+        """One setting; `KeyError` if it is not there."""
+        for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", [name]):
+            return json.loads(value)
+        raise KeyError(name)
+
     def set(self, name: str, value: Any) -> None:
         """Write one setting."""
         self._db.execute("REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
@@ -222,18 +231,36 @@ class Store:
             (status, score, standard_error, reason, trial_id),
         )
 
-    def trials(self) -> list[dict[str, Any]]:
-        """All trials in `trial_id` order: trial_id, phase, status, score, ..., config (a dict)."""
+    def trials(
+        self, phase: str | None = None, status: Status | None = None
+    ) -> list[dict[str, Any]]:
+        """Trials in `trial_id` order: trial_id, phase, status, score, ..., config (a dict).
+
+        Args:
+          phase: only those of a phase.
+          status: only those with a status.
+        """
+        wanted = {"phase": phase, "status": status}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = f"WHERE {' AND '.join(f'{name} = ?' for name in given)} " if given else ""
         columns = ("trial_id", "phase", "status", "score", "standard_error", "reason", "config")
-        rows = self._rows(f"SELECT {', '.join(columns)} FROM trials ORDER BY trial_id")
-        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        query = f"SELECT {', '.join(columns)} FROM trials {where}ORDER BY trial_id"
+        found = [dict(zip(columns, row, strict=True)) for row in self._rows(query, given.values())]
         for row in found:
-            row["config"], row["status"] = json.loads(row["config"]), Status(row["status"])
+            row["config"] = dict(self._config(row["config"]))
+            row["status"] = Status(row["status"])
         return found
 
-    def num_trials(self) -> int:
-        """Trials of all phases."""
-        return int(self._rows("SELECT COUNT(*) FROM trials")[0][0])
+    def _config(self, text: str) -> Config:
+        """Read a configuration; each text is read once."""
+        if text not in self._configs:
+            self._configs[text] = json.loads(text)
+        return self._configs[text]
+
+    def num_trials(self, phase: str | None = None) -> int:
+        """Of a phase, or of all."""
+        where, arguments = ("", []) if phase is None else (" WHERE phase = ?", [phase])
+        return int(self._rows(f"SELECT COUNT(*) FROM trials{where}", arguments)[0][0])
 
     def trials_with(self, status: Status) -> list[int]:
         """The numbers of the trials with a status, ascending."""
@@ -242,8 +269,7 @@ class Store:
 
     def counts(self) -> dict[Status, int]:
         """How many trials have each status."""
-        rows = self._rows("SELECT status, COUNT(*) FROM trials GROUP BY status")
-        found = {Status(status): count for status, count in rows}
+        found = dict(self._rows("SELECT status, COUNT(*) FROM trials GROUP BY status"))
         return {status: found.get(status, 0) for status in Status}
 
     def best_trials(self, n: int) -> list[int]:
@@ -251,10 +277,13 @@ class Store:
         query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY score, trial_id LIMIT ?"
         return [trial_id for (trial_id,) in self._rows(query, [Status.COMPLETED, n])]
 
+    def score(self, trial_id: int) -> float | None:
+        """Of one trial."""
+        return self._rows("SELECT score FROM trials WHERE trial_id = ?", [trial_id])[0][0]
+
     def best_score(self) -> float | None:
         """The least score of a completed trial."""
-        query = "SELECT MIN(score) FROM trials WHERE status = ?"
-        return self._rows(query, [Status.COMPLETED])[0][0]
+        return self._rows("SELECT MIN(score) FROM trials WHERE status = 'completed'")[0][0]
 
     def add_member(
         self,
@@ -285,9 +314,9 @@ class Store:
             ),
         )
 
-    def members(self) -> list[dict[str, Any]]:
-        """All members by (trial, fold, replicate), without arrays."""
-        return self._members("", ())
+    def members(self, first: int = 0) -> list[dict[str, Any]]:
+        """All members by (trial, fold, replicate), without arrays, from trial `first` on."""
+        return self._members("WHERE trial_id >= ?", (first,))
 
     def members_of(self, trial_id: int) -> list[dict[str, Any]]:
         """The members of one trial by (fold, replicate), without arrays."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
 from jaxopt_lab import hyperparameters, planning, programs, races, records, trials
 from jaxopt_lab.agreement import agree
@@ -15,7 +14,7 @@ from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.plan import Job
 from jaxopt_lab.predictor import Predictor, Weights, assemble
-from jaxopt_lab.proposals import enqueue, first_proposals, propose
+from jaxopt_lab.proposals import enough, enqueue, first_proposals, propose
 from jaxopt_lab.rungs import Rungs, last_trials
 from jaxopt_lab.runner import Runner, WaveReport
 from jaxopt_lab.schedulers import Scheduler
@@ -23,6 +22,7 @@ from jaxopt_lab.search import random
 from jaxopt_lab.search.base import MAX_PROPOSALS, Sampler
 from jaxopt_lab.sizing import fix_widths, sizing_of
 from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask, reopen
 from jaxopt_lab.types import Config, Params, Status
@@ -30,6 +30,8 @@ from jaxopt_lab.watch import Progress, Watch, revive, stop_pending
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Report = Callable[[Progress], None]
 
 
 class Study:
@@ -69,6 +71,7 @@ class Study:
         self.store = Store.open(directory)
         self.weights = Weights(directory)
         self._runner: Runner | None = None
+        self._programs: programs.Programs | None = None
         self._prepared: Prepared | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
@@ -124,19 +127,14 @@ class Study:
     def _agree(self, wanted: dict[str, Any]) -> None:
         agree(self.store, wanted, self.directory)
 
-    def _watch(
-        self,
-        phase: str,
-        limit: float | None,
-        progress: Callable[[Progress], None] | None,
-    ) -> Watch:
+    def _watch(self, phase: str, limit: float | None, progress: Report | None) -> Watch:
         spent, started = self._seconds_before, self._started
         return Watch(self.store, phase, self.task.metric, spent, started, limit, progress)
 
     @property
     def num_folds(self) -> int:
         """K, once `optimize` has been called."""
-        return int(self.store.settings()["num_folds"])
+        return int(self.store.setting("num_folds"))
 
     @property
     def prepared(self) -> Prepared:
@@ -170,7 +168,9 @@ class Study:
     @property
     def programs(self) -> programs.Programs:
         """Which shapes trials are rounded up to, once `optimize` has been called."""
-        return programs.Programs.from_dict(self.store.settings()["programs"])
+        if self._programs is None:
+            self._programs = programs.Programs.from_dict(self.store.setting("programs"))
+        return self._programs
 
     def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
         """Put configurations before a sampler's own; see `proposals.enqueue`."""
@@ -189,7 +189,8 @@ class Study:
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        stopping: StoppingRule | None = None,
+        progress: Report | None = None,
     ) -> None:
         """Propose and train until the phase has `num_trials` trials; goes on where it stopped.
 
@@ -203,7 +204,9 @@ class Study:
           scheduler: from `schedulers`: stops trials early, unlike `race` on all folds at once.
           phase: a name for this search.
           space: search here instead of in the study's space.
-          round_size: proposals at a time, between which the sampler sees results; default all.
+          round_size: proposals at a time, between which the sampler sees results; default all,
+            with `stopping` at most `stopping.ROUND_SIZE`.
+          stopping: from `stopping`: asked before each round of proposals.
           progress: called after each wave.
 
         Raises:
@@ -225,9 +228,8 @@ class Study:
         watch = self._watch(phase, time_limit, progress)
         revive(self.store, time_limit)
         while True:
-            mine = [t for t in self.store.trials() if t["phase"] == phase]
-            waiting = [t for t in mine if t["status"] == Status.PENDING]
-            missing = num_trials - len(mine)
+            waiting = self.store.trials(phase, Status.PENDING)
+            missing = num_trials - self.store.num_trials(phase)
             # Brackets are made of all the trials that they are to hold.
             proposing = scheduler is not None and round_size is None and missing > 0
             if waiting and not proposing:
@@ -236,13 +238,14 @@ class Study:
                 else:
                     self._train(waiting, race and num_folds > 1, watch)
                 continue
-            if missing < 1:
+            if missing < 1 or enough(self.store, stopping, space or self.space, phase):
                 return
-            batch = min(missing, round_size or MAX_PROPOSALS, MAX_PROPOSALS)
+            most = round_size or (ROUND_SIZE if stopping else MAX_PROPOSALS)
+            batch = min(missing, most, MAX_PROPOSALS)
             if not propose(self.store, sampler, space or self.space, phase, self.seed, batch):
                 if not waiting:
                     return
-                num_trials = len(mine)
+                num_trials -= missing
 
     def _train(self, waiting: list[dict[str, Any]], race: bool, watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
@@ -268,7 +271,8 @@ class Study:
 
     def _jobs(self, rows: Sequence[dict[str, Any]], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
-        done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members()}
+        first = min((row["trial_id"] for row in rows), default=0)
+        done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members(first)}
         return [
             self.job(row["trial_id"], row["config"], fold)
             for fold in folds
@@ -280,34 +284,27 @@ class Study:
         self, trial_id: int, config: Config, fold: int, replicate: int = 0, num_epochs: int = 0
     ) -> Job:
         """One network to train, within this study's budget."""
-        budget = int(self.store.settings()["num_epochs"])
+        budget = int(self.store.setting("num_epochs"))
         full = hyperparameters.complete(config)
         signature = self.programs.signature(full)
         return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)
 
     def plan(
-        self,
-        num_trials: int,
-        num_epochs: int,
-        num_folds: int = 5,
-        *,
-        race: bool = False,
-        scheduler: Scheduler | None = None,
-        num_first: int | None = None,
+        self, num_trials: int, num_epochs: int, num_folds: int = 5, **options: Any
     ) -> planning.Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
 
         Args:
           num_trials: as for `optimize`, like those that follow.
-          num_first: trials of the first of several phases, for which programs are chosen.
+          options: `race`, `scheduler`, and `num_first`: trials of the first of several phases,
+            for which programs are chosen.
         """
         prepared = self.task.prepare(num_folds, self.seed)
-        first = num_first or num_trials
-        load = self._load(
-            prepared, first, num_epochs, last_trials(first, num_epochs, race, scheduler)
-        )
+        first = options.pop("num_first", num_trials)
+        last = last_trials(first, num_epochs, **{"race": False, "scheduler": None, **options})
+        load = self._load(prepared, first, num_epochs, last)
         configs = first_proposals(random(), self.space, self.seed, num_trials)
-        return planning.make_plan(configs, self.space, load, self.sizing, race, scheduler)
+        return planning.make_plan(configs, self.space, load, self.sizing, **options)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -347,7 +344,7 @@ class Study:
         trial_ids: Sequence[int],
         replicate: int,
         time_limit: float | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Report | None = None,
     ) -> None:
         """Train trials once more on every fold with other seeds: other weights, other order."""
         done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members()}
@@ -373,15 +370,11 @@ class Study:
         With early stopping it trains for the mean of the folds' best epochs: no row is left to
         validate on. `reduce_on_plateau` then watches the training loss.
         """
-        last = self.num_folds
-        member = (trial_id, last, 0)
+        member = (trial_id, self.num_folds, 0)
         if not self.weights.has(member):
             config = self.store.trials()[trial_id]["config"]
-            epochs = 0
-            if hyperparameters.complete(config)["early_stopping"]:
-                mine = [m for m in self.store.members_of(trial_id) if m["fold"] < last]
-                epochs = round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
-            job = self.job(trial_id, config, last, num_epochs=epochs)
+            epochs = trials.refit_epochs(self.store, trial_id, self.num_folds)
+            job = self.job(trial_id, config, self.num_folds, num_epochs=epochs)
             self._run([job], self._watch("refit", None, None))
         return self.weights.get(member)
 

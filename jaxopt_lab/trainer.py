@@ -1,7 +1,6 @@
 """How ONE trial trains: pure functions; only `engine` adds the trial axis."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +68,7 @@ class Best(NamedTuple):
 
 
 class Accumulator(NamedTuple):
-    """Sum of the gradients of a minibatch's blocks so far, and its rows."""
+    """Sum of the gradients of a minibatch's blocks so far, void without rows, and its rows."""
 
     gradient: Params
     num_rows: Scalar
@@ -133,6 +132,7 @@ def make_model(signature: Signature, num_outputs: int) -> MLP:
         masked_width=signature.masked_width,
         draw_width=signature.draw_width,
         with_orthogonal="orthogonal" in signature.features,
+        precision=signature.precision,
     )
 
 
@@ -228,15 +228,16 @@ def make_trainer(
         if not signature.accumulate:
             state, observed = update(state, hparams, gradient, count > 0)
             return state, StepInfo(loss_sum, count, observed)
-        sums = jax.tree.map(jnp.add, state.accumulator.gradient, gradient)
-        state = state._replace(accumulator=Accumulator(sums, state.accumulator.num_rows + count))
-        # A predicate that all trials of a cohort share stays a real branch under vmap.
+        sums, num_rows = state.accumulator
+        sums = jax.tree.map(lambda s, g: jnp.where(num_rows > 0, s + g, g), sums, gradient)
+        state = state._replace(accumulator=Accumulator(sums, num_rows + count))
         nothing = observation.zeros() if signature.observe else ()
-        state, observed = jax.lax.cond(
-            is_last,
-            partial(flush, hparams=hparams, has_rows=count > 0),
-            lambda s: (s, nothing),
-            state,
+        # A loop of no or one turn: XLA's CPU backend copies all that passes through a `cond`.
+        state, observed = jax.lax.fori_loop(
+            0,
+            is_last.astype(jnp.int32),
+            lambda _, carry: flush(carry[0], hparams, count > 0),
+            (state, nothing),
         )
         return state, StepInfo(loss_sum, count, observed)
 
@@ -246,7 +247,7 @@ def make_trainer(
         sums, count = state.accumulator
         mean = jax.tree.map(lambda g: g / count, sums)
         new, observed = update(state, hparams, mean, has_rows)
-        return new._replace(accumulator=jax.tree.map(jnp.zeros_like, state.accumulator)), observed
+        return new._replace(accumulator=Accumulator(sums, jnp.zeros_like(count))), observed
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxopt_lab.errors import MachineError
+from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.store import Store
 from jaxopt_lab.types import Status
 
@@ -34,16 +35,21 @@ def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float
     return ""
 
 
-def settle(store: Store, trial_id: int, num_folds: int) -> bool:
+def settle(store: Store, trial_id: int, num_folds: int, budget: int) -> bool:
     """Give a trial its status and score from the members it has; inside a transaction.
 
     Infeasible as soon as one fold is; complete when all folds have trained to the end, reruns
     apart.
 
+    Args:
+      store: of the study.
+      trial_id: which.
+      num_folds: K.
+      budget: epochs of a network trained to the end.
+
     Returns:
       Whether it is one of these.
     """
-    budget = store.settings()["num_epochs"]
     mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds and m["replicate"] == 0]
     for member in mine:
         if member["score"] is None:
@@ -56,6 +62,15 @@ def settle(store: Store, trial_id: int, num_folds: int) -> bool:
         error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
         store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
     return complete
+
+
+def refit_epochs(store: Store, trial_id: int, num_folds: int) -> int:
+    """The mean of the folds' best epochs with early stopping; 0, the whole budget, without."""
+    config = complete(store.trials()[trial_id]["config"])
+    if not config["early_stopping"]:
+        return 0
+    mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds]
+    return round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
 
 
 def ranking(store: Store) -> list[int]:

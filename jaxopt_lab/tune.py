@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lab import analysis, hyperparameters, outcome, schedulers, search, tasks, trials
+from jaxopt_lab import (
+    analysis,
+    hyperparameters,
+    outcome,
+    schedulers,
+    search,
+    stopping,
+    tasks,
+    trials,
+)
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
@@ -54,6 +63,9 @@ class Settings:
       prefer: "best", or "small": the smallest network within one standard error of it.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
+      stop_at: stop searching once a trial's score is at most this.
+      stop_improvement: stop once the greatest expected improvement is less than this share of the
+        best trial's standard error over folds.
       costs: of the devices, from `sizing.read_costs`; None for shipped ones.
       memory_limit: bytes that training may take on all devices together.
       cohort_width: the most trials that train together on a device.
@@ -72,6 +84,8 @@ class Settings:
     prefer: str = "best"
     numeric: str = "piecewise_linear"
     num_bins: int | None = None
+    stop_at: float | None = None
+    stop_improvement: float | None = None
     costs: Costs | None = None
     memory_limit: int | None = None
     cohort_width: int | None = None
@@ -229,6 +243,15 @@ def _num_wide(num_trials: int) -> int:
     return math.ceil(num_trials / 2)
 
 
+def _stopping(settings: Settings) -> stopping.StoppingRule | None:
+    rules = []
+    if settings.stop_at is not None:
+        rules.append(stopping.target(settings.stop_at))
+    if settings.stop_improvement is not None:
+        rules.append(stopping.small_improvement(settings.stop_improvement))
+    return stopping.any_of(*rules) if rules else None
+
+
 def _scheduler(settings: Settings) -> schedulers.Scheduler | None:
     halving = settings.scheduler == "successive_halving"
     return schedulers.successive_halving() if halving else None
@@ -264,6 +287,7 @@ def search_all(
             phase=name,
             space=space,
             round_size=round_size,
+            stopping=_stopping(settings),
             progress=progress,
         )
 
@@ -275,6 +299,8 @@ def search_all(
         if num_trials > wide:
             refined = study.recall("refined space", lambda: refine(study, settings, say))
             phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
+    for decision in study.store.decisions("enough")[:1]:
+        say(f"stopped searching: {decision['reason']}")
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
     study.rerun(trials.ranking(study.store)[:NUM_RERUN], 1, limit, progress)
 

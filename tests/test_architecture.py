@@ -32,6 +32,7 @@ ORDER = [
     "runner",
     "search",
     "schedulers",
+    "stopping",
     "analysis",
     "ensemble",
     "devices",

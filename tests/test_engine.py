@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -173,3 +174,34 @@ def test_a_step_copies_neither_weights_nor_moments(optimizer: str) -> None:
     inside = text[: text.index("\nENTRY")]
     assert "12,12]" in inside
     assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
+
+
+def test_bfloat16_learns_about_the_same_with_weights_in_float32(alone: np.ndarray) -> None:
+    engine = make_engine(replace(EXACT, precision="bfloat16"))
+    found = train(engine, [0, 1])
+    np.testing.assert_allclose(found.valid["loss"][0], alone, rtol=0.05)
+    assert not np.array_equal(found.valid["loss"][0], alone)
+    params = jax.tree.leaves(engine.trainer.init(jax.random.key(0), traced_defaults()).params)
+    assert {leaf.dtype for leaf in params} == {np.dtype("float32")}
+    # In any slot and company it is bitwise the same, like float32.
+    again = train(engine, [3, 99, 0, 5]).valid["loss"][2]
+    np.testing.assert_array_equal(again, found.valid["loss"][0])
+
+
+def test_matrix_products_are_pinned_on_accelerators_only() -> None:
+    engine = make_engine(EXACT)
+    assert not engine._pinned
+    engine._pinned = True
+    seen = []
+    init = engine.trainer.init
+    engine.trainer = engine.trainer._replace(
+        init=lambda *args: seen.append(jax.config.jax_default_matmul_precision) or init(*args)
+    )
+    train(engine, [0], calls=(1,))
+    assert set(seen) == {"highest"}
+    assert jax.config.jax_default_matmul_precision is None
+
+
+def traced_defaults() -> dict[str, Any]:
+    traced = hyperparameters.traced(hyperparameters.complete({"hidden_size": 12, "num_layers": 2}))
+    return {k: jnp.asarray(v) for k, v in {**traced, "total_steps": np.float32(15)}.items()}

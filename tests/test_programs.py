@@ -63,7 +63,7 @@ def assert_holds(found: Programs, config: dict[str, Any]) -> None:
     assert sig.accumulate or sig.block == config["batch_size"]
     assert config["activation"] in sig.activations
     assert sig.features >= features_of({k: [v] for k, v in config.items()})
-    for name in ("optimizer", "ema", "early_stopping", "penalize_biases"):
+    for name in ("optimizer", "ema", "early_stopping", "penalize_biases", "precision"):
         assert getattr(sig, name) == config[name]
 
 

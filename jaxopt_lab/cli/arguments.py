@@ -207,6 +207,19 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="stop searching in time; the rest of the trials is marked stopped",
     )
+    add(
+        "--stop-at",
+        type=_number("a number", math.isfinite),
+        metavar="SCORE",
+        help="stop searching once a trial's score is at most this",
+    )
+    add(
+        "--stop-improvement",
+        type=_number("a number above 0", lambda value: 0.0 < value < math.inf),
+        metavar="SHARE",
+        help="stop once the expected improvement is below this share of the best trial's standard "
+        "error over folds (0.25, say)",
+    )
     _tune_network(parser)
     _tune_machine(parser)
 

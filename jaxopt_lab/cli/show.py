@@ -48,8 +48,9 @@ def table_rows(store: Store, timing: bool) -> list[dict[str, Any]]:
         total[0] += wave["seconds"]
         total[1] += wave["jobs"]
     trained: dict[int, int] = {}
+    num_folds = store.settings()["num_folds"]
     for member in store.members():
-        if member["replicate"] == 0 and member["fold"] < store.settings()["num_folds"]:
+        if member["replicate"] == 0 and member["fold"] < num_folds:
             trained[member["trial_id"]] = trained.get(member["trial_id"], 0) + 1
     for row in rows:
         seconds, jobs = totals.get(row["phase"], (0.0, 1.0))

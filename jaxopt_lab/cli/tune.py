@@ -141,6 +141,8 @@ def read_settings(args: Namespace) -> "Settings":
         prefer=args.prefer,
         numeric=args.numeric,
         num_bins=args.bins,
+        stop_at=args.stop_at,
+        stop_improvement=args.stop_improvement,
         costs=sizing.read_costs(args.calibration) if args.calibration else None,
         memory_limit=args.memory_limit and int(args.memory_limit * 2**30),
         cohort_width=args.cohort_width,

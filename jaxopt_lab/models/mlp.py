@@ -40,6 +40,7 @@ class MLP(nn.Module):
       masked_width: whether a trial can have fewer neurons.
       draw_width: width at which kernels are drawn; at least `hidden_size` (0: the same).
       with_orthogonal: whether `orthogonal` initialisation can occur.
+      precision: dtype in which hidden layers compute; weights, head and outputs are float32.
     """
 
     num_layers: int
@@ -50,6 +51,7 @@ class MLP(nn.Module):
     masked_width: bool = False
     draw_width: int = 0
     with_orthogonal: bool = True
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -76,14 +78,14 @@ class MLP(nn.Module):
                 new = drop(new, noise[i], hparams["dropout"])
             return jnp.where(i < hparams["num_layers"], new, x) if self.masked_depth and i else new
 
-        x = inputs
+        x = inputs.astype(self.precision)
         for i in range(self.num_layers):
             dense = self._dense(f"hidden_{i}", self.hidden_size, i, hparams)
             if i and self.masked_depth and depth is not None and not self.is_initializing():
                 x = nn.cond(i < depth, partial(layer, i=i), lambda _, x: x, dense, x)
             else:
                 x = layer(dense, x, i)
-        return self._dense("output", self.num_outputs, None, hparams)(x)
+        return self._dense("output", self.num_outputs, None, hparams)(x.astype(jnp.float32))
 
     def _dense(self, name: str, size: int, layer: int | None, hparams: Hparams) -> nn.Dense:
         """A dense layer: hidden layer number `layer`, or the head."""
@@ -107,7 +109,13 @@ class MLP(nn.Module):
             # A layer that the trial lacks is zero, so that no penalty or norm sees it.
             return jnp.where(layer < hparams["num_layers"], kernel, 0.0)
 
-        return nn.Dense(size, kernel_init=kernel_init, name=name, dot_general=dot_general)
+        return nn.Dense(
+            size,
+            dtype=jnp.float32 if layer is None else self.precision,
+            kernel_init=kernel_init,
+            name=name,
+            dot_general=dot_general,
+        )
 
     def _activate(self, x: Float[Array, "b h"], hparams: Hparams) -> Float[Array, "b h"]:
         if len(self.activations) == 1:
@@ -156,4 +164,4 @@ def uniform16(key: PRNGKey, shape: tuple[int, int]) -> UInt16[Array, "b h"]:
 def drop(x: Float[Array, "... h"], noise: UInt16[Array, "... h"], rate: Scalar) -> Array:
     """Zero the units whose noise falls below a traced rate in [0, 1); rescale the others."""
     keep = noise.astype(jnp.float32) >= rate * _LEVELS
-    return jnp.where(keep, x / (1.0 - rate), 0.0)
+    return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), 0.0)

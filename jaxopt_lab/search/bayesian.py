@@ -1,5 +1,6 @@
 """Bayesian optimisation with a Gaussian process, made for batches."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -75,6 +76,33 @@ def search_pool(
             more = padded_appraisal(space, models, children, NUM_CHILDREN)
             worth = np.concatenate([worth, more])
     return Pool(points, worth)
+
+
+class Improvement(NamedTuple):
+    """What is still to be gained, in the scale in which the process sees the values.
+
+    Attributes:
+      improvement: greatest expected improvement over the space.
+      noise: known standard error of the best value; 0 if unknown.
+    """
+
+    improvement: float
+    noise: float
+
+
+def best_improvement(space: SearchSpace, history: History) -> Improvement:
+    """The greatest expected improvement over a space; needs two observed values."""
+    key = jax.random.key(len(history), impl="threefry2x32")
+    rng = generator(key, 4)
+    points = snap(space, history.points)
+    with float64_on_cpu():
+        models = fit_models(space, points, history, rng)
+        good = points[np.argsort(history.values, kind="stable")[: min(16, len(points))]]
+        pool = search_pool(key, space, good, set(), models, rng)
+        data = models.values.data
+        best = int(np.argmin(np.where(data.mask, data.y, np.inf)))
+        noise = math.sqrt(float(data.noise[best]))
+    return Improvement(math.exp(float(pool.worth.max())), noise)
 
 
 def make_candidates(space: SearchSpace, points: Float[np.ndarray, "m d"], size: int) -> Candidates:
