@@ -5,7 +5,7 @@ dropout noise; fold, replicate and age are scalars per device, so one compiled p
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +32,10 @@ _FAST_COMPILE: dict[str, Any] = {
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
 }
+
+
+#: Hyperparameters, name -> [D * V], on the host or placed.
+Values = Mapping[str, Any]
 
 
 class Clock(NamedTuple):
@@ -133,7 +137,7 @@ class Engine:
         """Trials per wave: D * V."""
         return self.width * len(self.devices)
 
-    def init(self, seeds: np.ndarray, clock: Clock, hparams: dict[str, np.ndarray]) -> Wave:
+    def init(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> Wave:
         """Initialise a wave.
 
         Args:
@@ -158,9 +162,7 @@ class Engine:
                 leaf[slot] = value
         return self._put(jax.tree.unflatten(tree, leaves))
 
-    def advance(
-        self, wave: Wave, clock: Clock, hparams: dict[str, np.ndarray]
-    ) -> tuple[Wave, Curves]:
+    def advance(self, wave: Wave, clock: Clock, hparams: Values) -> tuple[Wave, Curves]:
         """Train every trial by `clock.num_epochs` (at most `CURVE_LENGTH`) whole epochs.
 
         Returns at once with arrays still being computed. The result does not depend on how a
@@ -169,9 +171,7 @@ class Engine:
         args = (wave, *self._put((clock, hparams)))
         return self._call("advance", self._advance, args, copied=(self.key, self.arrays))
 
-    def probe(
-        self, wave: Wave, clock: Clock, hparams: dict[str, np.ndarray], probe: Probe
-    ) -> dict[str, Array]:
+    def probe(self, wave: Wave, clock: Clock, hparams: Values, probe: Probe) -> dict[str, Array]:
         """Measure every trial of a wave on the same training rows; one probe per engine.
 
         Returns:
@@ -181,7 +181,17 @@ class Engine:
         return self._call("probe", partial(self._probe, probe), args, (self.key, self.arrays))
 
     def _put(self, tree: PyTree) -> PyTree:
-        return jax.device_put(jax.tree.map(np.asarray, tree), self._split)
+        """Leading axis over the devices; what is there already stays."""
+
+        def on_host(leaf: Any) -> Any:
+            return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+        return jax.device_put(jax.tree.map(on_host, tree), self._split)
+
+    def place(self, hparams: dict[str, np.ndarray]) -> dict[str, Array]:
+        """Hyperparameters on the devices, for several calls; name -> [D * V]."""
+        placed: dict[str, Array] = self._put(hparams)
+        return placed
 
     def _call(self, name: str, body: Any, args: tuple, copied: PyTree) -> Any:
         """Compile at the first call, then run the same program for ever."""

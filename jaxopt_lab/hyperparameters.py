@@ -5,7 +5,7 @@ different programs. All others are *dynamic*: traced scalars that never recompil
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -280,13 +280,17 @@ def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
       name -> float32 or int32 scalar; a category becomes its index in `choices`. Besides the
       dynamic ones, depth, width and activation, which a program for several shapes reads.
     """
+    return {name: rows[0] for name, rows in traced_rows([config]).items()}
+
+
+def traced_rows(configs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The same of n configurations: name -> [n]."""
     out = {}
     for name, spec in REGISTRY.items():
         if spec.static and name not in SHAPE_VALUES:
             continue
-        value = config[name]
-        if spec.kind == "category":
-            out[name] = np.asarray(spec.choices.index(value), np.int32)
-        else:
-            out[name] = np.asarray(value, np.int32 if spec.kind == "int" else np.float32)
+        values, kind = [config[name] for config in configs], spec.kind
+        if kind == "category":
+            values = [spec.choices.index(value) for value in values]
+        out[name] = np.asarray(values, np.float32 if kind == "float" else np.int32)
     return out

@@ -39,10 +39,12 @@ def write_wave(
       expected: seconds to compile its program and to run it.
     """
     num_folds, budget = len(prepared.folds) - 1, store.settings()["num_epochs"]
+    kept = store.best_trials(KEPT_TRIALS)
+    worst = store.score(kept[-1]) if len(kept) == KEPT_TRIALS else None
     found = [_judge(store, task, prepared, result) for result in report.results]
     for entry in found:
         job = entry.result.job
-        if not job.resumable and _may_be_kept(store, entry, num_folds, budget):
+        if not job.resumable and _may_be_kept(store, entry, num_folds, budget, worst):
             weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
     with store.transaction():
         for entry in found:
@@ -72,26 +74,36 @@ class _Entry(NamedTuple):
     curves: dict[str, np.ndarray]
 
 
-def _may_be_kept(store: Store, entry: _Entry, num_folds: int, budget: int) -> bool:
+def _may_be_kept(
+    store: Store, entry: _Entry, num_folds: int, budget: int, worst: float | None
+) -> bool:
     """Whether a network's weights may be wanted; not if its trial is worse than those kept.
 
     Writing them safely costs more than training a small network.
+
+    Args:
+      store: of the study.
+      entry: a network.
+      num_folds: K.
+      budget: epochs of a network trained to the end.
+      worst: score of the last of the trials kept; None if there is room.
     """
     job = entry.result.job
     if job.fold == num_folds or job.replicate:
         return True
     if entry.score is None:
         return False
-    before = [m for m in store.members_of(job.trial_id) if m["replicate"] == 0]
-    scores = {m["fold"]: m["score"] for m in before if m["num_epochs"] == budget}
-    scores = {fold: s for fold, s in scores.items() if fold < num_folds} | {job.fold: entry.score}
-    kept = store.best_trials(KEPT_TRIALS)
-    if len(scores) < num_folds or len(kept) < KEPT_TRIALS:
+    if worst is None:
         return True
-    worst = store.score(kept[-1])
-    if None in scores.values() or worst is None:
+    scores: dict[int, float | None] = {job.fold: entry.score}
+    for member in store.members_of(job.trial_id) if num_folds > 1 else ():
+        of_fold = member["fold"] < num_folds and member["replicate"] == 0
+        if of_fold and member["num_epochs"] == budget:
+            scores.setdefault(member["fold"], member["score"])
+    known = [score for score in scores.values() if score is not None]
+    if len(known) < len(scores):
         return False
-    return float(np.mean(list(scores.values()))) <= worst
+    return len(known) < num_folds or float(np.mean(known)) <= worst
 
 
 def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> None:

@@ -198,7 +198,7 @@ class Runner:
         compiled_before, started = built.compile_seconds, time.perf_counter()
         slots = self._slots(wave)
         clock = self._clock(wave)
-        hparams = self._hparams(slots)
+        hparams = built.place(self._hparams(slots))
         seeds = np.asarray([job.seed for job in slots], np.int32)
         try:
             state = built.init(seeds, clock, hparams)
@@ -241,12 +241,13 @@ class Runner:
         )
 
     def _hparams(self, slots: Sequence[Job]) -> dict[str, np.ndarray]:
-        rows = []
-        for job in slots:
-            num_rows = int(self.host_arrays.num_train[job.fold])
-            total = job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
-            rows.append({**hyperparameters.traced(job.config), "total_steps": np.float32(total)})
-        return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
+        totals = [
+            job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
+            for job in slots
+            for num_rows in [int(self.host_arrays.num_train[job.fold])]
+        ]
+        traced = hyperparameters.traced_rows([job.config for job in slots])
+        return {**traced, "total_steps": np.asarray(totals, np.float32)}
 
     def _finish(self, running: "_Running") -> WaveReport:
         """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""
