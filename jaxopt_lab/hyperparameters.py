@@ -280,7 +280,7 @@ def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
       name -> float32 or int32 scalar; a category becomes its index in `choices`. Besides the
       dynamic ones, depth, width and activation, which a program for several shapes reads.
     """
-    return {name: rows[0] for name, rows in traced_rows([config]).items()}
+    return {name: row.reshape(()) for name, row in traced_rows([config]).items()}
 
 
 def traced_rows(configs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

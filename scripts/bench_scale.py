@@ -8,13 +8,14 @@ search, a study on disk. `seconds` of `ours` is the wall time of `Study.optimize
 apart; of `programs_alone` that of the same networks through the runner without a study; its
 `ratio`, its seconds over ours, is the share of the wall time inside compiled programs (fetching
 results included). `store_ms` is the time per trial in transactions and weight files, `propose_ms`
-that of proposals. `peak_gib` is the process's peak memory.
+that of proposals; medians of alternating rounds. `peak_gib` is the process's peak memory.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,6 @@ import pandas as pd
 
 import jaxopt_lab as lab
 from jaxopt_lab import records, study
-from jaxopt_lab.runner import Runner
 
 SPACE = lab.SearchSpace(
     learning_rate=lab.LogUniform(3e-4, 3e-3),
@@ -39,9 +39,9 @@ SPACE = lab.SearchSpace(
     batch_size=32,
 )
 NUM_ROWS = 2560
-#: Trials and epochs.
-CASES = {"small-1000": (1000, 10), "small-20000": (20_000, 2)}
-QUICK = {"small-1000": (1000, 10)}
+#: Trials, epochs, rounds.
+CASES = {"small-1000": (1000, 10, 5), "small-20000": (20_000, 2, 1)}
+QUICK = {"small-1000": (1000, 10, 3)}
 
 
 def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
@@ -57,8 +57,8 @@ def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any
     return call
 
 
-def measure(num_trials: int, num_epochs: int) -> list[dict[str, Any]]:
-    """A study on disk, and its networks alone."""
+def measure(num_trials: int, num_epochs: int, rounds: int) -> list[dict[str, Any]]:
+    """Studies on disk, and their networks alone, in alternation."""
     random = np.random.default_rng(0)
     x = random.standard_normal((NUM_ROWS, 8))
     frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(8)])
@@ -66,49 +66,54 @@ def measure(num_trials: int, num_epochs: int) -> list[dict[str, Any]]:
     proposing: list[float] = []
     records.write_wave = timed(records.write_wave, writing)
     study.propose = timed(study.propose, proposing)
+    seconds, steady = [], []
+    # Random numbers are compiled once per process.
+    empty = lab.search.History.empty(SPACE)
+    lab.search.random().propose(jax.random.key(0), SPACE, empty, 256)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         frame.assign(y=np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2]).to_csv(path, index=False)
         table = lab.datasets.load_table(str(path), target="y")
-        task = lab.tasks.tabular(table, numeric="standard")
-        mine = lab.Study(task, SPACE, Path(folder) / "study")
-        # Random numbers are compiled once per process.
-        lab.search.random().propose(
-            jax.random.key(0), SPACE, lab.search.base.History.empty(SPACE), 256
-        )
-        started = time.perf_counter()
-        mine.optimize(lab.search.random(), num_trials, num_epochs, 1)
-        seconds = time.perf_counter() - started
-        waves = mine.store.waves()
-        compiled = sum(w["compile_seconds"] for w in waves)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        jobs = [mine.job(t["trial_id"], t["config"], 0) for t in mine.store.trials()]
-        alone = Runner(mine.prepared.arrays, task.objective, 0, dict(mine.runner.widths))
-        for _ in alone.run(jobs[: alone.width(jobs[0].signature)]):
-            pass
-        started = time.perf_counter()
-        for _ in alone.run(jobs):
-            pass
-        steady = time.perf_counter() - started
-        done = sum(t["status"] == lab.Status.COMPLETED for t in mine.store.trials())
-        mine.close()
+        for i in range(rounds):
+            task = lab.tasks.tabular(table, numeric="standard")
+            mine = lab.Study(task, SPACE, Path(folder) / f"study-{i}")
+            started = time.perf_counter()
+            mine.optimize(lab.search.random(), num_trials, num_epochs, 1)
+            whole = time.perf_counter() - started
+            compiled = sum(w["compile_seconds"] for w in mine.store.waves())
+            seconds.append(whole - compiled)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            done = len(mine.store.trials_with(lab.Status.COMPLETED))
+            jobs = [mine.job(t["trial_id"], t["config"], 0) for t in mine.store.trials()]
+            started = time.perf_counter()
+            for _ in mine.runner.run(jobs):
+                pass
+            steady.append(time.perf_counter() - started)
+            mine.close()
     ours = {
         "system": "ours",
-        "seconds": seconds - compiled,
+        "seconds": statistics.median(seconds),
         "compile_seconds": compiled,
         "completed": done,
-        "store_ms": 1e3 * sum(writing) / num_trials,
-        "propose_ms": 1e3 * sum(proposing) / num_trials,
+        "store_ms": 1e3 * sum(writing) / num_trials / rounds,
+        "propose_ms": 1e3 * sum(proposing) / num_trials / rounds,
         "peak_gib": peak * (1 if sys.platform == "darwin" else 1024) / 2**30,
+        "rounds": [round(value, 3) for value in seconds],
     }
-    return [ours, {"system": "programs_alone", "seconds": steady, "compile_seconds": 0.0}]
+    alone = {
+        "system": "programs_alone",
+        "seconds": statistics.median(steady),
+        "compile_seconds": 0.0,
+        "rounds": [round(value, 3) for value in steady],
+    }
+    return [ours, alone]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1,000 trials only")
     parser.add_argument("--case", help="only cases whose name contains this")
-    parser.add_argument("--child", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         lab.use_all_cores()

@@ -40,6 +40,8 @@ SAMPLERS["nsga_ii"] = search.from_optuna(
     lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)
 )
 
+SAMPLERS["prior"] = search.with_prior(search.random(), {}, num=6)
+
 OPTUNAS = ("tpe", "cma_es", "nsga_ii")
 
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -285,3 +287,44 @@ def test_history_validates() -> None:
     history = History(np.zeros((3, 1)), np.array([1.0, np.inf, 2.0]), pending=np.arange(3) == 2)
     assert history.infeasible.tolist() == [False, True, False]
     assert history.observed.tolist() == [True, False, False]
+
+
+def test_a_prior_comes_first_and_then_the_sampler() -> None:
+    believed = {"learning_rate": 3e-3, "dropout": 0.1, "activation": "tanh"}
+    sampler = search.with_prior(search.random(), believed, num=40, spread=0.05)
+    key, history = jax.random.key(0), History.empty(MIXED)
+    configs = sampler.propose(key, MIXED, history, 50)
+    assert {name: configs[0][name] for name in believed} == pytest.approx(believed)
+    near = [c for c in configs[:40] if 1e-3 < c["learning_rate"] < 1e-2]
+    assert len(near) >= 38
+    assert 20 <= sum(c["activation"] == "tanh" for c in configs[:40]) < 40
+    # Proposals do not depend on how a search is cut into batches.
+    part = sampler.propose(key, MIXED, history, 7)
+    assert same(part, configs[:7])
+    seen = history.extended(MIXED, part, np.zeros(7))
+    assert same(sampler.propose(key, MIXED, seen, 33), configs[7:40])
+    after = history.extended(MIXED, configs[:40], np.zeros(40))
+    assert same(
+        sampler.propose(key, MIXED, after, 10), search.random().propose(key, MIXED, after, 10)
+    )
+
+
+@pytest.mark.parametrize(
+    ("believed", "message"),
+    [
+        ({"learning_rat": 1e-3}, "Did you mean 'learning_rate'"),
+        ({"dropout": 0.9}, "dropout = 0.9 is not in"),
+        ({"activation": "rellu"}, "activation = 'rellu' is not in"),
+        ({"epochs": 5}, "not a parameter of the space"),
+    ],
+)
+def test_a_prior_outside_the_space_is_refused(believed: dict, message: str) -> None:
+    sampler = search.with_prior(search.random(), believed)
+    with pytest.raises(UserError, match=message):
+        sampler.propose(jax.random.key(0), MIXED, History.empty(MIXED), 1)
+
+
+@pytest.mark.parametrize("settings", [{"num": 0}, {"spread": 0.0}, {"spread": 2.0}])
+def test_a_prior_checks_its_settings(settings: dict) -> None:
+    with pytest.raises(UserError, match="must be"):
+        search.with_prior(search.random(), {}, **settings)

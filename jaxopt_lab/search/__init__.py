@@ -6,6 +6,7 @@ from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.search.bayesian import bayesian
 from jaxopt_lab.search.grid import grid, grid_size
 from jaxopt_lab.search.optuna_adapter import from_optuna
+from jaxopt_lab.search.prior import with_prior
 from jaxopt_lab.search.quasi_random import quasi_random
 from jaxopt_lab.search.random import random
 
@@ -27,4 +28,5 @@ __all__ = [
     "grid_size",
     "quasi_random",
     "random",
+    "with_prior",
 ]
