@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and what goes wrong with files in one line."""
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,20 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise explain(error, path) from None
+
+
+def check_folder(path: Path) -> None:
+    """Make a folder, and see that files can be made in it.
+
+    Raises:
+      MachineError: if not.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
         raise explain(error, path) from None
 
 

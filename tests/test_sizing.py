@@ -192,3 +192,13 @@ def test_the_memory_of_a_cpu_bounds_nothing_unless_asked() -> None:
     devices = jax.local_devices()
     assert sizing.memory_of(devices) is None
     assert sizing.sizing_of(devices).memory_limit is None
+
+
+def test_calibrate_refuses_a_place_where_it_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("jaxopt_lab.cli.calibrate.prepare_jax", lambda *a, **k: None)
+    monkeypatch.setattr(calibration, "measure", lambda *a: pytest.fail("measured first"))
+    (tmp_path / "file").write_text("")
+    assert cli.run(["calibrate", "--out", str(tmp_path / "file" / "costs.json")]) == 1
+    assert "cannot write" in capsys.readouterr().err

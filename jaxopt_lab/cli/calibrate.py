@@ -16,12 +16,13 @@ def execute(args: Namespace) -> int:
     import jax
 
     from jaxopt_lab.calibration import calibrate
-    from jaxopt_lab.files import write_file
+    from jaxopt_lab.files import check_folder, write_file
     from jaxopt_lab.programs import SHIPPED
     from jaxopt_lab.sizing import write_costs
 
     devices = jax.local_devices()
     path = Path(args.out).expanduser()
+    check_folder(path.parent)  # before a minute of measuring
     costs = calibrate(
         devices, args.quick, lambda text: console.print(text, soft_wrap=True, highlight=False)
     )
