@@ -4,10 +4,10 @@
 
 A case counts only if breaking it raises the fluctuation at least threefold. The cases marked
 "setting" are there to set the thresholds of the diagnosis on; the others report. The whole suite
-has not been run yet: of 28 cases 8 have (`results/stabilize_part_cpu.jsonl`, on a busy machine). Six
-of them count; in three the main cause was found (the rate on concrete, small batches on concrete and
-vowels), in five the fix held; the rate on vowels and both exploding gradients were taken for
-something else, and b2 = 0.9 did not break digits or waves. A second call with the same
+has not been run yet: of 28 cases 8 have, on a busy machine (`results/stabilize_part_cpu.jsonl`).
+Six of them count; in three the main cause was found (the rate on concrete, small batches on
+concrete and vowels), in five the fix held; the rate on vowels and both exploding gradients were
+taken for something else, and b2 = 0.9 did not break digits or waves. A second call with the same
 file goes on where the first stopped.
 """
 
