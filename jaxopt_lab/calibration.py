@@ -70,16 +70,16 @@ def calibrate(
     """
     shipped = SHIPPED[devices[0].platform == "cpu"]
     top = MAX_WIDTH if devices[0].platform == "cpu" else MAX_ACCELERATOR_WIDTH
-    best, best_width = math.inf, 1
+    best, best_width = Measurement(math.inf, math.inf), 1
     widths = [2**k for k in range(2, int(math.log2(top)) + 1)]
     for width in widths[-2:] if quick else widths:
         found = measure(SHAPES[0], width, devices, quick)
         say(f"cohorts of {width}: {_words(SHAPES[0], found)}")
-        if found.epoch_seconds < best * (1 - GAIN):
-            best, best_width = found.epoch_seconds, width
+        if found.epoch_seconds < best.epoch_seconds * (1 - GAIN):
+            best, best_width = found, width
     parameters = _num_weights(SHAPES[0])
-    measured = {}
-    for shape in SHAPES:
+    measured = {SHAPES[0]: best}
+    for shape in SHAPES[1:]:
         size = _num_weights(shape)
         room = best_width * parameters / size
         width = 2 ** max(0, min(int(math.log2(max(room, 1))), int(math.log2(top))))

@@ -1,6 +1,5 @@
 """Plans before anything trains: which programs, which cohorts, how long, and why."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from jaxopt_lab.programs import (
     epoch_seconds,
     exact_estimate,
 )
-from jaxopt_lab.schedulers import Scheduler
+from jaxopt_lab.schedulers.base import Scheduler, bracket_slices
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.sizing import Sizing, trial_bytes
 from jaxopt_lab.space import SearchSpace
@@ -182,12 +181,10 @@ def _pieces(
     if scheduler is None:
         return [(i, 0, num_epochs) for i in range(num_trials)]
     found = []
-    count = min(scheduler.num_brackets, num_trials)
-    ends = [num_trials * i // count for i in range(count + 1)]
-    for first, end in itertools.pairwise(ends):
+    for part in bracket_slices(scheduler, num_trials):
         age = 0
-        for rung in scheduler.rungs(end - first, num_epochs):
-            trials = range(first, first + rung.num_trials)
+        for rung in scheduler.rungs(part.stop - part.start, num_epochs):
+            trials = range(part.start, part.start + rung.num_trials)
             found += [(i, age, rung.num_epochs - age) for i in trials]
             age = rung.num_epochs
     return found

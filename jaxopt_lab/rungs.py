@@ -10,6 +10,7 @@ from jaxopt_lab.plan import Job, Wave
 from jaxopt_lab.records import unpack_state
 from jaxopt_lab.runner import Result, Runner
 from jaxopt_lab.schedulers import Rung, Scheduler
+from jaxopt_lab.schedulers.base import bracket_slices
 from jaxopt_lab.store import Store
 from jaxopt_lab.types import Config, Status
 
@@ -70,11 +71,9 @@ class Rungs:
         known = [d for d in self._store.decisions("bracket") if d["phase"] == self._phase]
         placed = {i for d in known for i in d["trials"]}
         new = sorted(self._pending - placed)
-        count = min(self._scheduler.num_brackets, len(new))
-        ends = [len(new) * i // max(count, 1) for i in range(count + 1)]
         with self._store.transaction():
-            for i in range(count):
-                decision = {"phase": self._phase, "trials": new[ends[i] : ends[i + 1]]}
+            for part in bracket_slices(self._scheduler, len(new)):
+                decision = {"phase": self._phase, "trials": new[part]}
                 self._store.decide("bracket", decision)
                 known.append(decision)
         found = [
@@ -196,9 +195,8 @@ class Rungs:
 
 def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:
     """How many trials a scheduler trains to the end, over all brackets."""
-    count = min(scheduler.num_brackets, num_trials)
-    sizes = np.diff([num_trials * i // count for i in range(count + 1)])
-    return sum(scheduler.rungs(int(n), num_epochs)[-1].num_trials for n in sizes)
+    sizes = [part.stop - part.start for part in bracket_slices(scheduler, num_trials)]
+    return sum(scheduler.rungs(n, num_epochs)[-1].num_trials for n in sizes)
 
 
 def last_trials(num_trials: int, num_epochs: int, race: bool, scheduler: Scheduler | None) -> int:

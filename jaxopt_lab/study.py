@@ -31,7 +31,7 @@ from jaxopt_lab.watch import Progress, Watch, revive, stop_pending
 if TYPE_CHECKING:
     import pandas as pd
 
-Report = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 class Study:
@@ -127,7 +127,7 @@ class Study:
     def _agree(self, wanted: dict[str, Any]) -> None:
         agree(self.store, wanted, self.directory)
 
-    def _watch(self, phase: str, limit: float | None, progress: Report | None) -> Watch:
+    def _watch(self, phase: str, limit: float | None, progress: OnProgress | None) -> Watch:
         spent, started = self._seconds_before, self._started
         return Watch(self.store, phase, self.task.metric, spent, started, limit, progress)
 
@@ -190,7 +190,7 @@ class Study:
         space: SearchSpace | None = None,
         round_size: int | None = None,
         stopping: StoppingRule | None = None,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Propose and train until the phase has `num_trials` trials; goes on where it stopped.
 
@@ -290,21 +290,27 @@ class Study:
         return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)
 
     def plan(
-        self, num_trials: int, num_epochs: int, num_folds: int = 5, **options: Any
+        self,
+        num_trials: int,
+        num_epochs: int,
+        num_folds: int = 5,
+        *,
+        race: bool = False,
+        scheduler: Scheduler | None = None,
+        num_first: int | None = None,
     ) -> planning.Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
 
         Args:
           num_trials: as for `optimize`, like those that follow.
-          options: `race`, `scheduler`, and `num_first`: trials of the first of several phases,
-            for which programs are chosen.
+          num_first: trials of the first of several phases, for which programs are chosen.
         """
         prepared = self.task.prepare(num_folds, self.seed)
-        first = options.pop("num_first", num_trials)
-        last = last_trials(first, num_epochs, **{"race": False, "scheduler": None, **options})
+        first = num_first or num_trials
+        last = last_trials(first, num_epochs, race, scheduler)
         load = self._load(prepared, first, num_epochs, last)
         configs = first_proposals(random(), self.space, self.seed, num_trials)
-        return planning.make_plan(configs, self.space, load, self.sizing, **options)
+        return planning.make_plan(configs, self.space, load, self.sizing, race, scheduler)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -344,7 +350,7 @@ class Study:
         trial_ids: Sequence[int],
         replicate: int,
         time_limit: float | None = None,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Train trials once more on every fold with other seeds: other weights, other order."""
         done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members()}

@@ -36,6 +36,12 @@ class Scheduler(NamedTuple):
     promote: Callable[[Float[np.ndarray, " p"], int], Bool[np.ndarray, " p"]]
 
 
+def bracket_slices(scheduler: Scheduler, num_trials: int) -> list[slice]:
+    """Which trials, in order, each bracket holds: as equal parts as can be, none empty."""
+    num = min(scheduler.num_brackets, num_trials)
+    return [slice(num_trials * i // num, num_trials * (i + 1) // num) for i in range(num)]
+
+
 def promote_best(losses: Float[np.ndarray, " p"], num_promoted: int) -> Bool[np.ndarray, " p"]:
     """Promote the trials with the lowest losses.
 
