@@ -58,7 +58,7 @@ SHAPES = (
 def calibrate(
     devices: Sequence[jax.Device], quick: bool = False, say: Callable[[str], None] = print
 ) -> Costs:
-    """Measure devices; about a minute on a CPU.
+    """Measure devices.
 
     Args:
       devices: that train together, as in a study.

@@ -297,3 +297,20 @@ def test_the_console_is_heard(tmp_path: Path) -> None:
     page.write_text("<script>undefined_function()</script>")
     _, console = open_in_browser(page, tmp_path / "profile")
     assert len(console) == 1
+
+
+def test_programs_show_what_they_were_expected_to_cost(study: Path) -> None:
+    assert "Programs, expected and real" not in own_text(report.build(study))
+    store = Store.open(study)
+    with store.transaction():
+        store.set("widths", {"3 x 64 <relu>": 16})
+        store.set("expected", {"3 x 64 <relu>": {"compile": 3.4, "run": 62.1}})
+        store.add_wave("wide", 50.0, 4.0, 12, 60, "3 x 64 <relu>")
+        store.add_wave("wide", 40.0, 0.0, 4, 20, "3 x 64 <relu>")
+        store.add_wave("wide", 99.0, 9.0, 7, 35, "another")
+    store.close()
+    text = own_text(report.build(study))
+    row = re.search(r"<td>3 x 64 &lt;relu&gt;</td>(.*?)</tr>", text)
+    assert row
+    cells = re.findall(r">([^<]+)</td>", row[1])
+    assert cells == ["16", "16", "3.4 / 4.0", "62.1 / 86.0"]

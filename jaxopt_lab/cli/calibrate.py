@@ -22,7 +22,7 @@ def execute(args: Namespace) -> int:
 
     devices = jax.local_devices()
     path = Path(args.out).expanduser()
-    check_folder(path.parent)  # before a minute of measuring
+    check_folder(path.parent)  # before measuring, which takes a while
     costs = calibrate(
         devices, args.quick, lambda text: console.print(text, soft_wrap=True, highlight=False)
     )

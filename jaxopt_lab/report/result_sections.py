@@ -228,10 +228,10 @@ def cost(page: "Page", contents: Contents) -> None:
     if figure:
         page.figures.append(figure)
         cards.append(tables.card("Where the seconds went", tables.plot(figure)))
-    cards.append(_programs(contents))
     items = _efficiency(contents.best)
     if items:
         cards.append(tables.card("Efficiency", tables.pairs(items)))
+    cards.append(_programs(contents))
     settings = contents.settings
     keys = ("seed", "num_folds", "num_epochs", "device", "num_devices")
     about = [(words.title(k), settings[k]) for k in keys if k in settings]
@@ -256,26 +256,16 @@ def _programs(contents: Contents) -> str:
                 words.plain(name),
                 str(sum(wave["jobs"] for wave in mine)),
                 str(widths.get(name, "")),
-                f"{seconds['compile']:.1f}",
-                f"{compiling:.1f}",
-                f"{seconds['run']:.1f}",
-                f"{max(running, 0.0):.1f}",
+                f"{seconds['compile']:.1f} / {compiling:.1f}",
+                f"{seconds['run']:.1f} / {max(running, 0.0):.1f}",
             )
         )
     if not rows:
         return ""
-    head = (
-        "Program",
-        "Networks",
-        "Cohort width",
-        "Compile, expected (s)",
-        "real (s)",
-        "Training, expected (s)",
-        "real (s)",
-    )
+    head = ("Program", "Networks", "Cohort width", "Compiling (s)", "Training (s)")
     note = (
-        "Expected from the stored costs of the machine; a program from the cache takes no time to "
-        "compile. Off by much? jaxopt-lab calibrate measures this machine."
+        "Expected / real, expected from the stored costs of the machine; a program from the cache "
+        "takes no time to compile. Off by much? jaxopt-lab calibrate measures this machine."
     )
     body = tables.table(head, rows, numeric=range(1, len(head)))
     return tables.card("Programs, expected and real", body, note=note, kind="wide")
