@@ -130,7 +130,7 @@ class Engine:
         self._pinned = self.devices[0].platform != "cpu"
         self._options = {"init": _FAST_COMPILE} if self.devices[0].platform == "cpu" else {}
         self._programs: dict[str, Any] = {}
-        self._mesh = mesh
+        self._mesh, self._tree = mesh, None
 
     @property
     def num_slots(self) -> int:
@@ -146,21 +146,26 @@ class Engine:
           hparams: name -> [D * V].
         """
         args = self._put((np.asarray(seeds, np.int32), clock, hparams))
-        return self._call("init", self._init, args, copied=self.key)
+        wave: Wave = self._call("init", self._init, args, copied=self.key)
+        self._tree = jax.tree.structure(wave)
+        return wave
 
-    def replace(self, wave: Wave, states: dict[int, list[np.ndarray]]) -> Wave:
-        """Put trials that were trained before into slots of a wave.
+    def restore(
+        self, states: Sequence[Sequence[np.ndarray]], clock: Clock, hparams: Values
+    ) -> Wave:
+        """Trials that were trained before, to go on together.
 
         Args:
-          wave: initialised.
-          states: slot -> the leaves of that slot of the `Wave` in which the trial was.
+          states: of each slot [D * V], the leaves of its part of the `Wave` in which it was.
+          clock: as for `init`.
+          hparams: as for `init`.
         """
-        leaves, tree = jax.tree.flatten(jax.device_get(wave))
-        leaves = [np.array(leaf) for leaf in leaves]
-        for slot, state in states.items():
-            for leaf, value in zip(leaves, state, strict=True):
-                leaf[slot] = value
-        return self._put(jax.tree.unflatten(tree, leaves))
+        if self._tree is None:
+            here = (np.zeros(self.width, np.int32), Clock(*(c[:1] for c in clock)))
+            values = {name: value[: self.width] for name, value in hparams.items()}
+            self._tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here, values))
+        leaves = [np.stack(parts) for parts in zip(*states, strict=True)]
+        return self._put(jax.tree.unflatten(self._tree, leaves))
 
     def advance(self, wave: Wave, clock: Clock, hparams: Values) -> tuple[Wave, Curves]:
         """Train every trial by `clock.num_epochs` (at most `CURVE_LENGTH`) whole epochs.

@@ -77,7 +77,10 @@ class Cohort(NamedTuple):
 
 
 class Wave(NamedTuple):
-    """Cohorts that train at the same time, at most one per device, all of one signature."""
+    """Cohorts that train at the same time, at most one per device, all of one signature.
+
+    Either all of them go on from where they were, or none does.
+    """
 
     signature: Signature
     cohorts: tuple[Cohort, ...]

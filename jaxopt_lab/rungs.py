@@ -1,5 +1,6 @@
 """Rungs: trials of several brackets train in turn, are compared, and the promoted go on."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Rungs:
             if m["trial_id"] in self._configs and m["replicate"] == 0
         }
         self._sent: set[tuple[int, int]] = set()
+        self._jobs: dict[tuple[int, int], Job] = {}
         self._brackets = self._open(settings["num_epochs"])
         self._decide()
 
@@ -108,20 +110,32 @@ class Rungs:
                     age = self._members.get((trial_id, fold), (0, None))[0]
                     waits = age < until and (trial_id, fold) not in self._sent
                     if waits and trial_id in self._pending:
-                        job = self._make_job(trial_id, self._configs[trial_id], fold)
-                        jobs.append(
-                            job._replace(start=age, num_epochs=until - age, resumable=goes_on)
-                        )
-        return sorted(jobs, key=lambda job: job.start)
+                        jobs.append(self._segment(trial_id, fold, age, until, goes_on))
+        return sorted(jobs, key=_age)
+
+    def _segment(self, trial_id: int, fold: int, age: int, until: int, goes_on: bool) -> Job:
+        """The training of a network from one age to another."""
+        known = self._jobs.get((trial_id, fold))
+        if known is None or known.start != age:
+            known = known or self._make_job(trial_id, self._configs[trial_id], fold)
+            known = known._replace(start=age, num_epochs=until - age, resumable=goes_on)
+            self._jobs[trial_id, fold] = known
+        return known
 
     def take(self) -> Wave | None:
-        """The next wave; None if there is none, or if waiting may bring it more trials."""
-        ready = self.ready()
-        if not ready:
+        """The next wave; None if there is none, or if waiting may bring it more trials.
+
+        Trials of different ages never share one: they have different numbers of epochs to train,
+        and the devices of the younger would wait for the older.
+        """
+        groups = itertools.groupby(self.ready(), key=_age)
+        waves = (wave for _, jobs in groups for wave in self._runner.plan(list(jobs)))
+        youngest = next(waves, None)
+        if youngest is None:
             return None
-        waves = self._runner.plan(ready)
-        wave = min(waves, key=lambda w: (not self._is_full(w), min(c.start for c in w.cohorts)))
-        if self._sent and not self._is_full(wave):
+        full = (wave for wave in itertools.chain([youngest], waves) if self._is_full(wave))
+        wave = next(full, None) or (None if self._sent else youngest)
+        if wave is None:
             return None
         self._sent |= {(job.trial_id, job.fold) for job in wave.jobs}
         return wave
@@ -191,6 +205,11 @@ class Rungs:
         if trial_id not in self._pending:
             return math.nan
         return float(np.mean([self._members[trial_id, fold][1] for fold in self._folds]))
+
+
+def _age(job: Job) -> tuple[int, int]:
+    """Epochs behind a job, and before it."""
+    return job.start, job.num_epochs
 
 
 def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:

@@ -201,10 +201,12 @@ class Runner:
         hparams = built.place(self._hparams(slots))
         seeds = np.asarray([job.seed for job in slots], np.int32)
         try:
-            state = built.init(seeds, clock, hparams)
-            if any(job.start for job in slots):
+            if wave.cohorts[0].start:
                 assert load is not None
-                state = built.replace(state, _stack(slots, load))
+                known = {id(job): load(job) for job in wave.jobs}
+                state = built.restore([known[id(job)] for job in slots], clock, hparams)
+            else:
+                state = built.init(seeds, clock, hparams)
             pieces = []
             done = 0
             while done < wave.cohorts[0].num_epochs:
@@ -306,14 +308,6 @@ class _Running(NamedTuple):
     probed: dict[str, Any]
     started: float
     compile_seconds: float
-
-
-def _stack(
-    slots: Sequence[Job], load: Callable[[Job], list[np.ndarray]]
-) -> dict[int, list[np.ndarray]]:
-    """Slot -> stored state, for the jobs that were trained before."""
-    known = {id(job): load(job) for job in slots if job.start}
-    return {i: known[id(job)] for i, job in enumerate(slots) if job.start}
 
 
 def _named(curves: Curves, slot: int, length: int) -> dict[str, np.ndarray]:

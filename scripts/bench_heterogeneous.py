@@ -181,6 +181,7 @@ def halving(epochs: int) -> list[Config]:
                 "stored": study.store.settings()["programs"],
             }
 
+        trained(8, 1, None)  # what a process traces and compiles once, random numbers say
         scheduler = lab.schedulers.successive_halving(num_brackets=BRACKETS)
         mine = trained(BRACKETS * BRACKET_TRIALS, epochs, None, scheduler=scheduler)
         stored = mine.pop("stored")
