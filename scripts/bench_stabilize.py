@@ -24,13 +24,15 @@ from bench.stabilize_cases import CASES, QUICK, Case
 
 import jaxopt_lab as lab
 from jaxopt_lab.hyperparameters import complete
-from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, mean
+from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, RISES, mean
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
-from jaxopt_lab.stabilization.summary import summarize
+from jaxopt_lab.stabilization.summary import Summary, summarize
 
 #: Breaking must raise the fluctuation by this for a case to count.
 RAISED = 3.0
+#: Overfitting must lift the end of the curve this far above its lowest instead.
+LIFTED = 1.2
 
 
 def main() -> None:
@@ -71,15 +73,19 @@ def run(case: Case) -> dict[str, Any]:
     started = time.perf_counter()
     found = lab.stabilize(case.task(), case.hparams, num_epochs=case.num_epochs)
     seconds = time.perf_counter() - started
-    healthy = healthy_fluctuation(case)
+    healthy = healthy_summary(case)
     before, after, chosen = found.before, found.after, found.chosen
     row = {
         "case": case.name,
         "half": case.half,
         "cause": case.cause,
         "found": [[c.name, c.confidence] for c in found.causes],
-        "raised": found.evidence.fluctuation / healthy,
-        "fluctuation": {"healthy": healthy, "before": mean(before.fluctuation)},
+        "raised": found.evidence.fluctuation / mean(healthy.fluctuation),
+        "fluctuation": {
+            "healthy": mean(healthy.fluctuation),
+            "before": mean(before.fluctuation),
+        },
+        "rise": {"healthy": rise(healthy), "before": rise(before)},
         "fix": None if chosen is None else chosen.name,
         "evidence": found.to_dict()["evidence"],
         "cures": {r.name: [r.fluctuation.value, r.loss.value] for r in found.remedies.values()},
@@ -87,18 +93,23 @@ def run(case: Case) -> dict[str, Any]:
         "seconds": round(seconds, 1),
     }
     if after is not None:
+        row["rise"]["after"] = rise(after)
         row["fluctuation"]["after"] = mean(after.fluctuation)
         row["fluctuation"]["floor"] = mean(after.noise_floor)
         row["best_loss_ratio"] = float(np.mean(after.best) / np.mean(before.best))
     return row
 
 
-def healthy_fluctuation(case: Case) -> float:
+def healthy_summary(case: Case) -> Summary:
     """Of the problem unbroken, with the same seeds and epochs."""
     sound = case.healthy()
     population = Population(sound.task(), complete(sound.hparams), sound.num_epochs)
-    found = population.train([Member(BASE, {})], range(2))
-    return mean(summarize(found[BASE]).fluctuation)
+    return summarize(population.train([Member(BASE, {})], range(2))[BASE])
+
+
+def rise(found: Summary) -> float:
+    """End of the validation curve over the lowest point of its trend."""
+    return float(np.exp(np.mean(found.rise)))
 
 
 def score(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,7 +118,7 @@ def score(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for half in ("setting", "reporting"):
         mine = [r for r in rows if r["half"] == half]
         sound = [r for r in mine if r["cause"] == "no_problem"]
-        counted = [r for r in mine if r["cause"] != "no_problem" and r["raised"] >= RAISED]
+        counted = [r for r in mine if r["cause"] != "no_problem" and counts(r)]
         losses = [r["best_loss_ratio"] for r in counted if "best_loss_ratio" in r]
         found[half] = {
             "cases": len(mine),
@@ -122,6 +133,13 @@ def score(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def counts(row: dict[str, Any]) -> bool:
+    """Whether breaking did what it was to do: overfitting lifts the end, it does not shake."""
+    if row["cause"] == "overfitting":
+        return bool(row["rise"]["before"] >= LIFTED > row["rise"]["healthy"])
+    return bool(row["raised"] >= RAISED)
+
+
 def right(row: dict[str, Any]) -> bool:
     """Whether the main cause is the one it was broken by."""
     return bool(row["found"][0][0] == row["cause"])
@@ -132,6 +150,8 @@ def fixed(row: dict[str, Any]) -> bool:
     spread = row["fluctuation"]
     if "after" not in spread:
         return False
+    if row["cause"] == "overfitting":
+        return bool(row["rise"]["after"] < RISES)
     near_floor = spread["after"] <= GOAL_FLOOR * spread["floor"]
     return bool(spread["after"] * GOAL_RATIO <= spread["before"] or near_floor)
 

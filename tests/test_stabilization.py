@@ -65,7 +65,7 @@ def test_calmer_on_some_seeds_only_is_not_accepted() -> None:
 def remedy(name: str, settings: dict[str, Any], family: str, spread: float, loss: float) -> Remedy:
     accepted, why = judge(around(spread), around(loss), 0.5)
     ratios = around(spread), around(loss), around(loss)
-    return Remedy(name, settings, family, *ratios, 0.3 * spread, 0.01, accepted, why)
+    return Remedy(name, settings, family, *ratios, 0.3 * spread, 0.01, 1.0, 1.0, accepted, why)
 
 
 def test_the_smallest_that_does_the_job_comes_first() -> None:

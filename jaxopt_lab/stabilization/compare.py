@@ -17,8 +17,12 @@ HARMLESS, STOPPED = 1.01, 1.05
 NEAR_BEST = 1.05
 #: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
 GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
-#: A validation loss that stays within 5 % of its trend is calm.
-HEALTHY = 0.05
+#: A validation loss that stays within 4 % of its trend is calm.
+HEALTHY = 0.04
+#: A validation loss that ends this many times above the lowest point of its trend overfits.
+RISES = 1.12
+#: Against that, a cure must lower the end of the curve to this share or less.
+LOWER = 0.9
 
 
 class Remedy(NamedTuple):
@@ -33,6 +37,8 @@ class Remedy(NamedTuple):
       final: likewise, of the final validation loss.
       after: its own fluctuation, geometric mean over seeds.
       floor: its own noise floor.
+      rise: end of its validation curve over the lowest point of the trend; 1 or more.
+      base_rise: likewise, of the base.
       accepted: whether it calms the curve and does not harm the best loss.
       why: in words.
     """
@@ -45,14 +51,17 @@ class Remedy(NamedTuple):
     final: Ratio
     after: float
     floor: float
+    rise: float
+    base_rise: float
     accepted: bool
     why: str
 
     @property
     def reaches_goal(self) -> bool:
-        """Whether it calms enough."""
+        """Whether it calms enough, and ends low enough where the base overfits."""
         calm = max(HEALTHY, GOAL_FLOOR * self.floor)
-        return self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
+        is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
+        return is_calm and (self.base_rise < RISES or self.rise < RISES)
 
 
 def compare(member: Member, found: Summary, base: Summary) -> Remedy:
@@ -64,30 +73,34 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
       base: the base's, with the same seeds.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
-    loss = paired_ratio(found.best, base.best)
+    loss, final = paired_ratio(found.best, base.best), paired_ratio(found.final, base.final)
     higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
-    accepted, why = judge(spread, loss, higher)
+    rise, base_rise = (float(np.exp(np.mean(s.rise))) for s in (found, base))
+    accepted, why = judge(spread, loss, higher, final if base_rise >= RISES else None)
     return Remedy(
         member.name,
         dict(member.settings),
         member.family,
         spread,
         loss,
-        paired_ratio(found.final, base.final),
+        final,
         mean(found.fluctuation),
         mean(found.noise_floor),
+        rise,
+        base_rise,
         accepted,
         why,
     )
 
 
-def judge(spread: Ratio, loss: Ratio, peak: float) -> tuple[bool, str]:
+def judge(spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None) -> tuple[bool, str]:
     """Accept a cure or say why not.
 
     Args:
       spread: fluctuation ratio.
       loss: ratio of best validation losses.
       peak: the highest rise above the trend over the base's.
+      final: ratio of final validation losses, where the base overfits: lowering it is a cure, too.
     """
     calmer = spread.value <= CALMER and spread.high < 1.0
     worse = f"best loss {loss.value - 1:.1%} worse"
@@ -102,6 +115,11 @@ def judge(spread: Ratio, loss: Ratio, peak: float) -> tuple[bool, str]:
         return True, f"fluctuation divided by {1 / max(spread.value, 1e-9):.1f}{better}"
     if loss.value > STOPPED:
         return False, f"no calmer, and {worse}"
+    if final is not None and final.value <= LOWER and final.high < 1.0:
+        ends = f"ends {1 - final.value:.0%} lower"
+        if loss.value > HARMLESS:
+            return False, f"{ends}, but {worse}"
+        return True, ends
     if spread.value <= CALMER:
         return False, "calmer on some seeds only"
     return False, "no calmer" if spread.value <= 1.25 else "less calm"
@@ -128,7 +146,9 @@ def ranked(remedies: list[Remedy], preferred: tuple[str, ...]) -> list[Remedy]:
         if remedy.reaches_goal:
             behind = remedy.loss.value > NEAR_BEST * lowest
             return (0, behind, size, apart, remedy.loss.value, remedy.name)
-        return (1, remedy.fluctuation.value, size, remedy.loss.value, remedy.name)
+        overfits = remedy.base_rise >= RISES
+        short = remedy.final.value if overfits else remedy.fluctuation.value
+        return (1, short, size, remedy.loss.value, remedy.name)
 
     return sorted(accepted, key=order)
 

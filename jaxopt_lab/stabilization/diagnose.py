@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxopt_lab.runner import Result
-from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, Remedy, mean
+from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, RISES, Remedy, mean
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.summary import Summary
 
@@ -37,7 +37,7 @@ THRESHOLDS = {
     "batch_calms": 1.5,
     "noise_over_batch": 4.0,
     "b2_calms": 1.8,
-    "overfit_rise": 1.12,
+    "overfit_rise": RISES,
     "floor_share": 0.8,
     "train_calm": 1.5,
 }

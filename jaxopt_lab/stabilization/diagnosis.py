@@ -11,7 +11,14 @@ import numpy as np
 
 from jaxopt_lab.files import write_file
 from jaxopt_lab.observation import norm_edges, norm_quantile
-from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, HEALTHY, Remedy, mean
+from jaxopt_lab.stabilization.compare import (
+    GOAL_FLOOR,
+    GOAL_RATIO,
+    HEALTHY,
+    RISES,
+    Remedy,
+    mean,
+)
 from jaxopt_lab.stabilization.diagnose import Cause, Evidence
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
@@ -95,19 +102,24 @@ class Diagnosis:
         said = " and ".join(causes[:2])
         if self.main_cause == "no_problem":
             return f"{said[0].upper()}{said[1:]} ({self.evidence.fluctuation:.1%} off its trend)."
-        text = f"The validation loss stands {self.evidence.fluctuation:.0%} off its trend because"
-        if self.causes[0].confidence < 0.5:
-            text = text.replace("because", "most likely because")
-        text += f" {said}"
+        rises = self.main_cause == "overfitting"
+        where = f"stands {self.evidence.fluctuation:.0%} off its trend"
+        if rises:
+            where = f"ends {self.evidence.overfit_rise - 1:.0%} above its lowest"
+        likely = "most likely because" if self.causes[0].confidence < 0.5 else "because"
+        text = f"The validation loss {where} {likely} {said}"
         if self.chosen is None:
-            return f"{text}; no cure calmed it without harm."
-        before, after = mean(self.before.fluctuation), self.chosen.after
+            return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm."
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
         level += "" if abs(change) < 0.005 else ("lower" if change < 0 else "higher")
+        before, after = mean(self.before.fluctuation), self.chosen.after
+        what = f"the fluctuation falls from {before:.1%} to {after:.1%}"
+        if rises:
+            what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (
-            f"{text}. Use {self.chosen.name}: on fresh seeds the fluctuation falls from "
-            f"{before:.1%} to {after:.1%}, with the best validation loss {level}."
+            f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
+            f"{level}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +151,8 @@ class Diagnosis:
                 "hyperparameters": _plain(self.recommended),
                 "solved": self.solved,
                 "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}, or within "
-                f"{GOAL_FLOOR:g} times the noise floor",
+                f"{GOAL_FLOOR:g} times the noise floor; where it overfits, an end less than "
+                f"{RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
             "optax": self.optax,
@@ -184,6 +197,7 @@ def _remedy(remedy: Remedy) -> dict[str, Any]:
         "loss_interval": [remedy.loss.low, remedy.loss.high],
         "final_loss_ratio": remedy.final.value,
         "fluctuation": remedy.after,
+        "rise": remedy.rise,
         "family": remedy.family,
         "accepted": remedy.accepted,
         "why": remedy.why,
