@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from jaxopt_lab.models import make_rnn
 from jaxopt_lab.stabilization import diagnose, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
+from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
@@ -60,6 +62,28 @@ def test_a_cure_is_judged(
 
 def test_calmer_on_some_seeds_only_is_not_accepted() -> None:
     assert judge(Ratio(0.5, 0.1, 1.2), around(1.0), 0.5) == (False, "calmer on some seeds only")
+
+
+def test_where_the_base_overfits_a_lower_end_is_a_cure() -> None:
+    flat = around(1.0)
+    assert judge(flat, flat, 0.5, around(0.6)) == (True, "ends 40% lower")
+    assert judge(flat, flat, 0.5) == (False, "no calmer")
+    assert judge(flat, flat, 0.5, Ratio(0.6, 0.3, 1.1)) == (False, "no calmer")
+    accepted, why = judge(flat, around(1.03), 0.5, around(0.6))
+    assert not accepted
+    assert why == "ends 40% lower, but best loss 3.0% worse"
+    assert not judge(flat, around(1.2), 0.5, around(0.6))[0]
+
+
+def test_where_the_base_overfits_the_goal_is_a_flat_end() -> None:
+    calm = remedy("L2 0.01", {"l2": 0.01}, "regularisation", 0.1, 0.98)
+    assert calm.reaches_goal
+    assert not calm._replace(base_rise=1.5, rise=1.3).reaches_goal
+    assert calm._replace(base_rise=1.5, rise=1.05).reaches_goal
+    weak = calm._replace(name="L2 0.001", base_rise=1.5, rise=1.3, final=around(0.8))
+    weaker = weak._replace(name="dropout 0.3", final=around(0.85))
+    names = [r.name for r in ranked([weaker, weak], ("regularisation",))]
+    assert names == ["L2 0.001", "dropout 0.3"]
 
 
 def remedy(name: str, settings: dict[str, Any], family: str, spread: float, loss: float) -> Remedy:
@@ -196,6 +220,40 @@ def test_no_average_is_the_weights_themselves(population: Population) -> None:
     )
 
 
+def test_what_was_trained_before_a_stop_is_not_trained_again(
+    population: Population, tmp_path: Path
+) -> None:
+    wanted = [Member(BASE, {}), Member("slow", {"learning_rate": 0.001})]
+
+    def begin(path: Path | None) -> Population:
+        one = jax.local_devices()[:1]
+        return Population(
+            waves(), dict(population.base), 4, evaluations=3, devices=one, directory=path
+        )
+
+    whole = begin(None).train(wanted, [0, 1], probe=True)
+    stopped, waves_left = begin(tmp_path), [1]
+    stopped.train(
+        wanted, [0, 1], probe=True, go_on=lambda num: bool(waves_left and waves_left.pop())
+    )
+    first = stopped.num_epochs_trained
+    assert 0 < len(list((tmp_path / FOLDER).iterdir())) < 4
+    (tmp_path / FOLDER / "strange.safetensors").write_bytes(b"no tensors")
+    again = begin(tmp_path)
+    found = again.train(wanted, [0, 1], probe=True)
+    assert again.num_epochs_trained == 16 - first
+    for name, results in whole.items():
+        for mine, other in zip(found[name], results, strict=True):
+            for kind in ("curves", "probed"):
+                before, after = getattr(other, kind), getattr(mine, kind)
+                assert before.keys() == after.keys()
+                for key in before:
+                    np.testing.assert_array_equal(before[key], after[key])
+    other = Member("other", {"l2": 0.5})
+    again.train([other, *wanted], [0], probe=True)
+    assert again.num_epochs_trained == 16 - first + 4
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command line leaves of a rate that is far too high."""
@@ -235,6 +293,7 @@ def test_the_command_diagnoses_and_fixes(directory: Path) -> None:
     assert content["optax"].startswith("optax.chain(")
     assert recommended["name"] in content["sentence"]
     assert content["setting"]["num_trainings"] >= 3 * len(content["remedies"])
+    assert not (directory / FOLDER).exists()
 
 
 def test_the_page_shows_every_figure(directory: Path) -> None:

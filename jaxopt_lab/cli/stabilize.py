@@ -33,6 +33,7 @@ def execute(args: Namespace) -> int:
         num_seeds=args.seeds,
         seed=seed,
         time_limit=args.time_limit,
+        directory=directory,
         say=lambda text: console.print(text, soft_wrap=True),
     )
     found.save(directory)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxopt_lab.stabilization.compare import (
     mean,
 )
 from jaxopt_lab.stabilization.diagnose import Cause, Evidence
+from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
@@ -176,7 +178,7 @@ class Diagnosis:
         }
 
     def save(self, directory: str | Path) -> Path:
-        """Write `diagnosis.json`.
+        """Write `diagnosis.json`; the trainings that were kept to go on from are removed.
 
         Raises:
           MachineError: if it cannot be written.
@@ -184,6 +186,7 @@ class Diagnosis:
         path = Path(directory) / FILE_NAME
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
         write_file(path, text.encode() + b"\n")
+        shutil.rmtree(path.with_name(FOLDER), ignore_errors=True)
         return path
 
 

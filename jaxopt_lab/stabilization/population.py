@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +15,7 @@ from jaxopt_lab.plan import Job
 from jaxopt_lab.programs import Programs
 from jaxopt_lab.runner import Result, Runner
 from jaxopt_lab.signature import Signature
+from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.probes import make_probe
 from jaxopt_lab.tasks import FoldArrays, Objective
@@ -50,6 +52,7 @@ class Population:
       seed: of the split, of weights and of minibatches.
       evaluations: per epoch; None for about `NUM_EVALUATIONS` in all.
       devices: JAX devices; all local ones by default.
+      directory: keeps finished trainings, so that they are not trained again; None keeps nothing.
     """
 
     task: Task
@@ -58,6 +61,7 @@ class Population:
     seed: int = 0
     evaluations: int | None = None
     devices: Sequence[jax.Device] | None = None
+    directory: str | Path | None = None
 
     def __post_init__(self) -> None:
         self.arrays = self.task.fold_arrays(self.seed)
@@ -73,7 +77,12 @@ class Population:
             make_model=self.make_model,
             evaluations=self.evaluations,
         )
-        #: Trainings finished, and epochs of them.
+        self.finished: Finished | None = None
+        if self.directory is not None:
+            facts = [len(self.runner.devices), self.evaluations, self.seed, jax.__version__]
+            setting = {"base": {**self.base}, "facts": facts}
+            self.finished = Finished(self.directory, self.arrays, setting)
+        #: Trainings finished, and epochs of those that were not kept from before.
         self.num_trained = self.num_epochs_trained = 0
         self.seconds = self.compile_seconds = 0.0
 
@@ -126,13 +135,23 @@ class Population:
                 jobs.append(Job(number, 0, replicate, config, signature, *epochs, twin=0))
                 names[number] = member.name
         found: dict[str, dict[int, Result]] = {}
-        for report in self.runner.run(jobs, go_on, self._probe if probe else None):
+
+        def note(result: Result) -> None:
+            self.num_trained += 1
+            found.setdefault(names[result.job.trial_id], {})[result.job.replicate] = result
+
+        missing = []
+        for job in jobs:
+            known = self.finished.get(job, probe) if self.finished else None
+            note(known) if known else missing.append(job)
+        for report in self.runner.run(missing, go_on, self._probe if probe else None):
             self.seconds += report.seconds - report.compile_seconds
             self.compile_seconds += report.compile_seconds
             for result in report.results:
-                self.num_trained += 1
+                note(result)
                 self.num_epochs_trained += result.job.num_epochs
-                found.setdefault(names[result.job.trial_id], {})[result.job.replicate] = result
+                if self.finished:
+                    self.finished.put(result, probe)
         return {
             m.name: [found[m.name][r] for r in replicates]
             for m in members

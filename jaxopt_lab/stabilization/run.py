@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ def stabilize(
     time_limit: float | None = None,
     evaluations: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    directory: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Diagnosis:
     """Find out why a configuration's validation loss fluctuates, and how to calm it.
@@ -55,6 +57,8 @@ def stabilize(
       time_limit: seconds after which no more cures are tried.
       evaluations: per epoch; about 120 in all by default.
       devices: JAX devices; all local ones by default.
+      directory: keeps finished trainings, so that the same call goes on after an interruption;
+        `Diagnosis.save` into it removes them.
       say: takes one line of text at a time.
 
     Returns:
@@ -78,7 +82,7 @@ def stabilize(
     epochs = num_epochs or min(max(round(6e5 / num_rows), 20), 60)
     if epochs < 1:
         raise UserError(f"the number of epochs must be at least 1, got {epochs}")
-    population = Population(task, base, epochs, seed, evaluations, devices)
+    population = Population(task, base, epochs, seed, evaluations, devices, directory)
     return _Job(population, num_seeds, time_limit, say).run()
 
 
