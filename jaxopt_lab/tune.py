@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.planning import Plan
 from jaxopt_lab.programs import Costs
+from jaxopt_lab.search.prior import centre_of
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.study import Study
 from jaxopt_lab.types import Status
@@ -63,6 +64,7 @@ class Settings:
       prefer: "best", or "small": the smallest network within one standard error of it.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
+      prior: hyperparameters believed to be good; the first trials are drawn around them.
       stop_at: stop searching once a trial's score is at most this.
       stop_improvement: stop once the greatest expected improvement is less than this share of the
         best trial's standard error over folds.
@@ -84,6 +86,7 @@ class Settings:
     prefer: str = "best"
     numeric: str = "piecewise_linear"
     num_bins: int | None = None
+    prior: Mapping[str, Any] | None = None
     stop_at: float | None = None
     stop_improvement: float | None = None
     costs: Costs | None = None
@@ -276,6 +279,8 @@ def search_all(
         elif is_bayesian:
             sampler = search.bayesian(num_initial=NUM_KNOWN)
             round_size = max(MIN_ROUND, math.ceil(total / 3))
+        if settings.prior and name == "wide":
+            sampler = search.with_prior(sampler, _prior(study, settings.prior))
         study.optimize(
             sampler,
             total,
@@ -303,6 +308,25 @@ def search_all(
         say(f"stopped searching: {decision['reason']}")
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
     study.rerun(trials.ranking(study.store)[:NUM_RERUN], 1, limit, progress)
+
+
+def _prior(study: Study, believed: Mapping[str, Any]) -> dict[str, Any]:
+    """What is believed of the parameters that are searched.
+
+    Raises:
+      UserError: if it contradicts what the space fixes, or what the study began with.
+    """
+    searched = {}
+    everywhere = hyperparameters.complete(study.space.fixed)
+    for name, value in believed.items():
+        if name in study.space.parameters or name not in everywhere:
+            searched[name] = value
+        elif everywhere[name] != value:
+            raise UserError(f"prior: {name} is {everywhere[name]!r} in every trial, got {value!r}")
+    centre_of(study.space, searched)  # before it is written for ever
+    if study.recall("prior", lambda: searched) != searched:
+        raise UserError("the study began with another prior; give the same, or another directory")
+    return searched
 
 
 def refine(study: Study, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:

@@ -77,3 +77,31 @@ def test_the_command_line_stops(
     assert len(study.trials) == 4, "the refined search was not begun"
     study.close()
     assert cli.run([*command, "--stop-improvement", "0"]) == 2
+
+
+def test_the_command_line_tries_a_prior_first(
+    houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    out, file = tmp_path / "run", tmp_path / "prior.toml"
+    options = ["--trials", "4", "--epochs", "1", "--folds", "2", "--numeric", "standard"]
+    command = ["tune", str(houses_csv), "--target", "price", *options]
+
+    def tune(lines: str, folder: Path) -> int:
+        file.write_text(f"[hyperparameters]\n{lines}\n")
+        return cli.run([*command, "--out", str(folder), "--prior", str(file)])
+
+    assert tune("learning_rate = 0.004\noptimizer = 'adamw'\nb1 = 0.9", out) == 0
+    study = lab.Study.load(out)
+    assert study.trials["learning_rate"][0] == pytest.approx(0.004)
+    study.close()
+    capsys.readouterr()
+    assert tune("learning_rate = 0.005", out) == 2
+    assert "another prior" in capsys.readouterr().err
+    for lines, message in {
+        "optimizer = 'adam'": "optimizer is 'adamw' in every trial, got 'adam'",
+        "learning_rat = 0.1": "Did you mean 'learning_rate'?",
+        "learning_rate = 5.0": "learning_rate = 5.0 is not in",
+    }.items():
+        assert tune(lines, tmp_path / "other") == 2
+        assert message in capsys.readouterr().err

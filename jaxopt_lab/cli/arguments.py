@@ -208,6 +208,12 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="stop searching in time; the rest of the trials is marked stopped",
     )
     add(
+        "--prior",
+        metavar="FILE.toml",
+        help="configuration that you believe in, in a table [hyperparameters]: tried first, then "
+        "others around it",
+    )
+    add(
         "--stop-at",
         type=_number("a number", math.isfinite),
         metavar="SCORE",

@@ -117,7 +117,7 @@ def read_settings(args: Namespace) -> "Settings":
       UserError: for a space or calibration that cannot be.
     """
     from jaxopt_lab import hyperparameters, sizing, tune
-    from jaxopt_lab.space import SearchSpace
+    from jaxopt_lab.space import SearchSpace, read_toml
 
     space = None
     if args.space:
@@ -127,6 +127,7 @@ def read_settings(args: Namespace) -> "Settings":
         except UserError as error:
             text = str(error)
             raise UserError(text if args.space in text else f"{args.space}: {text}") from None
+    prior = read_toml(args.prior, "hyperparameters") if args.prior else None
     return tune.Settings(
         trials=args.trials,
         folds=args.folds,
@@ -141,6 +142,7 @@ def read_settings(args: Namespace) -> "Settings":
         prefer=args.prefer,
         numeric=args.numeric,
         num_bins=args.bins,
+        prior=prior,
         stop_at=args.stop_at,
         stop_improvement=args.stop_improvement,
         costs=sizing.read_costs(args.calibration) if args.calibration else None,

@@ -45,7 +45,7 @@ def with_prior(
 
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
-        centre = _centre(space, believed)
+        centre = centre_of(space, believed)
         known, rows = known_keys(space, history.points), []
         for i in range(len(history), min(num, len(history) + n)):
             rng = generator(key, 5, i)
@@ -70,8 +70,12 @@ def with_prior(
     return Sampler(f"{sampler.name} with prior", propose)
 
 
-def _centre(space: SearchSpace, believed: Mapping[str, Any]) -> Float[np.ndarray, " d"]:
-    """The belief in the unit cube; NaN where there is none."""
+def centre_of(space: SearchSpace, believed: Mapping[str, Any]) -> Float[np.ndarray, " d"]:
+    """The belief in the unit cube; NaN where there is none.
+
+    Raises:
+      UserError: for a name or value that is not in the space.
+    """
     centre = np.full(space.num_dims, np.nan)
     for name, value in believed.items():
         if name not in space.parameters:
