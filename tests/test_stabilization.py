@@ -78,9 +78,9 @@ def test_where_the_base_overfits_a_lower_end_is_a_cure() -> None:
 def test_where_the_base_overfits_the_goal_is_a_flat_end() -> None:
     calm = remedy("L2 0.01", {"l2": 0.01}, "regularisation", 0.1, 0.98)
     assert calm.reaches_goal
-    assert not calm._replace(base_rise=1.5, rise=1.3).reaches_goal
-    assert calm._replace(base_rise=1.5, rise=1.05).reaches_goal
-    weak = calm._replace(name="L2 0.001", base_rise=1.5, rise=1.3, final=around(0.8))
+    assert not calm._replace(against_rise=True, rise=1.3).reaches_goal
+    assert calm._replace(against_rise=True, rise=1.05).reaches_goal
+    weak = calm._replace(name="L2 0.001", against_rise=True, rise=1.3, final=around(0.8))
     weaker = weak._replace(name="dropout 0.3", final=around(0.85))
     names = [r.name for r in ranked([weaker, weak], ("regularisation",))]
     assert names == ["L2 0.001", "dropout 0.3"]
@@ -89,7 +89,7 @@ def test_where_the_base_overfits_the_goal_is_a_flat_end() -> None:
 def remedy(name: str, settings: dict[str, Any], family: str, spread: float, loss: float) -> Remedy:
     accepted, why = judge(around(spread), around(loss), 0.5)
     ratios = around(spread), around(loss), around(loss)
-    return Remedy(name, settings, family, *ratios, 0.3 * spread, 0.01, 1.0, 1.0, accepted, why)
+    return Remedy(name, settings, family, *ratios, 0.3 * spread, 0.01, 1.0, False, accepted, why)
 
 
 def test_the_smallest_that_does_the_job_comes_first() -> None:
@@ -117,6 +117,7 @@ QUIET = Evidence(
     sharpness_ratio=0.1,
     norm_tail=3.0,
     clip_calms=1.0,
+    clip_gain=1.0,
     batch_calms=1.0,
     noise_over_batch=1.0,
     b2_calms=1.0,

@@ -13,9 +13,10 @@ FILE_NAME = "diagnosis.json"
 NOTES = {
     "rate_calms": "fluctuation over that at the calmest lower rate that loses nothing",
     "rate_gain": "best loss over the best at a lower rate",
-    "rate_is_right": "1.1 over what the best lower rate gains",
+    "rate_is_right": "1.05 over what the best lower rate gains",
     "norm_tail": "99.9 % quantile of the gradient norm over its median",
-    "clip_calms": "fluctuation over that with the best clipping",
+    "clip_helps": "fluctuation, or best loss, over that with the best clipping",
+    "clip_is_not_rate": "gain by clipping over that by a lower rate, times 1.5",
     "batch_calms": "fluctuation over that with four times the batch",
     "noise_over_batch": "gradient noise scale over the batch size",
     "b2_calms": "fluctuation over that with the best slower second moment",

@@ -21,6 +21,8 @@ GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
 HEALTHY = 0.04
 #: A validation loss that ends this many times above the lowest point of its trend overfits.
 RISES = 1.12
+#: And its training loss falls at least by this factor in the second half.
+STILL_FALLS = 1.02
 #: Against that, a cure must lower the end of the curve to this share or less.
 LOWER = 0.9
 
@@ -38,7 +40,7 @@ class Remedy(NamedTuple):
       after: its own fluctuation, geometric mean over seeds.
       floor: its own noise floor.
       rise: end of its validation curve over the lowest point of the trend; 1 or more.
-      base_rise: likewise, of the base.
+      against_rise: whether the base overfits, so that its end has to come down.
       accepted: whether it calms the curve and does not harm the best loss.
       why: in words.
     """
@@ -52,7 +54,7 @@ class Remedy(NamedTuple):
     after: float
     floor: float
     rise: float
-    base_rise: float
+    against_rise: bool
     accepted: bool
     why: str
 
@@ -61,7 +63,7 @@ class Remedy(NamedTuple):
         """Whether it calms enough, and ends low enough where the base overfits."""
         calm = max(HEALTHY, GOAL_FLOOR * self.floor)
         is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
-        return is_calm and (self.base_rise < RISES or self.rise < RISES)
+        return is_calm and not (self.against_rise and self.rise >= RISES)
 
 
 def compare(member: Member, found: Summary, base: Summary) -> Remedy:
@@ -75,8 +77,8 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
     spread = paired_ratio(found.fluctuation, base.fluctuation)
     loss, final = paired_ratio(found.best, base.best), paired_ratio(found.final, base.final)
     higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
-    rise, base_rise = (float(np.exp(np.mean(s.rise))) for s in (found, base))
-    accepted, why = judge(spread, loss, higher, final if base_rise >= RISES else None)
+    against_rise = overfits(base)
+    accepted, why = judge(spread, loss, higher, final if against_rise else None)
     return Remedy(
         member.name,
         dict(member.settings),
@@ -86,11 +88,17 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
         final,
         mean(found.fluctuation),
         mean(found.noise_floor),
-        rise,
-        base_rise,
+        float(np.exp(np.mean(found.rise))),
+        against_rise,
         accepted,
         why,
     )
+
+
+def overfits(found: Summary) -> bool:
+    """Whether the validation loss ends high while the training loss still falls."""
+    falls = float(np.exp(-np.mean(found.train_drift)))
+    return float(np.exp(np.mean(found.rise))) >= RISES and falls >= STILL_FALLS
 
 
 def judge(spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None) -> tuple[bool, str]:
@@ -146,8 +154,7 @@ def ranked(remedies: list[Remedy], preferred: tuple[str, ...]) -> list[Remedy]:
         if remedy.reaches_goal:
             behind = remedy.loss.value > NEAR_BEST * lowest
             return (0, behind, size, apart, remedy.loss.value, remedy.name)
-        overfits = remedy.base_rise >= RISES
-        short = remedy.final.value if overfits else remedy.fluctuation.value
+        short = remedy.final.value if remedy.against_rise else remedy.fluctuation.value
         return (1, short, size, remedy.loss.value, remedy.name)
 
     return sorted(accepted, key=order)

@@ -117,6 +117,8 @@ class Diagnosis:
         level += "" if abs(change) < 0.005 else ("lower" if change < 0 else "higher")
         before, after = mean(self.before.fluctuation), self.chosen.after
         what = f"the fluctuation falls from {before:.1%} to {after:.1%}"
+        if after >= before:
+            what = f"the curve {self.chosen.why}"
         if rises:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (

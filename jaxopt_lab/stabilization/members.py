@@ -95,6 +95,7 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         Member("dropout 0.3 and L2 0.01", {"dropout": 0.3, **l2}, "regularisation"),
         Member("decay to 0 and averaged weights", {**cosine, **average}, "pair"),
         Member("rate ÷3 and clip at the median", {"learning_rate": rate * 0.3, **clip}, "pair"),
+        Member("clip at the median and decay to 0", {**clip, **cosine}, "pair"),
         Member("L2 0.01 and decay to 0", {**l2, **cosine}, "pair"),
         Member("warm-up and decay to 0", {"warmup_fraction": 0.1, **cosine}, "pair"),
     ]

@@ -165,7 +165,7 @@ class _Job:
     def _confirm(self, cause: str) -> tuple[Remedy | None, dict[str, Any]]:
         """Train the best cures and the base with fresh seeds; the first in rank that holds."""
         mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
-        candidates = self._candidates(ranked(mine, diagnose.CURES_OF[cause]))
+        candidates = self._candidates(ranked(mine, diagnose.CURES_OF[cause]), cause)
         if not candidates:
             return None, {}
         self.say(f"confirming {', '.join(m.name for m in candidates)} on fresh seeds")
@@ -188,8 +188,10 @@ class _Job:
             "fixed_curves": curve(found[chosen.name], "loss"),
         }
 
-    def _candidates(self, order: list[Remedy]) -> list[Member]:
-        """The first in rank, and pairs of the best of different families."""
+    def _candidates(self, order: list[Remedy], cause: str) -> list[Member]:
+        """The first in rank, pairs of the best of different families, and what acts on the cause
+        together with what calms.
+        """
         first = [self.members[r.name] for r in order]
         singles = [m for m in first if m.family != "pair"]
         pairs: list[Member] = []
@@ -198,11 +200,26 @@ class _Job:
             overlap = set(singles[0].settings) & set(other.settings)
             if len(known) == 2 and not overlap:
                 pairs.append(members.combined(singles[0], other))
-        for pair in pairs:
+        aimed = [
+            members.combined(remedy, other)
+            for remedy in self._aimed(cause)
+            for other in first
+            if not set(remedy.settings) & set(other.settings)
+        ]
+        for pair in (*pairs, *aimed):
             self.members[pair.name] = pair
         reached = [m for m, r in zip(first, order, strict=True) if r.reaches_goal]
-        picked = [*reached[:NUM_CONFIRMED], *pairs[:1], *first]
+        picked = [*reached[: NUM_CONFIRMED - 1], *aimed[:2], *pairs[:1], *first]
         return list({m.name: m for m in picked}.values())[: NUM_CONFIRMED + 1]
+
+    def _aimed(self, cause: str) -> list[Member]:
+        """The cure of the cause's own families with the best loss, if it is better than the base's:
+        a network that was stuck learns, and need not be calmer for it.
+        """
+        families = diagnose.CURES_OF[cause]
+        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        found = [r for r in mine if r.family in families and r.loss.value < 1.0]
+        return [self.members[min(found, key=lambda r: r.loss.value).name]] if found else []
 
     def _diagnosis(
         self, causes: list[diagnose.Cause], chosen: Remedy | None, confirmed: dict[str, Any]

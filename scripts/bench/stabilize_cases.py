@@ -245,7 +245,7 @@ PROBLEMS = {
         vowels("vanilla", 40), {**PLAIN, "learning_rate": 1e-2, "clip_norm": 0.3}, 40
     ),
 }
-WIDE = {"changes": {"l2": 0.0, "hidden_size": 256, "batch_size": 32}}
+WIDE = {"changes": {"l2": 0.0, "hidden_size": 256, "batch_size": 32}, "epochs": 300}
 #: Tasks by cause; the first half of each sets the thresholds, the second half reports.
 BROKEN: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "learning_rate_too_high": [
