@@ -73,6 +73,18 @@ def build(
     return optax.chain(*parts)
 
 
+def averaging_code(config: Mapping[str, Any]) -> str | None:
+    """The averaged weights of a trial as code to paste; None without them.
+
+    Returns:
+      A statement for after each update, `step` counting from 0; `averaged` begins as `params`.
+    """
+    if not config["ema"]:
+        return None
+    keep = f"min({config['ema_decay']!r}, (step + 1) / (step + 10))"
+    return f"averaged = optax.incremental_update(params, averaged, step_size=1 - {keep})"
+
+
 def to_optax(config: Mapping[str, Any], steps_per_epoch: int, num_epochs: int) -> str:
     """Write a trial's optimizer as code to paste: one expression that uses `optax`, `jax`, `jnp`.
 

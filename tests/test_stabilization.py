@@ -243,6 +243,7 @@ def test_what_was_trained_before_a_stop_is_not_trained_again(
     again = begin(tmp_path)
     found = again.train(wanted, [0, 1], probe=True)
     assert again.num_epochs_trained == 16 - first
+    assert again.num_kept == first // 4
     for name, results in whole.items():
         for mine, other in zip(found[name], results, strict=True):
             for kind in ("curves", "probed"):

@@ -60,7 +60,7 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
     """The same trial in plain Optax: true last minibatch, no masks, no padding, no vmap.
 
     Initial weights, order and noise come from their keys; the optimizer from the code that
-    `optimizers.to_optax` prints.
+    `optimizers.to_optax` prints, averages from that of `optimizers.averaging_code`.
     """
     key, sig = jax.random.key(0, impl="threefry2x32"), signature_of(config)
     trainer = make_trainer(sig, regression(), ARRAYS.inputs.shape[2:])
@@ -82,6 +82,7 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
         updates, state = chain.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
+    averaging = optimizers.averaging_code(config)
     state, average, count = chain.init(params), params, 0
     curves: dict[str, list[float]] = {"train_loss": [], "loss": []}
     for epoch in range(epochs):
@@ -93,8 +94,10 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
             noise_key = jax.random.fold_in(fold_in(epoch_key, engine._NOISE), i)
             noise = net.noise(noise_key[None], batch)[:, : len(rows)] if config["dropout"] else None
             params, state, loss = step(params, state, inputs[rows], targets[rows], noise)
-            decay = min(config["ema_decay"], (count + 1) / (count + 10))
-            average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, params)
+            if averaging:
+                scope = {"optax": optax, "params": params, "averaged": average, "step": count}
+                exec(averaging, scope)
+                average = scope["averaged"]
             count += 1
             total += float(loss) * len(rows)
         final = average if config["ema"] else params

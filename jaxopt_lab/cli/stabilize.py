@@ -121,9 +121,12 @@ def _print(console: "Console", content: dict[str, Any]) -> None:
     if changes:
         lines.append(f"change: {', '.join(f'{k} = {v}' for k, v in changes.items())}")
         lines.append(f"in Optax: {content['optax']}")
+        if content["averaging"]:
+            lines.append(f"after each update: {content['averaging']}  # evaluate `averaged`")
     lines += [
         "",
         f"{setting['num_trainings']} trainings in {duration(setting['seconds'])}"
+        + (f" ({setting['num_kept']} of them before)" if setting["num_kept"] else "")
         + (
             f"; one after another they would have taken {duration(setting['one_by_one_seconds'])}"
             if setting.get("one_by_one_seconds")

@@ -164,5 +164,9 @@ def _fix(page: Page, content: dict[str, Any]) -> None:
         cards.append(tables.card("Change", tables.pairs(items), note=note))
         code = tables.code(content["optax"])
         cards.append(tables.card("Its optimizer", code, note="To paste into your own code."))
+        if content.get("averaging"):
+            code = tables.code(content["averaging"])
+            note = "After each update; `averaged` begins as `params`, and is what is evaluated."
+            cards.append(tables.card("Its averaged weights", code, note=note))
     title = plain(recommended["name"] or "Nothing to change")
     page.section("fix", "Fix", f"Recommended: {title}" if items else title, "", cards)

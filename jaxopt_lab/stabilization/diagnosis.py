@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxopt_lab.files import write_file
 from jaxopt_lab.observation import norm_edges, norm_quantile
+from jaxopt_lab.optimizers import averaging_code
 from jaxopt_lab.stabilization.compare import (
     GOAL_FLOOR,
     GOAL_RATIO,
@@ -140,7 +141,7 @@ class Diagnosis:
                 "before": mean(before.fluctuation),
                 "after": None if after is None else mean(after.fluctuation),
                 "noise_floor": mean((before if after is None else after).noise_floor),
-                "interval": [self.fluctuation.low, self.fluctuation.high],
+                "interval": list(geometric_mean(before.fluctuation)[1:]),
                 "by_seed": before.fluctuation.tolist(),
                 "healthy": HEALTHY,
             },
@@ -160,6 +161,7 @@ class Diagnosis:
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
             "optax": self.optax,
+            "averaging": averaging_code(self.recommended),
             "sentence": self.sentence,
             "base": _plain(self.base),
             "setting": dict(self.setting),

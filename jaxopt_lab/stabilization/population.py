@@ -82,8 +82,9 @@ class Population:
             facts = [len(self.runner.devices), self.evaluations, self.seed, jax.__version__]
             setting = {"base": {**self.base}, "facts": facts}
             self.finished = Finished(self.directory, self.arrays, setting)
-        #: Trainings finished, and epochs of those that were not kept from before.
-        self.num_trained = self.num_epochs_trained = 0
+        #: Trainings that are known, those of them that an earlier process had kept, and epochs
+        #: of the others.
+        self.num_trained = self.num_kept = self.num_epochs_trained = 0
         self.seconds = self.compile_seconds = 0.0
 
     @property
@@ -143,7 +144,11 @@ class Population:
         missing = []
         for job in jobs:
             known = self.finished.get(job, probe) if self.finished else None
-            note(known) if known else missing.append(job)
+            if known is None:
+                missing.append(job)
+                continue
+            note(known)
+            self.num_kept += 1
         for report in self.runner.run(missing, go_on, self._probe if probe else None):
             self.seconds += report.seconds - report.compile_seconds
             self.compile_seconds += report.compile_seconds

@@ -255,6 +255,7 @@ class _Job:
                 "num_rows": population.num_rows,
                 "num_valid": population.num_valid,
                 "num_trainings": population.num_trained,
+                "num_kept": population.num_kept,
                 "seconds": round(time.monotonic() - self.started, 1),
                 "compile_seconds": round(population.compile_seconds, 1),
                 "one_by_one_seconds": None if alone is None else round(alone, 1),
