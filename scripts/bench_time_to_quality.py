@@ -10,6 +10,7 @@ score is the validation loss by which it chooses. Systems, one process each, one
 
 - `tune`: the default of the command line with `--time-limit 60`;
 - `random`: random search by this package's engine, nothing stopped early, 180 seconds;
+- `tune_halving`, only if asked for by `--systems`: `tune` with `--scheduler successive_halving`;
 - `optuna_pytorch`: Optuna's TPE over a PyTorch training loop (fused AdamW, tensors in memory), one
   process per core on a shared study, for as long as `tune` and then as long as `random`.
 
@@ -29,7 +30,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-SYSTEMS = {"tune": 60.0, "random": 180.0, "optuna_pytorch": 180.0}
+SYSTEMS = {"tune": 60.0, "random": 180.0, "optuna_pytorch": 180.0, "tune_halving": 60.0}
+DEFAULT = "tune,random,optuna_pytorch"
 #: More than fit the time.
 MANY_TRIALS = 10_000
 #: Seconds after which the scores are compared.
@@ -62,8 +64,9 @@ def ours(system: str, seed: int, seconds: float, folder: str) -> dict[str, Any]:
     lab.use_all_cores()
     table = lab.datasets.load_table("lucas_houses", target="price")
     watcher = Watcher()
-    if system == "tune":
-        settings = tune.Settings(seed=seed, time_limit=seconds)
+    if system.startswith("tune"):
+        scheduler = "successive_halving" if system == "tune_halving" else tune.Settings().scheduler
+        settings = tune.Settings(seed=seed, time_limit=seconds, scheduler=scheduler)
         tune.run(table, settings, folder, watcher.update, lambda text: None)
     else:
         task, space, (folds, epochs) = problem(table, seed)
@@ -248,6 +251,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--systems", default=DEFAULT, help=f"comma-separated [{DEFAULT}]")
     parser.add_argument("--quick", action="store_true", help="one seed, a third of the seconds")
     parser.add_argument("--out", type=Path, help="file of JSON lines to add to and go on from")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -260,7 +264,8 @@ def main() -> None:
     rows = [row for row in map(json.loads, known) if "system" in row]
     done = {(row["system"], row["seed"]) for row in rows}
     for seed in range(1 if args.quick else args.seeds):
-        for system, seconds in SYSTEMS.items():
+        for system in args.systems.split(","):
+            seconds = SYSTEMS[system]
             if (system, seed) in done:
                 continue
             limit = seconds / 3 if args.quick else seconds
