@@ -132,10 +132,14 @@ def plot(groups: Groups, path: str) -> None:
                 **style,
                 **where,
             )
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
-    figure.update_layout(height=260 * len(cases), width=360 * len(batches))
-    figure.write_html(path, include_plotlyjs="cdn")
+    figure.update_xaxes(type="log", dtick=1)
+    figure.update_xaxes(title="evaluations", row=len(cases))
+    figure.update_yaxes(type="log", exponentformat="power", dtick=2)
+    figure.update_yaxes(title="median regret", col=1)
+    margin = {"l": 70, "r": 20, "t": 40, "b": 50}
+    size = {"height": 260 * len(cases), "width": 360 * len(batches)}
+    figure.update_layout(template="plotly_white", margin=margin, **size)
+    figure.write_html(path, include_plotlyjs="cdn", config={"displayModeBar": False})
 
 
 def main() -> None:
