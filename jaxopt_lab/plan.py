@@ -129,7 +129,7 @@ def make_waves(
       Waves in which every job stands exactly once, none wider than V x D. Which jobs share a
       wave never changes a result, only the time it takes.
     """
-    cohorts: dict[Signature, list[Cohort]] = {}
+    cohorts: dict[tuple[Signature, bool], list[Cohort]] = {}
     for facts, members in _group(jobs).items():
         signature = facts[0]
         width = widths[signature]
@@ -137,9 +137,9 @@ def make_waves(
         members.sort(key=lambda job: -job.config["num_layers"])
         for i in range(0, len(members), width):
             cohort = Cohort(*facts, jobs=tuple(members[i : i + width]))
-            cohorts.setdefault(signature, []).append(cohort)
+            cohorts.setdefault((signature, cohort.start > 0), []).append(cohort)
     waves = []
-    for signature, queue in cohorts.items():
+    for (signature, _), queue in cohorts.items():
         queue = sorted(queue, key=lambda c: (-c.num_epochs, -c.depth))
         for i in range(0, len(queue), num_devices):
             waves.append(Wave(signature, tuple(queue[i : i + num_devices])))

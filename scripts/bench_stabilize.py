@@ -83,7 +83,7 @@ def run(case: Case) -> dict[str, Any]:
             "healthy": mean(healthy.fluctuation),
             "before": mean(before.fluctuation),
         },
-        "rise": {"healthy": rise(healthy), "before": rise(before)},
+        "rise": {"healthy": healthy.end_over_lowest, "before": before.end_over_lowest},
         "fix": None if chosen is None else chosen.name,
         "evidence": found.to_dict()["evidence"],
         "cures": {r.name: [r.fluctuation.value, r.loss.value] for r in found.remedies.values()},
@@ -91,7 +91,7 @@ def run(case: Case) -> dict[str, Any]:
         "seconds": round(seconds, 1),
     }
     if after is not None:
-        row["rise"]["after"] = rise(after)
+        row["rise"]["after"] = after.end_over_lowest
         row["fluctuation"]["after"] = mean(after.fluctuation)
         row["fluctuation"]["floor"] = mean(after.noise_floor)
         row["best_loss_ratio"] = float(np.mean(after.best) / np.mean(before.best))
@@ -103,11 +103,6 @@ def healthy_summary(case: Case) -> Summary:
     sound = case.healthy()
     population = Population(sound.task(), complete(sound.hparams), sound.num_epochs)
     return summarize(population.train([Member(BASE, {})], range(2))[BASE])
-
-
-def rise(found: Summary) -> float:
-    """End of the validation curve over the lowest point of its trend."""
-    return float(np.exp(np.mean(found.rise)))
 
 
 def score(rows: list[dict[str, Any]]) -> dict[str, Any]:

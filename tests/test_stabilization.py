@@ -256,6 +256,18 @@ def test_what_was_trained_before_a_stop_is_not_trained_again(
     assert again.num_epochs_trained == 16 - first + 4
 
 
+def test_another_network_on_the_same_rows_is_another_training(tmp_path: Path) -> None:
+    inputs, targets = lab.datasets.adding_problem(40, 6, seed=0)
+    base = complete({"hidden_size": 4, "num_layers": 1, "batch_size": 10})
+    for cell in ("vanilla", "gru", "vanilla"):
+        task = ArrayTask(inputs, targets, regression(), np.arange(10), make_rnn(cell))
+        population = Population(task, base, 2, evaluations=4, directory=tmp_path)
+        population.train([Member(BASE, {})], [0])
+        first = not (tmp_path / "seen").exists()
+        assert population.num_kept == (0 if cell == "gru" or first else 1)
+        (tmp_path / "seen").touch()
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command line leaves of a rate that is far too high."""

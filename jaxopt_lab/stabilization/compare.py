@@ -88,7 +88,7 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
         final,
         mean(found.fluctuation),
         mean(found.noise_floor),
-        float(np.exp(np.mean(found.rise))),
+        found.end_over_lowest,
         against_rise,
         accepted,
         why,
@@ -97,8 +97,7 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
 
 def overfits(found: Summary) -> bool:
     """Whether the validation loss ends high while the training loss still falls."""
-    falls = float(np.exp(-np.mean(found.train_drift)))
-    return float(np.exp(np.mean(found.rise))) >= RISES and falls >= STILL_FALLS
+    return found.end_over_lowest >= RISES and found.train_fall >= STILL_FALLS
 
 
 def judge(spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None) -> tuple[bool, str]:

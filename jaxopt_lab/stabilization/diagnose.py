@@ -156,8 +156,8 @@ def gather(
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=calms("b2"),
         b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
-        overfit_rise=float(np.exp(np.mean(base.rise))),
-        train_fall=float(np.exp(-np.mean(base.train_drift))),
+        overfit_rise=base.end_over_lowest,
+        train_fall=base.train_fall,
     )
 
 

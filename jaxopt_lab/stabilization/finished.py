@@ -1,7 +1,7 @@
 """Finished trainings of a diagnosis on disk, so that one that was stopped goes on.
 
-A training is found by what it is: rows, configuration, seeds, epochs. What asks for it again, and
-when, does not matter.
+A training is found by what it is: rows, network, loss, configuration, seeds, epochs. What asks for
+it again, and when, does not matter.
 """
 
 import hashlib

@@ -79,8 +79,15 @@ class Population:
         )
         self.finished: Finished | None = None
         if self.directory is not None:
-            facts = [len(self.runner.devices), self.evaluations, self.seed, jax.__version__]
-            setting = {"base": {**self.base}, "facts": facts}
+            objective = self.task.objective
+            model = self.make_model(self.signature(self.base), objective.num_outputs)
+            setting = {
+                "base": dict(self.base),
+                "network": repr(model),
+                "loss": objective.loss.__qualname__,
+                "stream": [len(self.runner.devices), self.evaluations, self.seed],
+                "jax": jax.__version__,
+            }
             self.finished = Finished(self.directory, self.arrays, setting)
         #: Trainings that are known, those of them that an earlier process had kept, and epochs
         #: of the others.

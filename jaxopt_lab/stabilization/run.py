@@ -201,10 +201,10 @@ class _Job:
             if len(known) == 2 and not overlap:
                 pairs.append(members.combined(singles[0], other))
         aimed = [
-            members.combined(remedy, other)
-            for remedy in self._aimed(cause)
+            members.combined(own, other)
+            for own in self._aimed(cause)
             for other in first
-            if not set(remedy.settings) & set(other.settings)
+            if not set(own.settings) & set(other.settings)
         ]
         for pair in (*pairs, *aimed):
             self.members[pair.name] = pair

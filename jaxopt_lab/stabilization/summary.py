@@ -51,6 +51,16 @@ class Summary(NamedTuple):
     update_ratio: Float[np.ndarray, " s"]
     clipped: Float[np.ndarray, " s"]
 
+    @property
+    def end_over_lowest(self) -> float:
+        """End of the validation trend over its lowest point; geometric mean over seeds."""
+        return float(np.exp(np.mean(self.rise)))
+
+    @property
+    def train_fall(self) -> float:
+        """Late training trend at its start over its end; geometric mean over seeds."""
+        return float(np.exp(-np.mean(self.train_drift)))
+
 
 def summarize(results: Sequence[Result]) -> Summary:
     """Summarise one variant, seed by seed."""
