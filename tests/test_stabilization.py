@@ -1,6 +1,7 @@
 """Diagnosis end to end on a small table, and its rules one by one."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab import cli
+from jaxopt_lab import cli, report
 from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.models import make_rnn
-from jaxopt_lab.stabilization import diagnose, members
+from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
+from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
+from jaxopt_lab.stabilization.stages import Stages
 from jaxopt_lab.tasks import ArrayTask
 from jaxopt_lab.tasks.base import regression
 
@@ -320,6 +323,79 @@ def test_the_page_shows_every_figure(directory: Path) -> None:
         assert f'id="plot-{name}"' in page
     assert cli.run(["report", str(directory)]) == 0
     assert (directory / "report.html").read_text() == page
+
+
+def shortened(
+    monkeypatch: pytest.MonkeyPatch, task: ArrayTask, **options: Any
+) -> tuple[Diagnosis, list[str]]:
+    """Diagnosed on a machine on which half of the whole comparison fits."""
+    base = {**SMALL, "learning_rate": 0.3, **options}
+    whole = length.whole(Population(task, complete(base), num_epochs=20), None)
+    monkeypatch.setattr(length, "USUAL_SECONDS", 0.5 * whole.seconds)
+    monkeypatch.setattr(length, "MIN_UPDATES", 40)
+    lines: list[str] = []
+    return lab.stabilize(task, base, num_epochs=20, shorten=True, say=lines.append), lines
+
+
+def test_a_long_comparison_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, lines = shortened(monkeypatch, waves(400))
+    assert found.setting["num_seeds"] == 2
+    assert found.setting["num_epochs"] < 20
+    assert found.setting["observed"]["num_epochs"] == 20
+    assert found.main_cause != "no_problem"
+    assert found.chosen is not None
+    assert len(found.before.fluctuation) == length.NUM_SEEDS
+    assert "would take about" in lines[1]
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_long_comparison_is_spared_where_the_base_is_calm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found, lines = shortened(monkeypatch, waves(400), learning_rate=1e-4)
+    assert found.main_cause == "no_problem"
+    assert found.setting["num_trainings"] == 2
+    assert len(lines) == 1
+    found.save(tmp_path)
+    page = report.build_diagnosis(tmp_path).read_text()
+    assert 'id="plot-norms"' in page
+    assert 'id="plot-ladder"' not in page
+
+
+def test_what_shortened_trainings_do_not_show_is_compared_in_whole_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shows(stages: Stages, seen: Diagnosis, calm: bool) -> bool:
+        return stages.population.num_epochs == seen.setting["num_epochs"]
+
+    monkeypatch.setattr(Stages, "_shows", shows)
+    found, lines = shortened(monkeypatch, waves())
+    assert any("does not show" in line for line in lines)
+    assert found.setting["num_epochs"] == 20
+    assert found.setting["num_seeds"] == length.NUM_SEEDS
+    assert found.chosen is not None
+
+
+def test_the_length_follows_from_shapes_alone() -> None:
+    small = Population(waves(), complete(SMALL), num_epochs=60)
+    assert length.fitting(small, None, None) == length.whole(small, None)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(20000, 300)).astype(np.float32)
+    big_task = ArrayTask(inputs, inputs[:, 0], regression(), np.arange(4000))
+    big_base = complete({"hidden_size": 256, "num_layers": 4, "batch_size": 64})
+    big = Population(big_task, big_base, num_epochs=30)
+    found = length.fitting(big, None, None)
+    assert found == length.fitting(big, None, None)
+    assert 2 <= found.num_epochs < 30
+    assert found.num_epochs * math.ceil(big.num_rows / 64) >= length.MIN_UPDATES
+    assert found.seconds < length.whole(big, None).seconds / 4
+    assert length.fitting(big, None, 3600.0).num_epochs > found.num_epochs
+    assert length.fitting(big, 6, None).num_seeds == 6
+    series = ArrayTask(
+        inputs[:, :20, None], inputs[:, 0], regression(), np.arange(4000), make_rnn("vanilla")
+    )
+    recurrent = Population(series, big_base, num_epochs=30)
+    assert length.fitting(recurrent, None, None).num_epochs == 30
 
 
 @pytest.mark.parametrize(

@@ -294,8 +294,13 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="BASE.toml", help="configuration, in a table [hyperparameters]")
     add("--study", metavar="DIR", help="instead of DATA: a study, whose table is read again")
     add("--trial", metavar="ID", type=_whole(0), help="the trial of it to stabilise")
-    add("--epochs", metavar="E", type=_whole(4), help="epochs of each training")
-    add("--seeds", metavar="R", type=_whole(2, 64), default=4, help="of each (default: 4)")
+    add(
+        "--epochs",
+        metavar="E",
+        type=_whole(4),
+        help="epochs of each training (default: as many as fit in some three minutes)",
+    )
+    add("--seeds", metavar="R", type=_whole(2, 64), help="of each (default: 4, 2 if that is long)")
     add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
     add(
         "--time-limit",

@@ -31,6 +31,7 @@ def execute(args: Namespace) -> int:
         hparams,
         num_epochs=args.epochs or epochs,
         num_seeds=args.seeds,
+        shorten=args.epochs is None,
         seed=seed,
         time_limit=args.time_limit,
         directory=directory,

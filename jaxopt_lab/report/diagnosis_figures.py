@@ -107,14 +107,16 @@ def forest(content: dict[str, Any]) -> Figure | None:
     return Figure("forest", data, layout, 110 + 22 * len(rows))
 
 
-def ladder(content: dict[str, Any]) -> Figure:
-    """Fluctuation and best loss by learning rate, and where training fails."""
+def ladder(content: dict[str, Any]) -> Figure | None:
+    """Fluctuation and best loss by learning rate, and where training fails; None without any."""
     rate, before = content["base"]["learning_rate"], content["fluctuation"]["before"]
     rungs = [
         (r["settings"]["learning_rate"], r["fluctuation"], r["loss_ratio"])
         for r in content["remedies"]
         if r["family"] == "learning rate" and r["settings"]["learning_rate"] > 0
     ]
+    if not rungs:
+        return None
     rungs = sorted([*rungs, (rate, before, 1.0)])
     x = words.rounded([r[0] for r in rungs])
     spread = words.rounded([max(r[1], 1e-6) for r in rungs])

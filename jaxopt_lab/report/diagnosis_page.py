@@ -43,7 +43,7 @@ def compose(directory: str | Path) -> Page:
     page.body += (
         f'<p class="note">{setting["num_rows"]:,} training rows, {setting["num_valid"]:,} '
         f"validation rows, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds; every "
-        "variant has the seeds and minibatches of the base.</p>"
+        f"variant has the seeds and minibatches of the base.{_observed(setting)}</p>"
     )
     page.body += f'<div class="tiles">{"".join(_tiles(content))}</div>'
     _curves(page, content)
@@ -65,6 +65,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no {path}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
+
+
+def _observed(setting: dict[str, Any]) -> str:
+    """Where variants are compared in shorter trainings than the base was observed in."""
+    seen = setting.get("observed")
+    if not seen or seen["num_epochs"] == setting["num_epochs"]:
+        return ""
+    return (
+        f" To end in time, they train for less than the {seen['num_epochs']} epochs over which the "
+        f"base was observed first: {seen['fluctuation']:.1%} off its trend there."
+    )
 
 
 def _tiles(content: dict[str, Any]) -> list[str]:
@@ -138,19 +149,14 @@ def _cures(page: Page, content: dict[str, Any]) -> None:
 
 def _probes(page: Page, content: dict[str, Any]) -> None:
     ladder, norms = diagnosis_figures.ladder(content), diagnosis_figures.norms(content)
-    page.figures += [ladder, norms]
-    cards = [
-        tables.card(
-            "Learning-rate ladder",
-            tables.plot(ladder),
-            note="Fluctuation and best loss at multiples of the given rate.",
-        ),
-        tables.card(
-            "Gradient norms",
-            tables.plot(norms),
-            note="Of all updates of the base, unclipped; the median and the 90 % quantile.",
-        ),
-    ]
+    cards = []
+    if ladder is not None:
+        page.figures.append(ladder)
+        note = "Fluctuation and best loss at multiples of the given rate."
+        cards.append(tables.card("Learning-rate ladder", tables.plot(ladder), note=note))
+    page.figures.append(norms)
+    note = "Of all updates of the base, unclipped; the median and the 90 % quantile."
+    cards.append(tables.card("Gradient norms", tables.plot(norms), note=note))
     page.section("probes", "Probes", "How near to the edge", "", cards)
 
 

@@ -12,7 +12,7 @@ from jaxopt_lab.stabilization.summary import Summary
 #: A cure calms if it takes the fluctuation to this share or less, certainly below 1.
 CALMER = 0.8
 #: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
-HARMLESS, STOPPED = 1.01, 1.05
+HARMLESS, STOPPED = 1.02, 1.05
 #: Within this factor of the best cure's loss, the smaller change is better.
 NEAR_BEST = 1.05
 #: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.

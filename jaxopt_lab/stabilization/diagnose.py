@@ -32,7 +32,7 @@ CURES_OF: dict[str, tuple[str, ...]] = {
 THRESHOLDS = {
     "rate_calms": 1.3,
     "rate_gain": 1.05,
-    "norm_tail": 15.0,
+    "norm_tail": 10.0,
     "clip_helps": 1.3,
     "batch_calms": 1.5,
     "noise_over_batch": 4.0,
@@ -189,6 +189,8 @@ def verdict(found: Evidence) -> list[Cause]:
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
+            # Noise shakes a network; it does not keep it from learning.
+            "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
         },
         "second_moment_too_fast": {

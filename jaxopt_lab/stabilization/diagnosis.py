@@ -92,6 +92,15 @@ class Diagnosis:
         return geometric_mean(next(iter(self.summaries.values())).fluctuation)
 
     @property
+    def observed(self) -> dict[str, Any]:
+        """What there was to see of the base: epochs, fluctuation, rise of its end."""
+        return {
+            "num_epochs": self.setting["num_epochs"],
+            "fluctuation": mean(self.before.fluctuation),
+            "rise": self.before.end_over_lowest,
+        }
+
+    @property
     def solved(self) -> bool:
         """Whether the confirmed fix does its job, or none is needed."""
         if self.main_cause == "no_problem":

@@ -77,6 +77,7 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
     clip = {"clip_norm": middle}
     cosine = {"schedule": "cosine", "final_fraction": 0.0}
     average = {"ema": True, "ema_decay": 0.99}
+    epoch = {**average, "ema_decay": over_an_epoch(num_rows, base["batch_size"])}
     l2 = {"l2": 0.01}
     found = [
         Member("reduce on plateau", plateau, "schedule"),
@@ -87,11 +88,14 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         Member("clip norm at its 90 %", {"clip_norm": high}, "clip"),
         Member("clip norm at 1", {"clip_norm": 1.0}, "clip"),
         Member("clip values at 1", {"clip_value": 1.0}, "clip"),
+        Member("weights averaged over an epoch", epoch, "average"),
         Member("averaged weights 0.99", average, "average"),
         Member("averaged weights 0.999", {**average, "ema_decay": 0.999}, "average"),
         Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),
-        Member("L2 0.01", l2, "regularisation"),
+        Member("dropout 0.5", {"dropout": 0.5}, "regularisation"),
         Member("L2 0.001", {"l2": 0.001}, "regularisation"),
+        Member("L2 0.01", l2, "regularisation"),
+        Member("L2 0.1", {"l2": 0.1}, "regularisation"),
         Member("dropout 0.3 and L2 0.01", {"dropout": 0.3, **l2}, "regularisation"),
         Member("decay to 0 and averaged weights", {**cosine, **average}, "pair"),
         Member("rate ÷3 and clip at the median", {"learning_rate": rate * 0.3, **clip}, "pair"),
@@ -106,6 +110,11 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         if 4 * size <= num_rows:
             found.append(Member(f"batch ×{factor}", {"batch_size": size}, "batch"))
     return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+
+
+def over_an_epoch(num_rows: int, batch_size: int) -> float:
+    """Decay of averaged weights that forgets in one epoch's updates."""
+    return round(1.0 - 1.0 / max(num_rows / batch_size, 2.0), 4)
 
 
 def combined(first: Member, second: Member) -> Member:

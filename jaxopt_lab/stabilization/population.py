@@ -52,6 +52,7 @@ class Population:
       seed: of the split, of weights and of minibatches.
       evaluations: per epoch; None for about `NUM_EVALUATIONS` in all.
       devices: JAX devices; all local ones by default.
+      width: variants that train together on one device; by formula if None.
       directory: keeps finished trainings, so that they are not trained again; None keeps nothing.
     """
 
@@ -61,6 +62,7 @@ class Population:
     seed: int = 0
     evaluations: int | None = None
     devices: Sequence[jax.Device] | None = None
+    width: int | None = None
     directory: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +75,8 @@ class Population:
             self.arrays,
             self.task.objective,
             self.seed,
-            devices=self.devices,
+            {self.signature(self.base): self.width} if self.width else None,
+            self.devices,
             make_model=self.make_model,
             evaluations=self.evaluations,
         )
@@ -110,10 +113,14 @@ class Population:
         Weights are always averaged, with decay 0 where the variant does not ask for it: that is
         the weights themselves.
         """
+        return replace(self.programs.signature(config), observe=True)
+
+    @property
+    def programs(self) -> Programs:
+        """The one program."""
         size, layers, block = (self.base[k] for k in ("hidden_size", "num_layers", "batch_size"))
         features = FEATURES | features_of({k: [v] for k, v in self.base.items()})
-        exact = Programs((size,), (layers,), block, (), block, size, features, False, False)
-        return replace(exact.signature(config), observe=True)
+        return Programs((size,), (layers,), block, (), block, size, features, False, False)
 
     def train(
         self,
@@ -172,6 +179,9 @@ class Population:
 
     def solo_seconds(self) -> float:
         """Measured seconds of the base's training alone on one device, without compiling."""
+        if self.width == 1 and self.num_epochs_trained:
+            trained = self.num_epochs_trained / self.num_epochs
+            return self.seconds * len(self.runner.devices) / trained
         base = self._config(Member("alone", {}))
         signature = self.signature(base)
         runner = Runner(
