@@ -5,7 +5,7 @@ import pytest
 
 from jaxopt_lab.stabilization import fluctuation
 from jaxopt_lab.stabilization.fluctuation import MAX_FLUCTUATION, measure
-from jaxopt_lab.stabilization.intervals import geometric_mean, paired_ratio
+from jaxopt_lab.stabilization.intervals import geometric_mean, paired_ratio, ratio_of_means
 
 STEPS = np.arange(120)
 DESCENT = 0.2 + np.exp(-STEPS / 15)
@@ -107,3 +107,11 @@ def test_intervals_cover_and_pairs_remove_what_seeds_share() -> None:
     shared = np.exp(rng.normal(0, 2, 6))
     ratio = paired_ratio(shared * 0.5, shared)
     assert (ratio.low, ratio.value, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_ratio_of_means_weighs_seeds_by_their_size() -> None:
+    before, after = np.asarray([1.0, 1.0, 8.0, 2.0]), np.asarray([1.2, 1.2, 2.0, 1.6])
+    found = ratio_of_means(after, before)
+    assert found.value == pytest.approx(0.5)
+    assert found.low < 0.5 < 1.0 < found.high
+    assert ratio_of_means(before * 0.9, before) == pytest.approx((0.9, 0.9, 0.9))

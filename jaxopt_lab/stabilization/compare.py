@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio
+from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
 
@@ -34,8 +34,8 @@ class Remedy(NamedTuple):
       name: of its member.
       settings: hyperparameters that it changes.
       family: of its member.
-      fluctuation: its fluctuation over the base's.
-      loss: likewise, of the best validation loss.
+      fluctuation: its fluctuation over the base's; geometric mean over seeds.
+      loss: its best validation loss over the base's, of means over seeds.
       final: likewise, of the final validation loss.
       after: its own fluctuation, geometric mean over seeds.
       floor: its own noise floor.
@@ -75,7 +75,7 @@ def compare(member: Member, found: Summary, base: Summary) -> Remedy:
       base: the base's, with the same seeds.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
-    loss, final = paired_ratio(found.best, base.best), paired_ratio(found.final, base.final)
+    loss, final = ratio_of_means(found.best, base.best), ratio_of_means(found.final, base.final)
     higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
     against_rise = overfits(base)
     accepted, why = judge(spread, loss, higher, final if against_rise else None)

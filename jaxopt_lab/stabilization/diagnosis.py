@@ -155,8 +155,8 @@ class Diagnosis:
                 "healthy": HEALTHY,
             },
             "best_validation": {
-                "before": mean(before.best),
-                "after": None if after is None else mean(after.best),
+                "before": float(np.mean(before.best)),
+                "after": None if after is None else float(np.mean(after.best)),
             },
             "remedies": [_remedy(r) for r in self.remedies.values()],
             "recommended": {

@@ -19,6 +19,10 @@ from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
 
+#: A cure that takes the best loss to this share frees a network that was stuck.
+FREES = 0.75
+#: Families that calm whatever the cause.
+_CALMING = ("schedule", "average", "pair")
 #: Shares of a time limit after which no wave of ladder and cures is started.
 SHARES = {"ladder": 0.5, "cures": 0.75}
 #: Late loss at a rate of the ladder beyond which that training has failed, times the base's.
@@ -199,13 +203,13 @@ class Stages:
         aimed = [
             members.combined(own, other)
             for own in self._aimed(cause)
-            for other in first
+            for other in self._partners(own, first)
             if not set(own.settings) & set(other.settings)
         ]
         for pair in (*pairs, *aimed):
             self.members[pair.name] = pair
         reached = [m for m, r in zip(first, order, strict=True) if r.reaches_goal]
-        picked = [*reached[: NUM_CONFIRMED - 1], *aimed[:2], *pairs[:1], *first]
+        picked = [*reached[: NUM_CONFIRMED - 2], *aimed[:3], *pairs[:1], *first]
         return list({m.name: m for m in picked}.values())[: NUM_CONFIRMED + 1]
 
     def _aimed(self, cause: str) -> list[Member]:
@@ -216,6 +220,16 @@ class Stages:
         mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
         found = [r for r in mine if r.family in families and r.loss.value < 1.0]
         return [self.members[min(found, key=lambda r: r.loss.value).name]] if found else []
+
+    def _partners(self, own: Member, accepted: list[Member]) -> list[Member]:
+        """What to try together with the cause's own cure: other cures that were accepted. Beside
+        one that frees a stuck network any that calms will do: alone it had nothing to lose.
+        """
+        if self.remedies[own.name].loss.value > FREES:
+            return accepted
+        calm = [r for r in self.remedies.values() if r.family in _CALMING and r.name != own.name]
+        calm.sort(key=lambda r: r.fluctuation.value)
+        return [self.members[r.name] for r in calm if self.members[r.name].is_cure]
 
     def _diagnosis(
         self, causes: list[diagnose.Cause], chosen: Remedy | None, confirmed: dict[str, Any]
