@@ -116,6 +116,9 @@ class Engine:
         observe: bool = False,
     ) -> None:
         self.trainer, self.width = trainer, width
+        # Traced once, however often the shapes of their results are asked for.
+        self._step = jax.jit(jax.vmap(trainer.step, (0, 0, None, None, None)), inline=True)
+        self._evaluate = jax.jit(jax.vmap(trainer.evaluate, (0, 0, None)), inline=True)
         self.evaluations, self.observe = evaluations, observe
         self.block, self.noise_rows = block, noise_rows
         self.num_outputs = num_outputs
@@ -323,9 +326,7 @@ class Engine:
                 i * per_block + jnp.arange(per_block)
             )
             is_last = ((i + 1) % now.blocks == 0) | (i == num_steps - 1)
-            return jax.vmap(self.trainer.step, in_axes=(0, 0, None, None, None))(
-                state, hparams, batch, keys, is_last
-            )
+            return self._step(state, hparams, batch, keys, is_last)
 
         def body(i: Array, carry: PyTree) -> PyTree:
             state, loss_sum, observed = carry
@@ -357,7 +358,7 @@ class Engine:
             if coins is not None:
                 mine = jax.lax.dynamic_slice_in_dim(coins, i * CHUNK, CHUNK)
                 batch = batch._replace(coins=mine)
-            found = jax.vmap(self.trainer.evaluate, in_axes=(0, 0, None))(state, hparams, batch)
+            found = self._evaluate(state, hparams, batch)
             return found.sums, found.outputs
 
         def body(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:

@@ -9,11 +9,28 @@ import jax
 import numpy as np
 
 from jaxopt_lab.errors import UserError, did_you_mean
-from jaxopt_lab.search.base import History, Sampler
+from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
 from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.stopping import StoppingRule
+from jaxopt_lab.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.store import Store
 from jaxopt_lab.types import Config, Status
+
+#: Proposals at a time of a sampler that does not see scores.
+BLIND_ROUND = 4096
+
+
+def round_of(
+    sampler: Sampler,
+    round_size: int | None,
+    stopping: StoppingRule | None,
+    time_limit: float | None,
+) -> int:
+    """The most proposals at a time: few where something is to be learnt between them, or where
+    they may be in vain.
+    """
+    if round_size is not None or stopping is not None:
+        return min(round_size or ROUND_SIZE, MAX_PROPOSALS)
+    return MAX_PROPOSALS if sampler.sees_scores or time_limit is not None else BLIND_ROUND
 
 
 def history_of(store: Store, space: SearchSpace) -> History:
@@ -105,13 +122,19 @@ def propose(
       space: where to search.
       phase: its name; enters the randomness.
       seed: of the study.
-      n: how many.
+      n: how many; at most `MAX_PROPOSALS` of a sampler that sees scores.
 
     Returns:
       The number really proposed: a grid may be exhausted.
     """
-    num_known = store.num_trials()
-    configs = sampler.propose(_key(seed, phase), space, history_of(store, space), n)
+    num_known, history = store.num_trials(), history_of(store, space)
+    configs: list[Config] = []
+    while len(configs) < n:
+        more = sampler.propose(_key(seed, phase), space, history, min(n, MAX_PROPOSALS))
+        configs += more[: n - len(configs)]
+        if len(configs) >= n or not more:
+            break
+        history = history.extended(space, more, np.full(len(more), np.nan))
     with store.transaction():
         for i, config in enumerate(configs):
             store.add_trial(num_known + i, phase, config)

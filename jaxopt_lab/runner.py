@@ -88,6 +88,7 @@ class Runner:
         self.host_arrays = arrays
         self._placed: FoldArrays | None = None
         self._engines: dict[Signature, Engine] = {}
+        self._counts: dict[Signature, int] = {}
         self._last_finish = 0.0
 
     @property
@@ -97,12 +98,15 @@ class Runner:
 
     def count_parameters(self, signature: Signature) -> int:
         """Number of weights of a signature's network."""
+        if signature in self._counts:
+            return self._counts[signature]
         model = self.make_model(signature, self.objective.num_outputs)
         config = hyperparameters.complete({})
         hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
         row = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
         params = jax.eval_shape(lambda k, x: model.init(k, x, hparams), jax.random.key(0), row)
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        self._counts[signature] = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+        return self._counts[signature]
 
     def width(self, signature: Signature) -> int:
         """Cohort width V: as recorded, else by formula."""

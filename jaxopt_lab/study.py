@@ -14,15 +14,15 @@ from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.plan import Job
 from jaxopt_lab.predictor import Predictor, Weights, assemble
-from jaxopt_lab.proposals import enough, enqueue, first_proposals, propose
+from jaxopt_lab.proposals import enough, enqueue, first_proposals, propose, round_of
 from jaxopt_lab.rungs import Rungs, last_trials
 from jaxopt_lab.runner import Runner, WaveReport
 from jaxopt_lab.schedulers import Scheduler
 from jaxopt_lab.search import random
-from jaxopt_lab.search.base import MAX_PROPOSALS, Sampler
+from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.sizing import fix_widths, sizing_of
 from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.stopping import ROUND_SIZE, StoppingRule
+from jaxopt_lab.stopping import StoppingRule
 from jaxopt_lab.store import Store
 from jaxopt_lab.tasks import Prepared, TabularTask, reopen
 from jaxopt_lab.types import Config, Params, Status
@@ -204,8 +204,8 @@ class Study:
           scheduler: from `schedulers`: stops trials early, unlike `race` on all folds at once.
           phase: a name for this search.
           space: search here instead of in the study's space.
-          round_size: proposals at a time, between which the sampler sees results; default all,
-            with `stopping` at most `stopping.ROUND_SIZE`.
+          round_size: proposals at a time, between which the sampler sees results; see
+            `proposals.round_of` for the default.
           stopping: from `stopping`: asked before each round of proposals.
           progress: called after each wave.
 
@@ -240,8 +240,7 @@ class Study:
                 continue
             if missing < 1 or enough(self.store, stopping, space or self.space, phase):
                 return
-            most = round_size or (ROUND_SIZE if stopping else MAX_PROPOSALS)
-            batch = min(missing, most, MAX_PROPOSALS)
+            batch = min(missing, round_of(sampler, round_size, stopping, time_limit))
             if not propose(self.store, sampler, space or self.space, phase, self.seed, batch):
                 if not waiting:
                     return

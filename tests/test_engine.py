@@ -13,7 +13,7 @@ from jaxopt_lab import hyperparameters
 from jaxopt_lab.engine import Clock, Curves, Engine
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks.base import lay_out, regression
-from jaxopt_lab.trainer import make_trainer
+from jaxopt_lab.trainer import Trainer, make_trainer
 
 ROWS, FEATURES, WIDTH = 200, 5, 4
 EXACT = Signature(
@@ -73,6 +73,31 @@ def train(
         pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:, :n], curves))
         done += count
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+
+
+def test_a_network_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing is a large part of the time of a compilation."""
+    calls: list[str] = []
+    original = make_trainer
+
+    def counting(*args: Any) -> Trainer:
+        found = original(*args)
+
+        def step(*args: Any) -> Any:
+            calls.append("step")
+            return found.step(*args)
+
+        def evaluate(*args: Any) -> Any:
+            calls.append("evaluate")
+            return found.evaluate(*args)
+
+        return found._replace(step=step, evaluate=evaluate)
+
+    monkeypatch.setitem(make_engine.__globals__, "make_trainer", counting)
+    engine = make_engine(EXACT)
+    monkeypatch.undo()
+    train(engine, [0, 1])
+    assert sorted(calls) == ["evaluate", "step"]
 
 
 #: Programs of several shapes that can train the trial of `EXACT`.

@@ -8,7 +8,8 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.errors import UserError
-from jaxopt_lab.proposals import enqueue, history_of, propose
+from jaxopt_lab.proposals import enqueue, history_of, propose, round_of
+from jaxopt_lab.search.base import MAX_PROPOSALS
 from jaxopt_lab.store import Store
 from jaxopt_lab.types import Status
 
@@ -101,6 +102,30 @@ def test_a_study_trains_what_was_enqueued(houses_csv: Path) -> None:
     found = study.trials
     assert found["status"].tolist() == ["completed"] * 2
     assert found["learning_rate"][0] == 0.01
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "quasi_random"])
+def test_a_sampler_that_sees_no_scores_proposes_all_at_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = lab.search.REGISTRY[kind]()
+    space = lab.SearchSpace(
+        learning_rate=lab.Choice([10.0**-i for i in range(1, 6)]),
+        hidden_size=lab.Choice([8, 16, 32]),
+        num_layers=lab.Choice([1, 2]),
+    )
+    assert not sampler.sees_scores
+    assert round_of(sampler, None, None, None) > MAX_PROPOSALS
+    assert round_of(sampler, None, None, 60.0) == MAX_PROPOSALS
+    assert round_of(lab.search.bayesian(), None, None, None) == MAX_PROPOSALS
+    one_by_one = Store.open(None)
+    for _ in range(25):
+        propose(one_by_one, sampler, space, "search", 3, 1)
+    monkeypatch.setattr("jaxopt_lab.proposals.MAX_PROPOSALS", 10)
+    at_once = Store.open(None)
+    assert propose(at_once, sampler, space, "search", 3, 25) == 25
+    assert at_once.trials() == one_by_one.trials()
+    assert propose(at_once, lab.search.grid(), space, "search", 3, 50) == 5
 
 
 def test_proposals_after_a_restart_are_the_same_bit_for_bit(tmp_path: Path) -> None:

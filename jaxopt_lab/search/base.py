@@ -132,6 +132,8 @@ class Sampler(NamedTuple):
         what differs from call to call is the history, whose length is the number of points
         proposed before. In a finite space no configuration comes twice until all have come.
         Only `grid` may return fewer than n: what is left of it.
+      sees_scores: whether proposals depend on scores; else a study asks for many at once, and
+        devices never wait for them.
 
     Example:
       >>> from jaxopt_lab import search
@@ -148,6 +150,7 @@ class Sampler(NamedTuple):
 
     name: str
     propose: Callable[[PRNGKey, SearchSpace, History, int], list[Config]]
+    sees_scores: bool = True
 
 
 def check_request(space: SearchSpace, history: History, n: int) -> None:

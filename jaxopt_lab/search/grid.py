@@ -84,4 +84,4 @@ def grid(points_per_range: int = 5) -> Sampler:
             left = [*left, *(c for c, k in zip(chunk, keys, strict=True) if k not in known)]
         return list(left[:n])
 
-    return Sampler("grid", propose)
+    return Sampler("grid", propose, sees_scores=False)

@@ -67,7 +67,7 @@ def with_prior(
         )
         return mine + sampler.propose(key, space, more, n - len(mine))
 
-    return Sampler(f"{sampler.name} with prior", propose)
+    return Sampler(f"{sampler.name} with prior", propose, sampler.sees_scores)
 
 
 def centre_of(space: SearchSpace, believed: Mapping[str, Any]) -> Float[np.ndarray, " d"]:

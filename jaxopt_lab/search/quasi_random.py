@@ -56,4 +56,4 @@ def quasi_random(kind: str = "sobol") -> Sampler:
         rows = fill_up(space, new, points, known, n, generator(key, 2, num_before))
         return space.from_unit(rows)
 
-    return Sampler("quasi_random", propose)
+    return Sampler("quasi_random", propose, sees_scores=False)

@@ -50,8 +50,10 @@ def random() -> Sampler:
         rows = []
         for i, draws in enumerate(uniform_draws(key, len(history), n, space.num_dims)):
             found = first_new(space, draws, known, 1)
-            rng = generator(key, len(history) + i)
-            rows.append(fill_up(space, found, draws, known, 1, rng)[0])
+            if not len(found):
+                rng = generator(key, len(history) + i)
+                found = fill_up(space, found, draws, known, 1, rng)
+            rows.append(found[0])
         return space.from_unit(np.array(rows))
 
-    return Sampler("random", propose)
+    return Sampler("random", propose, sees_scores=False)
