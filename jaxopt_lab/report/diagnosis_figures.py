@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.report import words
-from jaxopt_lab.report.figures import Figure, axis, line, points
+from jaxopt_lab.report.figures import Figure, axis, line, log_ticks, points
 
 
 def second_axis(title: str, **options: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def before_after(content: dict[str, Any]) -> Figure:
                 words.rounded(x), words.rounded(train), "@muted", name="training", line={"width": 1}
             )
         )
-    layout = {"xaxis": axis("Epoch"), "yaxis": axis("Loss", type="log", dtick="D2")}
+    layout = {"xaxis": axis("Epoch"), "yaxis": axis("Loss", **log_ticks())}
     return Figure("before-after", data, layout, 400)
 
 
@@ -99,7 +99,7 @@ def forest(content: dict[str, Any]) -> Figure | None:
     look = {"line": {"color": "@soft", "width": 1, "dash": "dot"}}
     layout = {
         "xaxis": axis("Fluctuation ratio", type="log", domain=[0.0, 0.48], dtick=1),
-        "xaxis2": second_axis("Best loss ratio", type="log", domain=[0.54, 1.0], dtick="D2"),
+        "xaxis2": second_axis("Best loss ratio", domain=[0.54, 1.0], **log_ticks()),
         "yaxis": {"automargin": True, "ticks": "", "gridcolor": "@grid"},
         "shapes": [{**one, **look, "xref": f"x{side}"} for side in ("", "2")],
         "showlegend": False,

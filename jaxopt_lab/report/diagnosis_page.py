@@ -91,7 +91,11 @@ def _tiles(content: dict[str, Any]) -> list[str]:
         change = best["after"] / best["before"] - 1
         found.append(tables.tile("Best validation loss", f"{change:+.1%}", "with the fix"))
     found.append(
-        tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", "of so few validation rows")
+        tables.tile(
+            "Noise floor",
+            f"{spread['noise_floor']:.1%}",
+            f"of {setting['num_valid']:,} validation rows",
+        )
     )
     alone = setting.get("one_by_one_seconds")
     under = f"one by one {words.seconds(alone)}" if alone else ""

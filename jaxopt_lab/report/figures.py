@@ -43,6 +43,12 @@ def axis(title: str, **options: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **options}
 
 
+def log_ticks() -> dict[str, Any]:
+    """A logarithmic axis with numbers at 1, 2 and 5; Plotly by itself says "2" for 0.2."""
+    values = [float(f"{m}e{e}") for e in range(-6, 7) for m in (1, 2, 5)]
+    return {"type": "log", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+
+
 def points(x: Sequence[Any], y: Sequence[Any], color: str, **options: Any) -> dict[str, Any]:
     """A scatter trace of markers."""
     marker = {"color": color, "size": 7, **options.pop("marker", {})}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxopt_lab.analysis import Bucket, Importance
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line
+from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line, log_ticks
 
 #: Epochs drawn at most.
 MAX_EPOCHS = 160
@@ -107,7 +107,7 @@ def all_curves(contents: Contents) -> Figure | None:
 
 def _curve_layout(contents: Contents, clip: bool = False) -> dict[str, Any]:
     unit = "squared error" if contents.is_regression else "cross-entropy"
-    found = {"xaxis": axis("Epoch"), "yaxis": axis(f"Loss ({unit})", type="log", dtick="D2")}
+    found = {"xaxis": axis("Epoch"), "yaxis": axis(f"Loss ({unit})", **log_ticks())}
     ends = [c["loss"][-1] for (_, f), c in contents.members.items() if not f and "loss" in c]
     ends = [float(e) for e in ends if np.isfinite(e) and e > 0]
     if clip and ends:
