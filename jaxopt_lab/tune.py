@@ -66,7 +66,7 @@ class Settings:
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
       prior: hyperparameters believed to be good; the first trials are drawn around them.
       stop_at: stop searching once a trial's score is at most this.
-      stop_improvement: stop once the greatest expected improvement is less than this share of the
+      stop_improvement: stop once the greatest expected improvement stays below this share of the
         best trial's standard error over folds.
       costs: of the devices, from `sizing.read_costs`; None for shipped ones.
       memory_limit: bytes that training may take on all devices together.

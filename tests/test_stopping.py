@@ -10,6 +10,7 @@ import jaxopt_lab as lab
 from jaxopt_lab import cli, stopping
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.search import History
+from jaxopt_lab.search.bayesian import Improvement
 
 SPACE = lab.SearchSpace(x=lab.Uniform(0.0, 1.0), y=lab.Uniform(0.0, 1.0))
 
@@ -34,6 +35,22 @@ def test_improvement_is_weighed_against_the_noise_of_folds() -> None:
     assert rule.reason(SPACE, bowl(40, 1e-6)) is None, "much is to be gained beside such errors"
     assert "expected improvement" in str(rule.reason(SPACE, bowl(40, 0.1)))
     assert rule.reason(SPACE, bowl(19, 0.1)) is None, "too few scores"
+
+
+@pytest.mark.parametrize(("before", "stops"), [(0.01, True), (5.0, False)])
+def test_a_dip_of_the_improvement_stops_nothing(
+    before: float, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def improvement(space: lab.SearchSpace, history: History) -> Improvement:
+        seen.append(len(history))
+        return Improvement(before if len(history) < 40 - stopping.STEP else 0.01, 1.0)
+
+    monkeypatch.setattr(stopping, "best_improvement", improvement)
+    reason = stopping.small_improvement().reason(SPACE, bowl(40, 0.1))
+    assert (reason is not None) == stops
+    assert seen == [40, 32, 24]
 
 
 def test_the_first_of_several_rules_stops() -> None:

@@ -223,8 +223,8 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         "--stop-improvement",
         type=_number("a number above 0", lambda value: 0.0 < value < math.inf),
         metavar="SHARE",
-        help="stop once the expected improvement is below this share of the best trial's standard "
-        "error over folds (0.25, say)",
+        help="stop once the expected improvement stays below this share of the best trial's "
+        "standard error over folds (0.35, say)",
     )
     _tune_network(parser)
     _tune_machine(parser)

@@ -80,6 +80,11 @@ class History:
         """[n] bool: the points whose value is known and finite."""
         return np.isfinite(self.values)
 
+    def first(self, number: int) -> "History":
+        """The history as it was after so many points; none if there were not so many."""
+        names = ("points", "values", "infeasible", "pending", "noise")
+        return History(*(getattr(self, name)[: max(number, 0)] for name in names))
+
     @classmethod
     def empty(cls, space: SearchSpace) -> "History":
         """The history of a search that has not begun."""
