@@ -12,7 +12,7 @@ from jaxopt_lab.search.bayesian import best_improvement
 from jaxopt_lab.space import SearchSpace
 
 #: Looks of `small_improvement`, and trials between them.
-PATIENCE, STEP = 3, 8
+PATIENCE, STEP = 4, 8
 #: Proposals between which a rule is asked, unless a study is given a size of its rounds.
 ROUND_SIZE = 32
 
@@ -53,14 +53,14 @@ def small_improvement(share: float = 0.35, num_least: int | None = None) -> Stop
 
     A Gaussian process is fitted to the scores as for Bayesian search. Its greatest expected
     improvement over the space is compared with the standard error over folds of the best trial,
-    both in the scale in which the process sees the scores. It must be small with all trials,
-    without the last `STEP` and without the last two `STEP`: by itself it falls and rises again.
+    both in the scale in which the process sees the scores. It must be small in `PATIENCE` looks,
+    now and with `STEP` trials less each: one look may fall into a dip from which it rises again.
     Never stops without that error: with one fold, or a score that a race left on one.
 
     Args:
       share: of the standard error; the default was set on tables of real networks by
         `scripts/bench_stopping.py`.
-      num_least: scores at the earliest of the three looks; None for 5 per dimension, at least 20.
+      num_least: scores at the earliest look; None for 5 per dimension, at least 20.
 
     Source: the idea of weighing regret against the noise of cross-validation is that of Makarova
     et al. 2022, Automatic termination for hyperparameter optimization (they bound the regret).
@@ -86,7 +86,7 @@ def small_improvement(share: float = 0.35, num_least: int | None = None) -> Stop
             ratios.append(found.improvement / found.noise)
         return (
             f"the greatest expected improvement is {ratios[0]:.2g} of the best trial's standard "
-            f"error, and with {STEP} and {2 * STEP} trials less it was below {share:g} too"
+            f"error, and was below {share:g} in {PATIENCE} looks {STEP} trials apart"
         )
 
     return StoppingRule(f"improvement {share:g}", reason)

@@ -33,8 +33,8 @@ def test_improvement_is_weighed_against_the_noise_of_folds() -> None:
     rule = stopping.small_improvement()
     assert rule.reason(SPACE, bowl(40, 0.0)) is None, "without errors there is nothing to weigh"
     assert rule.reason(SPACE, bowl(40, 1e-6)) is None, "much is to be gained beside such errors"
-    assert "expected improvement" in str(rule.reason(SPACE, bowl(40, 0.1)))
-    assert rule.reason(SPACE, bowl(19, 0.1)) is None, "too few scores"
+    assert "expected improvement" in str(rule.reason(SPACE, bowl(44, 0.1)))
+    assert rule.reason(SPACE, bowl(43, 0.1)) is None, "too few scores at the first look"
 
 
 @pytest.mark.parametrize(("before", "stops"), [(0.01, True), (5.0, False)])
@@ -45,12 +45,12 @@ def test_a_dip_of_the_improvement_stops_nothing(
 
     def improvement(space: lab.SearchSpace, history: History) -> Improvement:
         seen.append(len(history))
-        return Improvement(before if len(history) < 40 - stopping.STEP else 0.01, 1.0)
+        return Improvement(before if len(history) < 50 else 0.01, 1.0)
 
     monkeypatch.setattr(stopping, "best_improvement", improvement)
-    reason = stopping.small_improvement().reason(SPACE, bowl(40, 0.1))
+    reason = stopping.small_improvement().reason(SPACE, bowl(60, 0.1))
     assert (reason is not None) == stops
-    assert seen == [40, 32, 24]
+    assert seen == ([60, 52, 44, 36] if stops else [60, 52, 44])
 
 
 def test_the_first_of_several_rules_stops() -> None:

@@ -32,7 +32,7 @@ CURES_OF: dict[str, tuple[str, ...]] = {
 THRESHOLDS = {
     "rate_calms": 1.3,
     "rate_gain": 1.05,
-    "norm_tail": 10.0,
+    "clipped_tail": 15.0,
     "clip_helps": 1.3,
     "batch_calms": 1.5,
     "noise_over_batch": 4.0,
@@ -49,7 +49,7 @@ SLOPES = {
     "train_fall": 10.0,
 }
 _MOST = 1e6
-#: A lower rate may gain so much more than clipping before the rate is to blame.
+#: One of rate and clipping may gain so much more than the other before that is not to blame.
 _TIE = 1.5
 
 
@@ -175,15 +175,18 @@ def verdict(found: Evidence) -> list[Cause]:
         return [Cause("no_problem", _confidence(distance), evidence)]
     share = found.noise_floor / max(found.fluctuation, 1e-12)
     calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
+    # Without clipping a network may also be stuck: calm, but at a high level.
+    clip_helps = max(found.clip_calms, found.clip_gain)
     conditions: dict[str, dict[str, tuple[float, float]]] = {
         "learning_rate_too_high": {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
             "rate_gain": (found.rate_gain, t["rate_gain"]),
+            "rate_is_not_clip": (found.rate_gain * _TIE / max(found.clip_gain, 1.0), 1.0),
         },
         "exploding_gradients": {
-            "norm_tail": (found.norm_tail, t["norm_tail"]),
-            # Without it a network may also be stuck: calm, but at a high level.
-            "clip_helps": (max(found.clip_calms, found.clip_gain), t["clip_helps"]),
+            # The more clipping helps, the less of a tail must be seen late in training.
+            "clipped_tail": (found.norm_tail * clip_helps, t["clipped_tail"]),
+            "clip_helps": (clip_helps, t["clip_helps"]),
             "clip_is_not_rate": (found.clip_gain * _TIE / max(found.rate_gain, 1.0), 1.0),
         },
         "small_batch_noise": {

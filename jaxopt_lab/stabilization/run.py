@@ -84,9 +84,10 @@ def stabilize(
     say(
         f"comparing in {wanted.num_epochs} epochs with {wanted.num_seeds} seeds would take about "
         f"{wanted.seconds / 60:.0f} minutes: in {length.num_epochs} epochs with "
-        f"{length.num_seeds} seeds"
+        f"{length.num_seeds} seeds, about {max(length.seconds / 60, 1):.0f}"
     )
-    short = replace(population, num_epochs=length.num_epochs, evaluations=length.evaluations)
+    often = evaluations or length.evaluations
+    short = replace(population, num_epochs=length.num_epochs, evaluations=often)
     try:
         return Stages(short, length, clock, say, seen).run()
     except NotShownError:
