@@ -25,6 +25,7 @@ NOTES = {
     "memory": "100 steps over those that the second moment remembers",
     "overfit_rise": "end of the validation trend over its lowest point",
     "train_fall": "fall of the training loss in the second half",
+    "above_floor": "fluctuation over the noise floor",
     "floor_share": "noise floor over the fluctuation",
     "train_calm": "noise floor over the fluctuation of the training loss",
     "fluctuation": "spread around the trend",

@@ -39,6 +39,7 @@ THRESHOLDS = {
     "b2_calms": 1.3,
     "overfit_rise": RISES,
     "floor_share": 0.8,
+    "above_floor": 1.2,
     "train_calm": 1.5,
 }
 SLOPES = {
@@ -192,6 +193,7 @@ def verdict(found: Evidence) -> list[Cause]:
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
+            "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),
             # Noise shakes a network; it does not keep it from learning.
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),

@@ -298,8 +298,13 @@ BROKEN: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         },
     },
     "evaluation_noise": {
-        "setting": {"lucas": FEW_VALID, "ames": FEW_VALID, "friedman": FEW_VALID},
-        "reporting": {"digits": FEW_VALID},
+        "setting": {
+            "lucas": FEW_VALID,
+            "ames": FEW_VALID,
+            "friedman": FEW_VALID,
+            "digits": FEW_VALID,
+        },
+        "reporting": {"concrete": {"valid_rows": 10}},
     },
 }
 HEALTHY = ["concrete", "vowels", "digits", "lucas", "friedman", "ames", "clusters", "cancer"]
