@@ -147,6 +147,30 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
     assert all(np.isfinite(v) for v in found[0].evidence.values())
 
 
+@pytest.mark.parametrize(
+    ("signs", "more", "cause"),
+    [
+        # A lower rate helps, clipping helps three times as much.
+        ("learning_rate_too_high", {"clip_gain": 4.0, "norm_tail": 20.0}, "exploding_gradients"),
+        ("exploding_gradients", {"rate_calms": 9.0, "rate_gain": 9.0}, "learning_rate_too_high"),
+        # A stuck network's gradient is mostly noise, its curve may be calm, its end high.
+        ("small_batch_noise", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
+        ("no_problem", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
+        ("overfitting", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
+        # A larger batch is calmer, but what fluctuates is the noise of few validation rows.
+        (
+            "small_batch_noise",
+            {"noise_floor": 0.2, "train_fluctuation": 0.02},
+            "evaluation_noise",
+        ),
+    ],
+)
+def test_the_stronger_of_two_signs_gives_the_cause(
+    signs: str, more: dict[str, float], cause: str
+) -> None:
+    assert verdict(QUIET._replace(**SIGNS[signs], **more))[0].name == cause
+
+
 def test_without_signs_confidence_is_low() -> None:
     found = verdict(QUIET)
     assert len(found) == 1

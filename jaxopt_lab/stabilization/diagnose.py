@@ -42,6 +42,8 @@ THRESHOLDS = {
     "above_floor": 1.2,
     "train_calm": 1.5,
 }
+#: A calm network whose gradients have such a tail may be stuck: clipping is tried all the same.
+STUCK_TAIL = 10.0
 SLOPES = {
     "rate_gain": 5.0,
     "rate_is_right": 10.0,
@@ -165,11 +167,13 @@ def gather(
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
-    A calm curve that does not overfit is `no_problem`.
+    A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
+    is calm because it is stuck.
     """
     t = THRESHOLDS
     overfits = _margin(found.overfit_rise, t["overfit_rise"])
-    if found.fluctuation <= HEALTHY and overfits < 0 and found.num_spikes < 1:
+    is_free = found.clip_gain < t["clip_helps"]
+    if found.fluctuation <= HEALTHY and overfits < 0 and found.num_spikes < 1 and is_free:
         evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(_margin(HEALTHY, found.fluctuation), flat)
@@ -205,6 +209,7 @@ def verdict(found: Evidence) -> list[Cause]:
         "overfitting": {
             "overfit_rise": (found.overfit_rise, t["overfit_rise"]),
             "train_fall": (found.train_fall, STILL_FALLS),
+            "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
         },
         "evaluation_noise": {
             "floor_share": (share, t["floor_share"]),

@@ -10,6 +10,7 @@ import jax
 
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.errors import UserError
+from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import fitting, whole
 from jaxopt_lab.stabilization.population import Population, Task
@@ -79,7 +80,7 @@ def stabilize(
         return Stages(population, wanted, clock, say).run()
     observer = Stages(replace(population, width=1), length, clock, say)
     seen = observer.observe()
-    if seen.main_cause == "no_problem":
+    if seen.main_cause == "no_problem" and seen.evidence.norm_tail < STUCK_TAIL:
         return seen
     say(
         f"comparing in {wanted.num_epochs} epochs with {wanted.num_seeds} seeds would take about "

@@ -108,17 +108,19 @@ class Stages:
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
-        if not calm:
+        if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
             tried = members.cures(base, self.population.num_rows, norms)
             self.say(f"trying {len(tried)} cures")
             self._train(tried, "cures")
             causes = diagnose.verdict(self._evidence())
-        chosen, confirmed = (None, {}) if calm else self._confirm(causes[0].name)
+        main = causes[0].name
+        chosen, confirmed = (None, {}) if main == "no_problem" else self._confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
-        if self.population.num_epochs == seen.setting["num_epochs"]:
+        as_long = self.population.num_epochs == seen.setting["num_epochs"]
+        if as_long or seen.main_cause == "no_problem":
             return True
         only_rises = mean(seen.before.fluctuation) <= HEALTHY
         return not calm and (not only_rises or overfits(self.summaries[BASE]))

@@ -242,6 +242,12 @@ PROBLEMS = {
     "adding-40": Problem(adding("vanilla", 40), PLAIN, 40),
     "adding-60": Problem(adding("vanilla", 60), PLAIN, 40),
     "adding-50": Problem(adding("vanilla", 50), PLAIN, 40),
+    "adding-36": Problem(adding("vanilla", 36), {**PLAIN, "hidden_size": 16}, 40),
+    "padded-vowels": Problem(
+        vowels("vanilla", 30),
+        {**PLAIN, "learning_rate": 1e-2, "clip_norm": 0.3, "hidden_size": 16},
+        40,
+    ),
     "adding-45": Problem(adding("vanilla", 45), {**PLAIN, "hidden_size": 32}, 40),
     "late-vowels": Problem(
         vowels("vanilla", 50),
@@ -272,12 +278,14 @@ BROKEN: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "exploding_gradients": {
         "setting": {
             "adding-40": UNCLIPPED,
+            "adding-45": UNCLIPPED,
             "adding-50": UNCLIPPED,
             "adding-60": UNCLIPPED,
             "long-vowels": UNCLIPPED,
             "longer-vowels": UNCLIPPED,
+            "late-vowels": UNCLIPPED,
         },
-        "reporting": {"adding-45": UNCLIPPED, "late-vowels": UNCLIPPED},
+        "reporting": {"adding-36": UNCLIPPED, "padded-vowels": UNCLIPPED},
     },
     "small_batch_noise": {
         "setting": {"concrete": SMALL_BATCH, "digits": SMALL_BATCH},
