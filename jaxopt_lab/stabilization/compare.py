@@ -61,7 +61,9 @@ class Remedy(NamedTuple):
     @property
     def reaches_goal(self) -> bool:
         """Whether it calms enough, and ends low enough where the base overfits."""
-        calm = max(HEALTHY, GOAL_FLOOR * self.floor)
+        before = self.after / max(self.fluctuation.value, 1e-9)
+        # What was calm already has only to stay so.
+        calm = max(GOAL_FLOOR * self.floor, HEALTHY if before <= HEALTHY else 0.0)
         is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
         return is_calm and not (self.against_rise and self.rise >= RISES)
 

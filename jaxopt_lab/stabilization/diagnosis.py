@@ -164,8 +164,8 @@ class Diagnosis:
                 "changes": {} if self.chosen is None else dict(self.chosen.settings),
                 "hyperparameters": _plain(self.recommended),
                 "solved": self.solved,
-                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}, or within "
-                f"{GOAL_FLOOR:g} times the noise floor; where it overfits, an end less than "
+                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or within {GOAL_FLOOR:g} times "
+                f"the noise floor, or still below {HEALTHY:g}; where it overfits, an end less than "
                 f"{RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
