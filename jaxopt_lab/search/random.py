@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
-from jaxopt_lab.search.encoding import fill_up, first_new, known_keys
+from jaxopt_lab.search.encoding import fill_up, first_new, known_keys, row_keys, snap
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config, PRNGKey
 
@@ -47,8 +47,12 @@ def random() -> Sampler:
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
         known = known_keys(space, history.points)
+        drawn = uniform_draws(key, len(history), n, space.num_dims)
+        first = snap(space, drawn[:, 0])
+        if len({*known, *row_keys(first)}) == len(known) + n:  # as nearly always
+            return space.from_unit(first)
         rows = []
-        for i, draws in enumerate(uniform_draws(key, len(history), n, space.num_dims)):
+        for i, draws in enumerate(drawn):
             found = first_new(space, draws, known, 1)
             if not len(found):
                 rng = generator(key, len(history) + i)
