@@ -337,6 +337,7 @@ QUICK = {
     "concrete/learning_rate_too_high",
     "adding-40/exploding_gradients",
     "digits/small_batch_noise",
+    "fast-cancer/second_moment_too_fast",
     "clusters/overfitting",
     "lucas/evaluation_noise",
     "concrete/no_problem",
