@@ -164,6 +164,11 @@ def gather(
     )
 
 
+def is_calm(found: Evidence) -> bool:
+    """Whether the validation loss stays near its trend."""
+    return found.fluctuation <= HEALTHY and found.num_spikes < 1
+
+
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
@@ -173,7 +178,7 @@ def verdict(found: Evidence) -> list[Cause]:
     t = THRESHOLDS
     overfits = _margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
-    if found.fluctuation <= HEALTHY and overfits < 0 and found.num_spikes < 1 and is_free:
+    if is_calm(found) and overfits < 0 and is_free:
         evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(_margin(HEALTHY, found.fluctuation), flat)

@@ -21,7 +21,7 @@ from jaxopt_lab.stabilization.compare import (
     Remedy,
     mean,
 )
-from jaxopt_lab.stabilization.diagnose import Cause, Evidence
+from jaxopt_lab.stabilization.diagnose import Cause, Evidence, is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
@@ -118,6 +118,8 @@ class Diagnosis:
         where = f"stands {self.evidence.fluctuation:.0%} off its trend"
         if rises:
             where = f"ends {self.evidence.overfit_rise - 1:.0%} above its lowest"
+        elif self.main_cause == "exploding_gradients" and is_calm(self.evidence):
+            where = "is calm, but stuck at a high level,"
         likely = "most likely because" if self.causes[0].confidence < 0.5 else "because"
         text = f"The validation loss {where} {likely} {said}"
         if self.chosen is None:
