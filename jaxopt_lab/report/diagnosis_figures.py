@@ -158,8 +158,9 @@ def norms(content: dict[str, Any]) -> Figure:
     quantiles = [(found["median"], "median"), (found["high"], "90 %")]
     marks = [_mark(value, name, "@soft") for value, name in quantiles if value > 0]
     layout = {
-        "xaxis": axis("Gradient norm", type="log", exponentformat="power"),
+        "xaxis": axis("Gradient norm", **log_ticks()),
         "yaxis": axis("Updates", type="log", dtick=1),
+        "margin": {"t": 24},
         "shapes": [shape for shape, _ in marks],
         "annotations": [note for _, note in marks],
         "showlegend": False,

@@ -40,13 +40,15 @@ def compose(directory: str | Path) -> Page:
     """
     content = _read(Path(directory) / FILE_NAME)
     page = Page("Stabilise · jaxopt-lab")
-    page.body += "<h1>Why this validation loss fluctuates</h1>"
+    calm = content["causes"][0]["name"] == "no_problem"
+    title = "This validation loss is calm" if calm else "Why this validation loss fluctuates"
+    page.body += f"<h1>{title}</h1>"
     page.body += f'<p class="lead">{plain(content["sentence"])}</p>'
     setting = content["setting"]
     page.body += (
         f'<p class="note">{setting["num_rows"]:,} training rows, {setting["num_valid"]:,} '
-        f"validation rows, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds; every "
-        f"variant has the seeds and minibatches of the base.{_observed(setting)}</p>"
+        f"validation rows, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds"
+        f"{_shared(content)}.{_observed(setting)}</p>"
     )
     page.body += f'<div class="tiles">{"".join(_tiles(content))}</div>'
     _curves(page, content)
@@ -70,6 +72,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}") from None
 
 
+def _shared(content: dict[str, Any]) -> str:
+    """What variants have in common, where there are any."""
+    if not content["remedies"]:
+        return ""
+    return "; every variant has the seeds and minibatches of the base"
+
+
 def _observed(setting: dict[str, Any]) -> str:
     """Where variants are compared in shorter trainings than the base was observed in."""
     seen = setting.get("observed")
@@ -84,8 +93,9 @@ def _observed(setting: dict[str, Any]) -> str:
 def _tiles(content: dict[str, Any]) -> list[str]:
     spread, best, setting = content["fluctuation"], content["best_validation"], content["setting"]
     low, high = spread["interval"]
+    before = "Fluctuation" if spread["after"] is None else "Fluctuation before"
     found = [
-        tables.tile("Fluctuation before", f"{spread['before']:.1%}", f"{low:.1%} to {high:.1%}"),
+        tables.tile(before, f"{spread['before']:.1%}", f"{low:.1%} to {high:.1%}"),
     ]
     if spread["after"] is not None:
         found.append(
@@ -114,7 +124,8 @@ def _curves(page: Page, content: dict[str, Any]) -> None:
     if content["fluctuation"]["after"] is None:
         note = "Lines: median over seeds; bands: least to greatest."
     cards = [tables.card("Validation loss", tables.plot(figure), note=note, kind="wide")]
-    page.section("curves", "Curves", "Before and after", "", cards)
+    title = "Before and after" if content["fluctuation"]["after"] is not None else "Its curve"
+    page.section("curves", "Curves", title, "", cards)
 
 
 def _causes(page: Page, content: dict[str, Any]) -> None:
