@@ -130,10 +130,11 @@ def propose(
     num_known, history = store.num_trials(), history_of(store, space)
     configs: list[Config] = []
     while len(configs) < n:
-        more = sampler.propose(_key(seed, phase), space, history, min(n, MAX_PROPOSALS))
-        configs += more[: n - len(configs)]
-        if len(configs) >= n or not more:
+        batch = min(n - len(configs), MAX_PROPOSALS)
+        more = sampler.propose(_key(seed, phase), space, history, batch)
+        if not more:
             break
+        configs += more
         history = history.extended(space, more, np.full(len(more), np.nan))
     with store.transaction():
         for i, config in enumerate(configs):

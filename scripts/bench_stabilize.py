@@ -5,8 +5,9 @@
 A case counts only if breaking it raises the fluctuation at least threefold. Overfitting lifts the
 end of a curve and does not shake it: there the end must stand a fifth above the lowest point, and a
 fix must bring it below an eighth. The thresholds of the diagnosis were set on the cases marked
-"setting"; the others report. `results/stabilize_cpu.jsonl` is a run of all 38 on two cores, which
-took 35 minutes. A second call with the same file goes on where the first stopped.
+"setting"; the others report. `results/stabilize_cpu.jsonl` holds all 38, 35 minutes on two cores;
+cases on which the last changes of rules could have no effect were not run again. A second call with
+the same file goes on where the first stopped.
 """
 
 import argparse

@@ -298,7 +298,7 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         metavar="E",
         type=_whole(4),
-        help="epochs of each training (default: as many as fit in some three minutes)",
+        help="epochs of each training (default: 20 to 60, or the study's; fewer if that is long)",
     )
     add("--seeds", metavar="R", type=_whole(2, 64), help="of each (default: 4, 2 if that is long)")
     add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
