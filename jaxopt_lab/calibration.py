@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.distributions import LogUniform
-from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job
+from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job, default_width
 from jaxopt_lab.programs import SHIPPED, Costs, Load, choose, count_weights
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.space import SearchSpace
@@ -26,8 +26,8 @@ NUM_ROWS, NUM_FEATURES = 2048, 16
 BOUND = 30.0
 #: A wider cohort must be faster by this share, or the narrower one is taken.
 GAIN = 0.03
-#: Timed runs last about so long.
-SECONDS = 1.0
+#: Timed runs last at least so long, or so many epochs.
+SECONDS, MAX_EPOCHS = 1.0, 512
 
 
 class Shape(NamedTuple):
@@ -68,38 +68,36 @@ def calibrate(
     Returns:
       Costs for `Study` or `sizing.write_costs`. `activation_flops` is not measured.
     """
-    shipped = SHIPPED[devices[0].platform == "cpu"]
-    top = MAX_WIDTH if devices[0].platform == "cpu" else MAX_ACCELERATOR_WIDTH
+    on_cpu = devices[0].platform == "cpu"
+    shipped = SHIPPED[on_cpu]
+    top = MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH
     best, best_width = Measurement(math.inf, math.inf), 1
     widths = [2**k for k in range(2, int(math.log2(top)) + 1)]
-    for width in widths[-2:] if quick else widths:
-        found = measure(SHAPES[0], width, devices, quick)
+    measured: dict[tuple[Shape, int], Measurement] = {}
+    for width in widths[-3::2] if quick else widths:
+        found = measured[SHAPES[0], width] = measure(SHAPES[0], width, devices, quick)
         say(f"cohorts of {width}: {_words(SHAPES[0], found)}")
         if found.epoch_seconds < best.epoch_seconds * (1 - GAIN):
             best, best_width = found, width
-    parameters = _num_weights(SHAPES[0])
-    measured = {SHAPES[0]: best}
+    # The widest being the best says nothing of where it ends.
+    filled = 16 * _num_weights(SHAPES[0]) * best_width
+    cohort_bytes = filled if best_width < top else shipped.cohort_bytes
     for shape in SHAPES[1:]:
-        size = _num_weights(shape)
-        room = best_width * parameters / size
-        width = 2 ** max(0, min(int(math.log2(max(room, 1))), int(math.log2(top))))
-        measured[shape] = measure(shape, width, devices, quick)
-        say(f"cohorts of {width}: {_words(shape, measured[shape])}")
-    shallow, deep = measured[SHAPES[0]], measured[SHAPES[1]]
+        width = default_width(_num_weights(shape), on_cpu, cohort_bytes)
+        found = measured[shape, width] = measure(shape, width, devices, quick)
+        say(f"cohorts of {width}: {_words(shape, found)}")
+    shallow = best
+    deep = next(found for (shape, _), found in measured.items() if shape == SHAPES[1])
     num_layers = SHAPES[1].depth - SHAPES[0].depth
     per_layer = max((deep.compile_seconds - shallow.compile_seconds) / num_layers, 1e-3)
     fixed = max(shallow.compile_seconds - per_layer * SHAPES[0].depth, 1e-3)
-    flops, update_bytes, block_seconds = fit(
-        {shape: found.epoch_seconds for shape, found in measured.items()}, shipped
-    )
+    fitted = fit({key: found.epoch_seconds for key, found in measured.items()}, shipped)
     return replace(
         shipped,
         compile_seconds=fixed,
         per_layer_seconds=per_layer,
-        flops=flops,
-        update_bytes=update_bytes,
-        block_seconds=block_seconds,
-        cohort_bytes=16 * parameters * best_width,
+        **fitted,
+        cohort_bytes=cohort_bytes,
     )
 
 
@@ -132,32 +130,47 @@ def measure(
         return time.perf_counter() - started, compiling
 
     _, compile_seconds = run(1)
-    once, _ = run(1)
     least = 0.3 * SECONDS if quick else SECONDS
-    num_epochs = max(1, min(256, math.ceil(least / once)))
-    seconds = min(run(num_epochs)[0] for _ in range(2 if quick else 3))
-    return Measurement(compile_seconds, seconds / num_epochs / width)
+    # What a wave costs besides its epochs is in both times.
+    once, num_epochs = min(run(1)[0] for _ in range(2)), 2
+    while (seconds := run(num_epochs)[0]) - once < least and num_epochs < MAX_EPOCHS:
+        num_epochs = min(MAX_EPOCHS, 4 * num_epochs)
+    seconds = min(seconds, *(run(num_epochs)[0] for _ in range(1 if quick else 2)))
+    per_epoch = max(seconds - once, 1e-9) / (num_epochs - 1)
+    return Measurement(compile_seconds, per_epoch / width)
 
 
-def fit(seconds: dict[Shape, float], shipped: Costs) -> tuple[float, float, float]:
-    """Flops, update bytes and block seconds that explain epochs of several shapes.
+def fit(seconds: dict[tuple[Shape, int], float], shipped: Costs) -> dict[str, float]:
+    """The costs of steps that explain epochs of several shapes and cohort widths, by name.
 
     Args:
-      seconds: of one epoch of one trial on one device, by shape.
+      seconds: of one epoch of one trial on one device, by shape and cohort width.
       shipped: what the fitted costs stay near, within `BOUND`.
     """
     from scipy.optimize import lsq_linear
 
     rows, values = [], []
-    for shape, measured in seconds.items():
+    for (shape, width), measured in seconds.items():
         weights = count_weights(NUM_FEATURES, shape.width, shape.depth)
         updates = math.ceil(NUM_ROWS / shape.batch)
-        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates])
+        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates, updates / width])
         values.append(measured)
-    guess = np.array([1 / shipped.flops, 1 / shipped.update_bytes, shipped.block_seconds])
+    guess = np.array(
+        [
+            1 / shipped.flops,
+            1 / shipped.update_bytes,
+            shipped.block_seconds,
+            shipped.step_seconds,
+        ]
+    )
     matrix = np.array(rows) * guess / np.array(values)[:, None]
     found = lsq_linear(matrix, np.ones(len(values)), bounds=(1 / BOUND, BOUND)).x * guess
-    return float(1 / found[0]), float(1 / found[1]), float(found[2])
+    return {
+        "flops": float(1 / found[0]),
+        "update_bytes": float(1 / found[1]),
+        "block_seconds": float(found[2]),
+        "step_seconds": float(found[3]),
+    }
 
 
 def _num_weights(shape: Shape) -> int:
@@ -169,5 +182,5 @@ def _words(shape: Shape, found: Measurement) -> str:
     step = found.epoch_seconds / math.ceil(NUM_ROWS / shape.batch)
     return (
         f"{shape.depth} x {shape.width}, batch {shape.batch}: compiles in "
-        f"{found.compile_seconds:.1f} s, {1e6 * step:.1f} microseconds per step, trial and device"
+        f"{found.compile_seconds:.1f} s, {1e6 * step:.3g} microseconds per step, trial and device"
     )

@@ -1,10 +1,9 @@
-"""The only vmap, loop and jit over trials: advance a wave of cohorts by whole epochs.
+"""The only vmap and loop over trials: advance a wave of cohorts by whole epochs.
 
 A wave is one cohort of V trials per device. All trials of a cohort read one data stream and one
 dropout noise; fold, replicate and age are scalars per device, so one compiled program serves all.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jaxopt_lab.compilation import Compiler
 from jaxopt_lab.stream import fold_in, gather, place, round_up, shuffled
 from jaxopt_lab.tasks import FoldArrays
 from jaxopt_lab.trainer import Batch, Metrics, Probe, StepInfo, Trainer
@@ -27,11 +26,6 @@ CHUNK = 512
 #: Training rows that a probe sees, at most.
 PROBE_ROWS = 1024
 _INIT, _ORDER, _NOISE, _COINS, _PROBE = 1, 2, 3, 4, 5
-_AXIS = "trials"
-_FAST_COMPILE: dict[str, Any] = {
-    "xla_backend_optimization_level": 1,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
 
 #: Hyperparameters, name -> [D * V], on the host or placed.
@@ -100,6 +94,7 @@ class Engine:
       devices: one cohort each; all local devices by default.
       evaluations: per epoch, evenly spaced; the last is the one that an epoch ends with.
       observe: whether the trainer's is an observing signature.
+      branches: whether the initialisation has costly branches that few trials take.
     """
 
     def __init__(
@@ -114,26 +109,25 @@ class Engine:
         devices: Sequence[jax.Device] | None = None,
         evaluations: int = 1,
         observe: bool = False,
+        branches: bool = False,
     ) -> None:
         self.trainer, self.width = trainer, width
         # Traced once, however often the shapes of their results are asked for.
         self._step = jax.jit(jax.vmap(trainer.step, (0, 0, None, None, None)), inline=True)
         self._evaluate = jax.jit(jax.vmap(trainer.evaluate, (0, 0, None)), inline=True)
-        self.evaluations, self.observe = evaluations, observe
+        self.evaluations, self.observe, self.branches = evaluations, observe, branches
         self.block, self.noise_rows = block, noise_rows
         self.num_outputs = num_outputs
         self.devices = list(devices or jax.local_devices())
-        mesh = Mesh(np.array(self.devices), (_AXIS,))
-        self._split = NamedSharding(mesh, PartitionSpec(_AXIS))
-        self._copy = NamedSharding(mesh, PartitionSpec())
-        self.arrays = place(arrays, self._copy)
+        self.compiler = Compiler(self.devices)
+        self.arrays = place(arrays, self.compiler.copy)
         self.key = jax.random.key(seed, impl="threefry2x32")
-        self.compile_seconds = 0.0
-        # Once per wave: level 1 compiles as fast as 0 and runs four times faster.
-        self._pinned = self.devices[0].platform != "cpu"
-        self._options = {"init": _FAST_COMPILE} if self.devices[0].platform == "cpu" else {}
-        self._programs: dict[str, Any] = {}
-        self._mesh, self._tree = mesh, None
+        self._tree: Any = None
+
+    @property
+    def compile_seconds(self) -> float:
+        """Spent compiling so far."""
+        return self.compiler.seconds
 
     @property
     def num_slots(self) -> int:
@@ -148,8 +142,8 @@ class Engine:
           clock: [D] each; `replicate` and `fold` enter the initialisation too.
           hparams: name -> [D * V].
         """
-        args = self._put((np.asarray(seeds, np.int32), clock, hparams))
-        wave: Wave = self._call("init", self._init, args, copied=self.key)
+        args = self.compiler.put((np.asarray(seeds, np.int32), clock, hparams))
+        wave: Wave = self.compiler.call("init", self._init, args, self.key, once=True)
         self._tree = jax.tree.structure(wave)
         return wave
 
@@ -168,7 +162,7 @@ class Engine:
             values = {name: value[: self.width] for name, value in hparams.items()}
             self._tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here, values))
         leaves = [np.stack(parts) for parts in zip(*states, strict=True)]
-        return self._put(jax.tree.unflatten(self._tree, leaves))
+        return self.compiler.put(jax.tree.unflatten(self._tree, leaves))
 
     def advance(self, wave: Wave, clock: Clock, hparams: Values) -> tuple[Wave, Curves]:
         """Train every trial by `clock.num_epochs` (at most `CURVE_LENGTH`) whole epochs.
@@ -176,8 +170,8 @@ class Engine:
         Returns at once with arrays still being computed. The result does not depend on how a
         budget is cut into calls.
         """
-        args = (wave, *self._put((clock, hparams)))
-        return self._call("advance", self._advance, args, copied=(self.key, self.arrays))
+        args = (wave, *self.compiler.put((clock, hparams)))
+        return self.compiler.call("advance", self._advance, args, (self.key, self.arrays))
 
     def probe(self, wave: Wave, clock: Clock, hparams: Values, probe: Probe) -> dict[str, Array]:
         """Measure every trial of a wave on the same training rows; one probe per engine.
@@ -185,40 +179,18 @@ class Engine:
         Returns:
           name -> [D * V, ...].
         """
-        args = (wave, *self._put((clock, hparams)))
-        return self._call("probe", partial(self._probe, probe), args, (self.key, self.arrays))
-
-    def _put(self, tree: PyTree) -> PyTree:
-        """Leading axis over the devices; what is there already stays."""
-
-        def on_host(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-
-        return jax.device_put(jax.tree.map(on_host, tree), self._split)
+        args = (wave, *self.compiler.put((clock, hparams)))
+        body = partial(self._probe, probe)
+        return self.compiler.call("probe", body, args, (self.key, self.arrays))
 
     def place(self, hparams: dict[str, np.ndarray]) -> dict[str, Array]:
         """Hyperparameters on the devices, for several calls; name -> [D * V]."""
-        placed: dict[str, Array] = self._put(hparams)
+        placed: dict[str, Array] = self.compiler.put(hparams)
         return placed
 
-    def _call(self, name: str, body: Any, args: tuple, copied: PyTree) -> Any:
-        """Compile at the first call, then run the same program for ever."""
-        if name not in self._programs:
-            started = time.perf_counter()
-            split, copy = PartitionSpec(_AXIS), PartitionSpec()
-            specs = (copy, *([split] * len(args)))
-            mapped = jax.shard_map(
-                body, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False
-            )
-            # Else a GPU multiplies float32 with 10 bits of mantissa.
-            with jax.default_matmul_precision("highest" if self._pinned else None):
-                lowered = jax.jit(mapped).lower(copied, *args)
-            self._programs[name] = lowered.compile(self._options.get(name))
-            self.compile_seconds += time.perf_counter() - started
-        return self._programs[name](copied, *args)
-
     def _init(self, key: PRNGKey, seeds: Array, clock: Clock, hparams: PyTree) -> Wave:
-        """Body of one device. `map`, not vmap: a traced choice of initialiser stays a branch."""
+        """Body of one device. With `map` a traced choice of initialiser stays a branch; with vmap
+        an accelerator, whose time goes by the number of operations, does all trials at once."""
         fold, replicate = clock.fold[0], clock.replicate[0]
 
         def one(arg: tuple[Array, PyTree]) -> PyTree:
@@ -226,7 +198,9 @@ class Engine:
             trial_key = fold_in(key, seed, replicate, fold, _INIT)
             return self.trainer.init(trial_key, values)
 
-        state = jax.lax.map(one, (seeds, hparams))
+        args = (seeds, hparams)
+        in_turn = self.compiler.on_cpu or self.branches
+        state = jax.lax.map(one, args) if in_turn else jax.vmap(one)(args)
         rows = self.arrays.valid_rows.shape[1]
         return Wave(state, jnp.zeros((self.width, round_up(rows, CHUNK), self.num_outputs)))
 
@@ -290,6 +264,11 @@ class Engine:
         keep = jnp.zeros((self.width, CURVE_LENGTH), bool)
         return Curves(jnp.full((self.width, length), jnp.nan), valid, keep, observed)
 
+    def _depth(self, now: Clock) -> Any:
+        """Layers beyond it are skipped on a CPU; an accelerator computes them, for it would copy
+        what a branch returns, and it has few operations to lose."""
+        return now.depth if self.compiler.on_cpu else None
+
     def _epoch_rows(self, key: PRNGKey, arrays: FoldArrays, now: Clock) -> tuple[Array, Array]:
         """Inputs and targets of the training rows in a random order common to the cohort."""
         num_rows = arrays.num_train[now.fold]
@@ -320,7 +299,7 @@ class Engine:
                 jax.lax.dynamic_slice_in_dim(inputs, start, size),
                 jax.lax.dynamic_slice_in_dim(targets, start, size),
                 start + jnp.arange(size) < num_rows,
-                now.depth,
+                self._depth(now),
             )
             keys = jax.vmap(partial(jax.random.fold_in, noise_key))(
                 i * per_block + jnp.arange(per_block)
@@ -354,7 +333,7 @@ class Engine:
         def chunk(i: Array) -> tuple[PyTree, Array]:
             index = jax.lax.dynamic_slice_in_dim(rows, i * CHUNK, CHUNK)
             mask = i * CHUNK + jnp.arange(CHUNK) < num_rows
-            batch = Batch(*gather(arrays, now.fold, index), mask, now.depth)
+            batch = Batch(*gather(arrays, now.fold, index), mask, self._depth(now))
             if coins is not None:
                 mine = jax.lax.dynamic_slice_in_dim(coins, i * CHUNK, CHUNK)
                 batch = batch._replace(coins=mine)
@@ -387,7 +366,9 @@ class Engine:
         now = Clock(*(c[0] for c in clock))
         num_rows, size = arrays.num_train[now.fold], min(PROBE_ROWS, arrays.train_rows.shape[1])
         order = shuffled(fold_in(key, _PROBE), arrays.train_rows[now.fold], num_rows)[:size]
-        batch = Batch(*gather(arrays, now.fold, order), jnp.arange(size) < num_rows, now.depth)
+        batch = Batch(
+            *gather(arrays, now.fold, order), jnp.arange(size) < num_rows, self._depth(now)
+        )
         return jax.vmap(probe, in_axes=(0, 0, None))(wave.state, hparams, batch)
 
 

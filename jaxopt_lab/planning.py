@@ -205,7 +205,7 @@ def expected_seconds(
 
 def wave_seconds(wave: Wave, width: int, chosen: Programs, load: Load, costs: Costs) -> float:
     """Expected seconds to run a wave: those of its slowest cohort, empty places included."""
-    return width * max(_seconds(cohort, chosen, load, costs) for cohort in wave.cohorts)
+    return width * max(_seconds(cohort, width, chosen, load, costs) for cohort in wave.cohorts)
 
 
 def _size(signature: Signature, load: Load) -> int:
@@ -218,10 +218,10 @@ def _bytes(signature: Signature, load: Load) -> int:
     return trial_bytes(signature, _size(signature, load), load.num_valid, load.num_outputs)
 
 
-def _seconds(cohort: Cohort, chosen: Programs, load: Load, costs: Costs) -> float:
-    """One network of a cohort on one device."""
-    width, batch = cohort.signature.hidden_size, cohort.jobs[0].config["batch_size"]
-    return cohort.num_epochs * epoch_seconds(chosen, load, costs, width, cohort.depth, batch)
+def _seconds(cohort: Cohort, width: int, chosen: Programs, load: Load, costs: Costs) -> float:
+    """One of V networks of a cohort on one device."""
+    size, batch = cohort.signature.hidden_size, cohort.jobs[0].config["batch_size"]
+    return cohort.num_epochs * epoch_seconds(chosen, load, costs, size, cohort.depth, batch, width)
 
 
 def _weights(load: Load, width: int, depth: int) -> int:

@@ -206,10 +206,12 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, width - inputs.shape[1])])
     kinds = tuple(network.architecture["activations"])
     model = MLP(**{**network.architecture, "activations": kinds})
-    chunks = [
-        np.asarray(_apply(model, network.params, inputs[i : i + size]))
-        for i in range(0, len(inputs), size)
-    ]
+    # As in training: else a GPU multiplies with 10 bits of mantissa.
+    with jax.default_matmul_precision("highest"):
+        chunks = [
+            np.asarray(_apply(model, network.params, inputs[i : i + size]))
+            for i in range(0, len(inputs), size)
+        ]
     return np.concatenate(chunks)[:num_rows]
 
 

@@ -40,6 +40,7 @@ class Costs:
       flops: floating-point operations per second of one device.
       update_bytes: memory traffic per second of optimizer updates on one device.
       block_seconds: fixed cost of one block of one trial on one device.
+      step_seconds: fixed cost of one block of a cohort on one device, however wide it is.
       activation_flops: per unit and row, for each further activation computed.
       cohort_bytes: what the weights, moments and gradients of a cohort may fill.
     """
@@ -48,7 +49,8 @@ class Costs:
     per_layer_seconds: float = 0.35
     flops: float = 8e10
     update_bytes: float = 3e10
-    block_seconds: float = 2e-6
+    block_seconds: float = 1e-7
+    step_seconds: float = 3e-5
     activation_flops: float = 60.0
     cohort_bytes: int = CACHE_BYTES
 
@@ -63,7 +65,13 @@ class Costs:
 SHIPPED = {
     True: Costs(),
     False: Costs(
-        4.0, 0.8, flops=1e13, update_bytes=1e12, block_seconds=2e-7, cohort_bytes=ACCELERATOR_BYTES
+        4.0,
+        0.8,
+        flops=1e13,
+        update_bytes=1e12,
+        block_seconds=1e-8,
+        step_seconds=8e-5,
+        cohort_bytes=ACCELERATOR_BYTES,
     ),
 }
 
@@ -232,23 +240,23 @@ def estimate(
         values["num_layers"]
     )
     compile_seconds = num_programs * (costs.compile_seconds + costs.per_layer_seconds * depth)
+    parameters = count_weights(load.num_features, max(programs.widths), max(programs.depths))
+    cohort = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
     seconds = [
-        epoch_seconds(programs, load, costs, width, depth, batch)
+        epoch_seconds(programs, load, costs, width, depth, batch, cohort)
         for width in values["hidden_size"]
         for depth in values["num_layers"]
         for batch in values["batch_size"]
     ]
     mean = sum(seconds) / len(seconds) * load.num_epochs * load.num_folds
-    parameters = count_weights(load.num_features, max(programs.widths), max(programs.depths))
-    width = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
     # One fold at a time: half-empty cohorts and waves cost as much as full ones.
     jobs = load.last
     groups = _expected_distinct(kinds_of_cohort, jobs)
-    cohorts = max(groups, jobs / width + groups / 2)
+    cohorts = max(groups, jobs / cohort + groups / 2)
     kinds_met = _expected_distinct(kinds, jobs)
     waves = max(kinds_met, cohorts / load.num_devices + kinds_met / 2)
     # `mean` is the time of one network on one device; a wave takes that of a cohort of them.
-    run_seconds = load.num_trials / jobs * waves * width * mean
+    run_seconds = load.num_trials / jobs * waves * cohort * mean
     return Estimate(num_programs, compile_seconds, run_seconds)
 
 
@@ -286,9 +294,15 @@ def _max_width(programs: Programs, values: Mapping[str, Sequence[Any]], load: Lo
 
 
 def epoch_seconds(
-    programs: Programs, load: Load, costs: Costs, width: int, depth: int, batch: int
+    programs: Programs,
+    load: Load,
+    costs: Costs,
+    width: int,
+    depth: int,
+    batch: int,
+    cohort: int = 1,
 ) -> float:
-    """One epoch of one network on one device.
+    """One epoch of one network on one device: its share of the time of its cohort.
 
     Padded units cost arithmetic, skipped layers only memory.
 
@@ -299,6 +313,7 @@ def epoch_seconds(
       width: neurons of the network.
       depth: layers of the network.
       batch: rows per update.
+      cohort: networks that train together, V.
     """
     width = _least(programs.widths, width)
     stored = count_weights(load.num_features, width, _least(programs.depths, depth))
@@ -310,7 +325,7 @@ def epoch_seconds(
     traffic = updates * stored * 40 / costs.update_bytes
     if programs.block:
         traffic += blocks * stored * 20 / costs.update_bytes
-    return arithmetic + traffic + blocks * costs.block_seconds
+    return arithmetic + traffic + blocks * (costs.block_seconds + costs.step_seconds / cohort)
 
 
 def count_weights(num_features: int, width: int, depth: int) -> int:

@@ -186,6 +186,7 @@ class Runner:
                 self.devices,
                 self.evaluations,
                 signature.observe,
+                "orthogonal" in signature.features,
             )
             self._placed = built.arrays
             self._engines[signature] = built

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
       inputs: [b, ...].
       targets: [b, ...].
       mask: False at padding.
-      depth: the most layers of any of those trials.
+      depth: the most layers of any of those trials; None: deeper ones are not skipped.
       coins: uint32 per validation row, the same at every evaluation: `NUM_RESAMPLES` fair coins
         that say in which resamples of the rows it stands. None unless observed.
     """
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     inputs: Array
     targets: Array
     mask: Bool[Array, " b"]
-    depth: IntScalar
+    depth: IntScalar | None
     coins: UInt32[Array, " b"] | None = None
 
 

@@ -1,6 +1,7 @@
 """Set JAX up before its backend starts, check annotations at run time, share small tables."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -38,6 +39,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: needs --runslow"))
+
+
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """Matrix products of reference code in float32 on accelerators, too, as in training."""
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture(scope="session")

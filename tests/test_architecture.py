@@ -28,6 +28,7 @@ ORDER = [
     "stream",
     "plan",
     "programs",
+    "compilation",
     "engine",
     "runner",
     "search",

@@ -12,6 +12,7 @@ import pytest
 import jaxopt_lab as lab
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.errors import UserError
+from jaxopt_lab.models import MLP
 from jaxopt_lab.predictor import Predictor, assemble, flatten, unflatten
 
 
@@ -48,6 +49,20 @@ def test_the_ensemble_is_the_weighted_mean(predictor: Predictor, houses: pd.Data
     else:
         np.testing.assert_allclose(both.sum(axis=1), 1.0)
     np.testing.assert_allclose(both, 0.25 * first + 0.75 * other, rtol=1e-6)
+
+
+def test_predictions_are_in_full_precision_on_any_device(
+    predictor: Predictor, houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def apply(model: MLP, params: dict, inputs: np.ndarray) -> np.ndarray:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return np.zeros((len(inputs), model.num_outputs))
+
+    monkeypatch.setattr("jaxopt_lab.predictor._apply", apply)
+    predictor.predict_raw(houses)
+    assert set(seen) == {"highest"}
 
 
 def test_a_copied_folder_predicts_the_same(

@@ -10,6 +10,8 @@ import pytest
 
 from jaxopt_lab.models import products
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 
 def operands(rows: int, n: int, m: int) -> tuple[Any, Any]:
     keys = jax.random.split(jax.random.key(0))

@@ -68,7 +68,7 @@ def test_the_estimate_of_memory_covers_a_real_trial() -> None:
     )
     jobs = [lab.plan.Job(i, 0, 0, config, signature, 1, 1) for i in range(8)]
     list(runner.run(jobs))
-    program = runner._engines[signature]._programs["advance"]
+    program = runner._engines[signature].compiler.program("advance")
     found = program.memory_analysis()
     used = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
     data = sum(x.nbytes for x in arrays)
@@ -129,18 +129,21 @@ def test_a_file_that_is_no_calibration_is_refused(text: str, message: str, tmp_p
 
 
 def test_the_fit_finds_the_costs_that_made_the_times() -> None:
-    true = Costs(flops=2e10, update_bytes=9e9, block_seconds=5e-6)
+    true = Costs(flops=2e10, update_bytes=9e9, block_seconds=5e-7, step_seconds=4e-5)
     load = Load(1, 1, 1, calibration.NUM_ROWS, calibration.NUM_FEATURES)
 
-    def seconds(shape: Shape) -> float:
+    def seconds(shape: Shape, cohort: int) -> float:
         space = lab.SearchSpace(
             hidden_size=shape.width, num_layers=shape.depth, batch_size=shape.batch
         )
         exact = choose(space, load, true)
-        return epoch_seconds(exact, load, true, shape.width, shape.depth, shape.batch)
+        size, depth, batch = shape
+        return epoch_seconds(exact, load, true, size, depth, batch, cohort)
 
-    found = calibration.fit({shape: seconds(shape) for shape in SHAPES}, SHIPPED[True])
-    np.testing.assert_allclose(found, (2e10, 9e9, 5e-6), rtol=1e-6)
+    keys = [*((SHAPES[0], width) for width in (4, 16)), *((shape, 4) for shape in SHAPES[1:])]
+    found = calibration.fit({key: seconds(*key) for key in keys}, SHIPPED[True])
+    for name, value in found.items():
+        assert value == pytest.approx(getattr(true, name), rel=1e-5), name
 
 
 def test_calibrate_and_plan_from_the_command_line(

@@ -24,6 +24,7 @@ from jaxopt_lab.stream import fold_in, shuffled
 from jaxopt_lab.tasks.base import FoldArrays, lay_out, regression
 from jaxopt_lab.trainer import Batch, Metrics, final_params, make_trainer, trim
 
+pytestmark = pytest.mark.usefixtures("full_precision")
 ROWS, TRAIN, FEATURES, EPOCHS = 130, 100, 4, 8
 
 

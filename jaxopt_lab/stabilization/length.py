@@ -87,8 +87,10 @@ def _seconds(population: Population, length: Length) -> float:
     costs = SHIPPED[devices[0].platform == "cpu"]
     programs = population.programs
     size, depth, batch = base["hidden_size"], base["num_layers"], base["batch_size"]
-    training = length.num_epochs * epoch_seconds(programs, load, costs, size, depth, batch)
-    weights = population.runner.count_parameters(population.signature(base))
+    signature = population.signature(base)
+    weights = population.runner.count_parameters(signature)
+    width = population.runner.width(signature)
+    training = length.num_epochs * epoch_seconds(programs, load, costs, size, depth, batch, width)
     passes = length.num_epochs * length.evaluations * population.num_valid
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     tried = len(members.ladder(base)) + len(members.cures(base, population.num_rows, (1.0, 1.0)))

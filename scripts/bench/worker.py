@@ -55,8 +55,11 @@ def _start_jax(spec: Spec) -> str:
         from jaxopt_lab.devices import use_all_cores
 
         use_all_cores()
-    kind = jax.devices()[0].device_kind
-    return kind if jax.default_backend() != "cpu" else f"cpu, {os.cpu_count()} cores"
+    if jax.default_backend() == "cpu":
+        return f"cpu, {os.cpu_count()} cores"
+    # All in float32, as PyTorch and our engine are by themselves.
+    jax.config.update("jax_default_matmul_precision", "highest")
+    return jax.devices()[0].device_kind
 
 
 def main() -> None:
