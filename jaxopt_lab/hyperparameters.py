@@ -273,6 +273,19 @@ def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
     return frozenset(found)
 
 
+def features_on(config: Mapping[str, Any]) -> frozenset[str]:
+    """`features_of` the values of one complete configuration."""
+    found = {name for name, off in _FEATURES_OFF.items() if config[name] != off}
+    if config["schedule"] != "constant":
+        found.add(config["schedule"])
+    if config["initialization"] == "orthogonal":
+        found.add("orthogonal")
+    return frozenset(found)
+
+
+_FEATURES_OFF = {n: s.feature_off for n, s in REGISTRY.items() if s.feature_off is not None}
+
+
 def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turn the dynamic hyperparameters of a complete configuration into arrays.
 

@@ -258,6 +258,7 @@ class Weights:
     def __init__(self, directory: str | Path | None) -> None:
         self._folder = None if directory is None else Path(directory) / "weights"
         self._memory: dict[tuple[int, int, int], bytes] = {}
+        self._trials: set[int] | None = None
 
     def _path(self, member: tuple[int, int, int]) -> Path:
         assert self._folder is not None
@@ -268,8 +269,9 @@ class Weights:
         content = save({k: np.ascontiguousarray(v) for k, v in flatten(params).items()})
         if self._folder is None:
             self._memory[member] = content
-        else:
-            write_file(self._path(member), content)
+            return
+        write_file(self._path(member), content)
+        self.trials.add(member[0])
 
     def get(self, member: tuple[int, int, int]) -> Params:
         """Weights kept before; `KeyError` if they were not."""
@@ -284,11 +286,23 @@ class Weights:
         """Whether the weights of a member are kept."""
         return member in self._memory if self._folder is None else self._path(member).exists()
 
+    @property
+    def trials(self) -> set[int]:
+        """Those of which weights are kept."""
+        if self._folder is None:
+            return {member[0] for member in self._memory}
+        if self._trials is None:
+            paths = self._folder.glob("trial-*.safetensors")
+            self._trials = {int(path.name.split("-")[1]) for path in paths}
+        return self._trials
+
     def keep_only(self, trials: Sequence[int]) -> None:
         """Drop the weights of all other trials."""
         wanted = set(trials)
         self._memory = {m: c for m, c in self._memory.items() if m[0] in wanted}
-        if self._folder is not None and self._folder.exists():
-            for path in self._folder.glob("trial-*.safetensors"):
-                if int(path.name.split("-")[1]) not in wanted:
-                    path.unlink(missing_ok=True)
+        if self._folder is None:
+            return
+        for trial in self.trials - wanted:
+            for path in self._folder.glob(f"trial-{trial}-*.safetensors"):
+                path.unlink(missing_ok=True)
+        self.trials.intersection_update(wanted)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxopt_lab.distributions import Choice, IntUniform
 from jaxopt_lab.errors import UserError
-from jaxopt_lab.hyperparameters import REGISTRY, features_of
+from jaxopt_lab.hyperparameters import REGISTRY, features_of, features_on
 from jaxopt_lab.plan import (
     ACCELERATOR_BYTES,
     CACHE_BYTES,
@@ -154,7 +154,7 @@ class Programs:
             ema=config["ema"],
             early_stopping=config["early_stopping"],
             penalize_biases=config["penalize_biases"],
-            features=self.features | features_of({k: [v] for k, v in config.items()}),
+            features=self.features | features_on(config),
             draw_width=max(self.draw_width, width),
             noise_rows=math.gcd(self.noise_rows, batch),
             masked_depth=self.masked_depth or depth != config["num_layers"],

@@ -1,11 +1,12 @@
 """What a finished wave leaves behind: weights first, then one transaction."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import load, save
 
 from jaxopt_lab import trials
+from jaxopt_lab.packing import pack_state
 from jaxopt_lab.predictor import Weights
 from jaxopt_lab.runner import Result, WaveReport
 from jaxopt_lab.store import Store
@@ -38,20 +39,16 @@ def write_wave(
       phase: its name.
       expected: seconds to compile its program and to run it.
     """
-    num_folds, budget = len(prepared.folds) - 1, store.settings()["num_epochs"]
-    kept = store.best_trials(KEPT_TRIALS)
-    worst = store.score(kept[-1]) if len(kept) == KEPT_TRIALS else None
+    num_folds, budget = len(prepared.folds) - 1, int(store.setting("num_epochs"))
     found = [_judge(store, task, prepared, result) for result in report.results]
-    for entry in found:
+    for entry in _worth_keeping(store, found, num_folds, budget):
         job = entry.result.job
-        if not job.resumable and _may_be_kept(store, entry, num_folds, budget, worst):
-            weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
+        weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
     with store.transaction():
         for entry in found:
             _write_member(store, entry)
-        for trial_id in dict.fromkeys(r.job.trial_id for r in report.results):
-            if trials.settle(store, trial_id, num_folds, budget):
-                store.drop_states([trial_id])
+        trial_ids = list(dict.fromkeys(r.job.trial_id for r in report.results))
+        store.drop_states(trials.settle(store, trial_ids, num_folds, budget))
         _add_expected(store, str(report.wave.signature), expected)
         store.add_wave(
             phase,
@@ -61,7 +58,8 @@ def write_wave(
             sum(r.job.num_epochs for r in report.results),
             str(report.wave.signature),
         )
-    weights.keep_only([*store.best_trials(KEPT_TRIALS), *store.trials_with(Status.PENDING)])
+    pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
+    weights.keep_only([*store.best_trials(KEPT_TRIALS), *pending])
 
 
 class _Entry(NamedTuple):
@@ -74,41 +72,53 @@ class _Entry(NamedTuple):
     curves: dict[str, np.ndarray]
 
 
-def _may_be_kept(
-    store: Store, entry: _Entry, num_folds: int, budget: int, worst: float | None
-) -> bool:
-    """Whether a network's weights may be wanted; not if its trial is worse than those kept.
+def _worth_keeping(
+    store: Store, found: Sequence[_Entry], num_folds: int, budget: int
+) -> list[_Entry]:
+    """The networks whose weights may be wanted: those of trials that can still be among the best.
 
-    Writing them safely costs more than training a small network.
+    Writing weights safely costs more than training a small network.
 
     Args:
       store: of the study.
-      entry: a network.
+      found: networks of a wave.
       num_folds: K.
       budget: epochs of a network trained to the end.
-      worst: score of the last of the trials kept; None if there is room.
     """
-    job = entry.result.job
-    if job.fold == num_folds or job.replicate:
-        return True
-    if entry.score is None:
-        return False
-    if worst is None:
-        return True
-    scores: dict[int, float | None] = {job.fold: entry.score}
-    for member in store.members_of(job.trial_id) if num_folds > 1 else ():
+    ended = [entry for entry in found if not entry.result.job.resumable]
+    scores: dict[int, dict[int, float | None]] = {}
+    for entry in ended:
+        job = entry.result.job
+        if job.fold < num_folds and not job.replicate:
+            scores.setdefault(job.trial_id, {})[job.fold] = entry.score
+    for member in store.members_of(*scores) if num_folds > 1 else ():
         of_fold = member["fold"] < num_folds and member["replicate"] == 0
         if of_fold and member["num_epochs"] == budget:
-            scores.setdefault(member["fold"], member["score"])
-    known = [score for score in scores.values() if score is not None]
-    if len(known) < len(scores):
-        return False
-    return len(known) < num_folds or float(np.mean(known)) <= worst
+            scores[member["trial_id"]].setdefault(member["fold"], member["score"])
+    infeasible = {i for i, mine in scores.items() if None in mine.values()}
+    means = {
+        i: float(np.mean([score for score in mine.values() if score is not None]))
+        for i, mine in scores.items()
+        if i not in infeasible and len(mine) == num_folds
+    }
+    ranked = sorted([*store.best_scores(KEPT_TRIALS), *means.values()])
+    worst = ranked[KEPT_TRIALS - 1] if len(ranked) >= KEPT_TRIALS else np.inf
+    return [
+        entry
+        for entry in ended
+        for job in [entry.result.job]
+        if job.fold == num_folds
+        or job.replicate
+        or (job.trial_id not in infeasible and not means.get(job.trial_id, -np.inf) > worst)
+    ]
 
 
 def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> None:
     """Add to what the study should have taken so far, program by program."""
-    found = store.settings().get("expected", {})
+    try:
+        found = store.setting("expected")
+    except KeyError:
+        found = {}
     before = found.get(program, {"compile": seconds[0], "run": 0.0})
     found[program] = {**before, "run": before["run"] + seconds[1]}
     store.set("expected", found)
@@ -147,14 +157,3 @@ def _write_member(store: Store, entry: _Entry) -> None:
     )
     if entry.result.state is not None:
         store.keep_state(job.trial_id, job.fold, pack_state(entry.result.state))
-
-
-def pack_state(state: list[np.ndarray]) -> bytes:
-    """Arrays to bytes; `unpack_state` takes them back bit for bit."""
-    return save({str(i): np.asarray(leaf, order="C") for i, leaf in enumerate(state)})
-
-
-def unpack_state(content: bytes) -> list[np.ndarray]:
-    """Read what `pack_state` wrote."""
-    found = load(content)
-    return [found[str(i)] for i in range(len(found))]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxopt_lab.packing import unpack_state
 from jaxopt_lab.plan import Job, Wave
-from jaxopt_lab.records import unpack_state
 from jaxopt_lab.runner import Result, Runner
 from jaxopt_lab.schedulers import Rung, Scheduler
 from jaxopt_lab.schedulers.base import bracket_slices

@@ -8,7 +8,7 @@ import fcntl
 import json
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.files import explain
+from jaxopt_lab.packing import pack_curves, unpack_curves
 from jaxopt_lab.status import Config, Status
 
 SCHEMA = 2
@@ -58,6 +59,8 @@ CREATE TABLE waves (
     epochs INTEGER NOT NULL,
     program TEXT NOT NULL);
 """
+#: So that what is asked after each wave does not take longer the more trials there are.
+_INDEX = "CREATE INDEX IF NOT EXISTS trials_by_score ON trials (status, score, trial_id)"
 
 
 class NoStudy(UserError):
@@ -93,7 +96,7 @@ class Store:
         """
         if directory is None:
             database = sqlite3.connect(":memory:", isolation_level=None)
-            database.executescript(_TABLES)
+            database.executescript(_TABLES + _INDEX)
             return cls(database, None)
         path = Path(directory) / FILE_NAME
         if read_only and not path.exists():
@@ -130,6 +133,7 @@ class Store:
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        self._db.execute(_INDEX)
         self._db.execute("COMMIT")
 
     def _has_tables(self) -> bool:
@@ -262,10 +266,11 @@ class Store:
         where, arguments = ("", []) if phase is None else (" WHERE phase = ?", [phase])
         return int(self._rows(f"SELECT COUNT(*) FROM trials{where}", arguments)[0][0])
 
-    def trials_with(self, status: Status) -> list[int]:
-        """The numbers of the trials with a status, ascending."""
-        query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY trial_id"
-        return [trial_id for (trial_id,) in self._rows(query, [status])]
+    def trials_with(self, status: Status, among: Sequence[int] | None = None) -> list[int]:
+        """The numbers of the trials with a status (only those among some), ascending."""
+        where = "" if among is None else f" AND trial_id IN ({_marks(among)})"
+        query = f"SELECT trial_id FROM trials WHERE status = ?{where} ORDER BY trial_id"
+        return [trial_id for (trial_id,) in self._rows(query, [status, *(among or ())])]
 
     def counts(self) -> dict[Status, int]:
         """How many trials have each status."""
@@ -277,9 +282,10 @@ class Store:
         query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY score, trial_id LIMIT ?"
         return [trial_id for (trial_id,) in self._rows(query, [Status.COMPLETED, n])]
 
-    def score(self, trial_id: int) -> float | None:
-        """Of one trial."""
-        return self._rows("SELECT score FROM trials WHERE trial_id = ?", [trial_id])[0][0]
+    def best_scores(self, n: int) -> list[float]:
+        """Their scores."""
+        query = "SELECT score FROM trials WHERE status = ? ORDER BY score LIMIT ?"
+        return [score for (score,) in self._rows(query, [Status.COMPLETED, n])]
 
     def best_score(self) -> float | None:
         """The least score of a completed trial."""
@@ -307,7 +313,7 @@ class Store:
                 score,
                 reason,
                 best_epoch,
-                _pack_curves(curves),
+                pack_curves(curves),
                 np.ascontiguousarray(outputs, "<f4").tobytes(),
                 outputs.shape[-1],
                 num_epochs,
@@ -318,9 +324,9 @@ class Store:
         """All members by (trial, fold, replicate), without arrays, from trial `first` on."""
         return self._members("WHERE trial_id >= ?", (first,))
 
-    def members_of(self, trial_id: int) -> list[dict[str, Any]]:
-        """The members of one trial by (fold, replicate), without arrays."""
-        return self._members("WHERE trial_id = ?", (trial_id,))
+    def members_of(self, *trial_ids: int) -> list[dict[str, Any]]:
+        """The members of some trials by (trial, fold, replicate), without arrays."""
+        return self._members(f"WHERE trial_id IN ({_marks(trial_ids)})", trial_ids)
 
     def member_arrays(self, trial_id: int) -> list[dict[str, Any]]:
         """The members of one trial, with `curves` (name -> [epochs]) and `outputs` [n, o]."""
@@ -328,7 +334,7 @@ class Store:
             "WHERE trial_id = ?", (trial_id,), ("curves", "outputs", "num_outputs")
         )
         for row in found:
-            row["curves"] = _unpack_curves(row["curves"])
+            row["curves"] = unpack_curves(row["curves"])
             flat = np.frombuffer(row["outputs"], "<f4")
             row["outputs"] = flat.reshape(-1, row.pop("num_outputs"))
         return found
@@ -381,20 +387,10 @@ class Store:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
 def _close(files: ExitStack) -> None:
     with suppress(sqlite3.Error, OSError):
         files.close()
-
-
-def _pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
-    """JSON head (names and length), a newline, then float32 rows."""
-    head = json.dumps({"names": list(curves), "length": len(next(iter(curves.values())))})
-    body = np.stack([np.asarray(c, "<f4") for c in curves.values()]).tobytes()
-    return head.encode() + b"\n" + body
-
-
-def _unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
-    head, body = blob.split(b"\n", 1)
-    names = json.loads(head)["names"]
-    rows = np.frombuffer(body, "<f4").reshape(len(names), -1)
-    return dict(zip(names, rows, strict=True))

@@ -72,6 +72,7 @@ class Study:
         self.weights = Weights(directory)
         self._runner: Runner | None = None
         self._programs: programs.Programs | None = None
+        self._budget = 0
         self._prepared: Prepared | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
@@ -283,7 +284,7 @@ class Study:
         self, trial_id: int, config: Config, fold: int, replicate: int = 0, num_epochs: int = 0
     ) -> Job:
         """One network to train, within this study's budget."""
-        budget = int(self.store.setting("num_epochs"))
+        budget = self._budget = self._budget or int(self.store.setting("num_epochs"))
         full = hyperparameters.complete(config)
         signature = self.programs.signature(full)
         return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)

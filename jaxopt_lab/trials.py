@@ -1,7 +1,8 @@
 """What a stored trial comes to: its status, score, rank and row in a table."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,33 +36,39 @@ def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float
     return ""
 
 
-def settle(store: Store, trial_id: int, num_folds: int, budget: int) -> bool:
-    """Give a trial its status and score from the members it has; inside a transaction.
+def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) -> list[int]:
+    """Give trials their status and score from the members they have; inside a transaction.
 
     Infeasible as soon as one fold is; complete when all folds have trained to the end, reruns
     apart.
 
     Args:
       store: of the study.
-      trial_id: which.
+      trial_ids: which.
       num_folds: K.
       budget: epochs of a network trained to the end.
 
     Returns:
-      Whether it is one of these.
+      Those that are one of these.
     """
-    mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds and m["replicate"] == 0]
-    for member in mine:
-        if member["score"] is None:
-            reason = f"fold {member['fold']}: {member['reason']}"
+    by_trial: dict[int, list[dict[str, Any]]] = {trial_id: [] for trial_id in trial_ids}
+    for member in store.members_of(*trial_ids):
+        if member["fold"] < num_folds and member["replicate"] == 0:
+            by_trial[member["trial_id"]].append(member)
+    settled = []
+    for trial_id, mine in by_trial.items():
+        failed = next((m for m in mine if m["score"] is None), None)
+        if failed:
+            reason = f"fold {failed['fold']}: {failed['reason']}"
             store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
-            return True
-    complete = sum(m["num_epochs"] == budget for m in mine) == num_folds
-    if complete:
-        scores = np.array([m["score"] for m in mine])
-        error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
-        store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
-    return complete
+        elif sum(m["num_epochs"] == budget for m in mine) == num_folds:
+            scores = np.array([m["score"] for m in mine])
+            error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
+            store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
+        else:
+            continue
+        settled.append(trial_id)
+    return settled
 
 
 def refit_epochs(store: Store, trial_id: int, num_folds: int) -> int:

@@ -38,6 +38,7 @@ ORDER = [
     "ensemble",
     "devices",
     "files",
+    "packing",
     "store",
     "predictor",
     "trials",

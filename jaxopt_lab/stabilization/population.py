@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxopt_lab import trainer
-from jaxopt_lab.hyperparameters import SCHEDULES, features_of
+from jaxopt_lab.hyperparameters import SCHEDULES, features_on
 from jaxopt_lab.plan import Job
 from jaxopt_lab.programs import Programs
 from jaxopt_lab.runner import Result, Runner
@@ -119,7 +119,7 @@ class Population:
     def programs(self) -> Programs:
         """The one program."""
         size, layers, block = (self.base[k] for k in ("hidden_size", "num_layers", "batch_size"))
-        features = FEATURES | features_of({k: [v] for k, v in self.base.items()})
+        features = FEATURES | features_on(self.base)
         return Programs((size,), (layers,), block, (), block, size, features, False, False)
 
     def train(
