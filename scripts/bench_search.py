@@ -147,10 +147,11 @@ def budget_of(system: str, batch: int) -> int:
     return max(128, batch * (2 if system == "optuna_gp" else 4 if batch > 32 else 1))
 
 
-def run(name: str, system: str, batch: int, seed: int) -> dict[str, Any]:
+def run(name: str, system: str, batch: int, seed: int, budget: int | None = None) -> dict[str, Any]:
     """One search, as one line of results."""
     runner = run_ours if system in OURS else run_optuna
-    values, seconds = runner(system, make_case(name), batch, seed, budget_of(system, batch))
+    budget = budget or budget_of(system, batch)
+    values, seconds = runner(system, make_case(name), batch, seed, budget)
     best = np.minimum.accumulate(values)
     return {
         "case": name,
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     parser.add_argument("--systems", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
+    parser.add_argument("--budget", type=int, help="evaluations of a run [128 or some batches]")
     parser.add_argument("--seeds", type=int, default=20, help="Optuna's GP: at most 5")
     parser.add_argument("--quick", action="store_true", help="one table, 2 seeds, 2 batch sizes")
     parser.add_argument("--out", metavar="FILE", help="append here, skipping what stands there")
@@ -187,7 +189,7 @@ def main() -> None:
         args.cases, args.batches, args.seeds = args.cases[:1], [8, 32], 2
         args.systems = [s for s in args.systems if s != "optuna_gp"]
     for job in missing(args):
-        line = json.dumps(run(*job))
+        line = json.dumps(run(*job, args.budget))
         print(line, flush=True)
         if args.out:
             with open(args.out, "a") as file:
