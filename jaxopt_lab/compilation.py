@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -43,6 +44,7 @@ class Compiler:
         self._platform = devices[0].platform
         self.on_cpu = self._platform == "cpu"
         self.seconds = 0.0
+        self._lowered: dict[str, tuple[Any, dict[str, Any] | None]] = {}
         self._compiled: dict[str, Any] = {}
 
     def put(self, tree: PyTree) -> PyTree:
@@ -53,28 +55,52 @@ class Compiler:
 
         return jax.device_put(jax.tree.map(on_host, tree), self._split)
 
-    def call(self, name: str, body: Any, args: tuple, copied: PyTree, once: bool = False) -> Any:
-        """Compile at the first call, then run the same program for ever.
+    def lower(
+        self, name: str, body: Any, args: tuple, copied: PyTree, once: bool = False
+    ) -> PyTree:
+        """Trace a program, for `compile_lowered`.
 
         Args:
           name: of the program.
           body: what one device does with `copied` and its part of each of `args`.
-          args: with leading axes that are divided over the devices, like that of the result.
+          args: with leading axes that are divided over the devices, like that of the result;
+            arrays or their shapes.
           copied: what every device gets whole.
           once: whether it runs once per wave.
+
+        Returns:
+          The shapes of its results, to be arguments of another program.
         """
+        started = time.perf_counter()
+        split, whole = PartitionSpec(_AXIS), PartitionSpec()
+        specs = (whole, *([split] * len(args)))
+        mapped = jax.shard_map(
+            body, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False
+        )
+        # Else a GPU multiplies float32 with 10 bits of mantissa.
+        with jax.default_matmul_precision(None if self.on_cpu else "highest"):
+            lowered = jax.jit(mapped).lower(copied, *args)
+        self._lowered[name] = lowered, self._options(once)
+        self.seconds += time.perf_counter() - started
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._split),
+            lowered.out_info,
+        )
+
+    def compile_lowered(self) -> None:
+        """Compile what was traced, all at the same time."""
+        started = time.perf_counter()
+        with ThreadPoolExecutor(max(len(self._lowered), 1)) as threads:
+            compiled = threads.map(lambda both: both[0].compile(both[1]), self._lowered.values())
+            self._compiled.update(zip(self._lowered, compiled, strict=True))
+        self._lowered.clear()
+        self.seconds += time.perf_counter() - started
+
+    def call(self, name: str, body: Any, args: tuple, copied: PyTree, once: bool = False) -> Any:
+        """Run a program; compile it first if that was not done. Arguments as for `lower`."""
         if name not in self._compiled:
-            started = time.perf_counter()
-            split, whole = PartitionSpec(_AXIS), PartitionSpec()
-            specs = (whole, *([split] * len(args)))
-            mapped = jax.shard_map(
-                body, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False
-            )
-            # Else a GPU multiplies float32 with 10 bits of mantissa.
-            with jax.default_matmul_precision(None if self.on_cpu else "highest"):
-                lowered = jax.jit(mapped).lower(copied, *args)
-            self._compiled[name] = lowered.compile(self._options(once))
-            self.seconds += time.perf_counter() - started
+            self.lower(name, body, args, copied, once)
+            self.compile_lowered()
         return self._compiled[name](copied, *args)
 
     def program(self, name: str) -> Any:

@@ -134,6 +134,15 @@ class Engine:
         """Trials per wave: D * V."""
         return self.width * len(self.devices)
 
+    def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
+        """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
+        args = self.compiler.put((np.asarray(seeds, np.int32), clock, hparams))
+        wave = self.compiler.lower("init", self._init, args, self.key, once=True)
+        self._tree = jax.tree.structure(wave)
+        copied = (self.key, self.arrays)
+        self.compiler.lower("advance", self._advance, (wave, *args[1:]), copied)
+        self.compiler.compile_lowered()
+
     def init(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> Wave:
         """Initialise a wave.
 

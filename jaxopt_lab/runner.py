@@ -1,8 +1,10 @@
 """Run jobs on the engine, wave by wave: the host side of training."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,8 @@ from jaxopt_lab.tasks import FoldArrays, Objective
 
 #: Waiting for a wave: first and longest pause between two looks.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
+#: Programs that are compiled at the same time, at most; one per two cores.
+MAX_COMPILING = 4
 MakeModel = Callable[[Signature, int], Any]
 MakeProbe = Callable[[Signature], trainer.Probe]
 
@@ -88,6 +92,7 @@ class Runner:
         self.host_arrays = arrays
         self._placed: FoldArrays | None = None
         self._engines: dict[Signature, Engine] = {}
+        self._coming: dict[Signature, Future[None]] = {}
         self._counts: dict[Signature, int] = {}
         self._last_finish = 0.0
 
@@ -119,6 +124,7 @@ class Runner:
         """Fix the cohort width of a program; a program of another width is compiled again."""
         if self.widths.get(signature, width) != width:
             self._engines.pop(signature, None)
+            self._coming.pop(signature, None)
         self.widths[signature] = width
 
     def plan(self, jobs: Sequence[Job]) -> list[Wave]:
@@ -142,11 +148,32 @@ class Runner:
           probe: signature -> what to measure on each trial at its end.
         """
         waves = self.plan(jobs)
+        self.expect(waves)
 
         def take() -> Wave | None:
             return waves.pop(0) if waves and go_on(len(waves)) else None
 
         return self.stream(take, probe=probe)
+
+    def expect(self, waves: Sequence[Wave]) -> None:
+        """Begin to compile the programs of waves to come, in their order, in the background."""
+        firsts: dict[Signature, Wave] = {}
+        for wave in waves:
+            if wave.signature not in self._engines:
+                firsts.setdefault(wave.signature, wave)
+        threads = ThreadPoolExecutor(max(1, min(MAX_COMPILING, (os.cpu_count() or 1) // 2)))
+        for signature, wave in firsts.items():
+            built = self._engine(signature)
+            slots = self._slots(wave)
+            args = (self._seeds(slots), self._clock(wave), self._hparams(slots))
+            self._coming[signature] = threads.submit(built.prepare, *args)
+        threads.shutdown(wait=False)
+
+    def forget(self) -> None:
+        """Do not compile what has not begun to be."""
+        for signature, future in list(self._coming.items()):
+            if future.cancel():
+                del self._coming[signature], self._engines[signature]
 
     def stream(
         self,
@@ -162,14 +189,17 @@ class Runner:
           probe: signature -> what to measure on each trial at its end.
         """
         running: _Running | None = None
-        while True:
-            wave = take()
-            following = self._start(wave, load, probe) if wave else None
-            if running:
-                yield self._finish(running)
-            elif following is None:
-                return
-            running = following
+        try:
+            while True:
+                wave = take()
+                following = self._start(wave, load, probe) if wave else None
+                if running:
+                    yield self._finish(running)
+                elif following is None:
+                    return
+                running = following
+        finally:
+            self.forget()
 
     def _engine(self, signature: Signature) -> Engine:
         if signature not in self._engines:
@@ -199,13 +229,15 @@ class Runner:
         probe: MakeProbe | None,
     ) -> "_Running":
         """Dispatch all of a wave's work; returns before it is done."""
-        built = self._engine(wave.signature)
-        compiled_before, started = built.compile_seconds, time.perf_counter()
+        built, started = self._engine(wave.signature), time.perf_counter()
         slots = self._slots(wave)
         clock = self._clock(wave)
-        hparams = built.place(self._hparams(slots))
-        seeds = np.asarray([job.seed for job in slots], np.int32)
+        seeds = self._seeds(slots)
         try:
+            if wave.signature in self._coming:
+                self._coming.pop(wave.signature).result()
+            waited, compiled_before = time.perf_counter() - started, built.compile_seconds
+            hparams = built.place(self._hparams(slots))
             if wave.cohorts[0].start:
                 assert load is not None
                 known = {id(job): load(job) for job in wave.jobs}
@@ -223,7 +255,7 @@ class Runner:
             probed = built.probe(state, clock, hparams, probe(wave.signature)) if probe else {}
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, built.width) from error
-        compiled = built.compile_seconds - compiled_before
+        compiled = waited + built.compile_seconds - compiled_before
         return _Running(wave, state, pieces, probed, started, compiled)
 
     def _slots(self, wave: Wave) -> list[Job]:
@@ -234,6 +266,9 @@ class Runner:
             jobs = wave.cohorts[min(i, len(wave.cohorts) - 1)].jobs
             slots += [*jobs, *([jobs[0]] * (width - len(jobs)))]
         return slots
+
+    def _seeds(self, slots: Sequence[Job]) -> np.ndarray:
+        return np.asarray([job.seed for job in slots], np.int32)
 
     def _clock(self, wave: Wave) -> Clock:
         last = len(wave.cohorts) - 1

@@ -262,6 +262,7 @@ class Study:
         queue = Rungs(self.store, scheduler, watch.phase, self.job, self.runner)
         watch.begin(queue.num_segments)
         self._fix_widths(queue.ready())
+        self.runner.expect(self.runner.plan(queue.ready()))
         waves = self.runner.stream(lambda: queue.take() if watch.go_on(1) else None, queue.load)
         for report in waves:
             self._record(report, watch)
