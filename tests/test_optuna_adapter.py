@@ -1,5 +1,6 @@
 """Our Bayesian sampler passes the sampler tests that Optuna publishes."""
 
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ from jaxopt_lab.space import SearchSpace  # noqa: E402
 
 
 class TestOptunasOwnCases(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
-    @pytest.fixture(params=[10, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.fixture(params=[10, 1])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return lambda: OptunaBayesianSampler(seed=0, num_initial=request.param)
 
@@ -44,6 +45,21 @@ def test_a_study_finds_the_optimum(direction: str) -> None:
     study = optuna.create_study(direction=direction, sampler=OptunaBayesianSampler(seed=0))
     study.optimize(objective, n_trials=25)
     assert sign * study.best_value < 1e-3
+
+
+def test_two_threads_may_ask_at_the_same_time() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=OptunaBayesianSampler(seed=0, num_initial=1))
+    work = threading.Thread(
+        target=lambda: study.optimize(
+            lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=10, n_jobs=2
+        ),
+        daemon=True,
+    )
+    work.start()
+    work.join(timeout=120)
+    assert not work.is_alive()
+    assert len(study.trials) == 10
 
 
 def test_values_come_back_as_optuna_saw_them() -> None:

@@ -1,5 +1,6 @@
 """From a history to processes: what the Bayesian sampler believes of values and feasibility."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
@@ -47,16 +48,20 @@ class Models(NamedTuple):
     best: float
 
 
+_BLAS = threading.RLock()
+
+
 @contextmanager
 def float64_on_cpu() -> Iterator[None]:
     """Run what follows in float64 on a CPU device, whatever JAX's defaults are.
 
     Matrix factorisations run on one thread: their threads wait by spinning, which on a machine
-    with other work has been seen to cost an order of magnitude.
+    with other work has been seen to cost an order of magnitude. One caller at a time: two that both
+    set that number were seen to wait for ever.
     """
     from threadpoolctl import threadpool_limits
 
-    with ExitStack() as stack:
+    with _BLAS, ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         stack.enter_context(jax.enable_x64(True))
         with suppress(RuntimeError):  # JAX was started without a CPU backend: use what there is
