@@ -54,7 +54,14 @@ class Result(NamedTuple):
 
 
 class WaveReport(NamedTuple):
-    """A finished wave: its results and what it cost."""
+    """A finished wave: its results and what it cost.
+
+    Attributes:
+      wave: what was trained.
+      results: of its jobs.
+      seconds: of the host for it.
+      compile_seconds: of these, waiting for its program, which may have been begun before.
+    """
 
     wave: Wave
     results: list[Result]
@@ -194,7 +201,7 @@ class Runner:
                 wave = take()
                 following = self._start(wave, load, probe) if wave else None
                 if running:
-                    yield self._finish(running)
+                    yield self._finish(running, following.compile_seconds if following else 0.0)
                 elif following is None:
                     return
                 running = following
@@ -291,8 +298,14 @@ class Runner:
         traced = hyperparameters.traced_rows([job.config for job in slots])
         return {**traced, "total_steps": np.asarray(totals, np.float32)}
 
-    def _finish(self, running: "_Running") -> WaveReport:
-        """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart."""
+    def _finish(self, running: "_Running", waited: float) -> WaveReport:
+        """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart.
+
+        Args:
+          running: a wave.
+          waited: seconds that the host waited meanwhile for the program of the next wave, which
+            count for that one.
+        """
         leaves = jax.tree.leaves((running.state, running.pieces, running.probed))
         pause = _FIRST_PAUSE
         try:
@@ -330,7 +343,9 @@ class Runner:
                     )
                 )
         now = time.perf_counter()
-        seconds = now - max(running.started, self._last_finish)
+        seconds = max(now - max(running.started, self._last_finish) - waited, 0.0)
+        if running.started < self._last_finish:
+            seconds += running.compile_seconds
         self._last_finish = now
         return WaveReport(running.wave, results, seconds, running.compile_seconds)
 

@@ -44,8 +44,10 @@ def test_programs_are_compiled_ahead_and_nothing_changes(monkeypatch: pytest.Mon
     ahead = list(make_runner().run(make_jobs()))
     assert len(ahead) == 3
     assert ahead[0].compile_seconds > 0
+    assert all(report.seconds > report.compile_seconds for report in ahead)
     monkeypatch.setattr(Runner, "expect", lambda self, waves: None)
     in_turn = list(make_runner().run(make_jobs()))
+    assert all(report.seconds > report.compile_seconds > 0.05 for report in in_turn)
     for a, b in zip(losses(ahead), losses(in_turn), strict=True):
         np.testing.assert_array_equal(a, b)
 
