@@ -1,10 +1,10 @@
 """Arrays to bytes and back, bit for bit; nothing is pickled."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from safetensors.numpy import load, save
 
 
 def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
@@ -22,12 +22,18 @@ def unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
     return dict(zip(names, rows, strict=True))
 
 
-def pack_state(state: list[np.ndarray]) -> bytes:
-    """Arrays to bytes; `unpack_state` takes them back bit for bit."""
-    return save({str(i): np.asarray(leaf, order="C") for i, leaf in enumerate(state)})
+def pack_state(state: Sequence[np.ndarray]) -> bytes:
+    """Arrays to bytes: JSON head (dtypes and shapes), a newline, then one after the other."""
+    arrays = [np.asarray(leaf) for leaf in state]
+    head = json.dumps([[array.dtype.str, array.shape] for array in arrays])
+    return b"".join([head.encode(), b"\n", *(array.tobytes() for array in arrays)])
 
 
 def unpack_state(content: bytes) -> list[np.ndarray]:
     """Read what `pack_state` wrote."""
-    found = load(content)
-    return [found[str(i)] for i in range(len(found))]
+    end = content.index(b"\n")
+    found, start = [], end + 1
+    for kind, shape in json.loads(content[:end]):
+        found.append(np.frombuffer(content, kind, math.prod(shape), start).reshape(shape))
+        start += found[-1].nbytes
+    return found

@@ -111,6 +111,9 @@ class Load:
         return float(self.num_last or self.num_trials)
 
 
+_SIGNATURES: dict[Signature, Signature] = {}
+
+
 @dataclass(frozen=True)
 class Programs:
     """The programs of a study: what each trial's shape is rounded up to.
@@ -145,7 +148,7 @@ class Programs:
         depth = _least(self.depths, config["num_layers"])
         batch, kind = config["batch_size"], config["activation"]
         merged = bool(self.block) and batch % self.block == 0
-        return Signature(
+        found = Signature(
             optimizer=config["optimizer"],
             activations=self.activations if kind in self.activations else (kind,),
             num_layers=depth,
@@ -162,6 +165,8 @@ class Programs:
             accumulate=merged,
             precision=config["precision"],
         )
+        # One object for equal ones, which are keys everywhere: identical keys are not compared.
+        return _SIGNATURES.setdefault(found, found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; `from_dict` takes it back."""
