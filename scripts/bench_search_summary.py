@@ -134,7 +134,7 @@ def plot(groups: Groups, path: str) -> None:
             )
     figure.update_xaxes(type="log", dtick=1)
     figure.update_xaxes(title="evaluations", row=len(cases))
-    figure.update_yaxes(type="log", exponentformat="power", dtick=2)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     figure.update_yaxes(title="median regret", col=1)
     margin = {"l": 70, "r": 20, "t": 40, "b": 50}
     size = {"height": 260 * len(cases), "width": 360 * len(batches)}
