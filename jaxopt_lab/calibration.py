@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.distributions import LogUniform
+from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job, default_width
 from jaxopt_lab.programs import SHIPPED, Costs, Load, choose, count_weights
 from jaxopt_lab.runner import Runner
@@ -174,8 +175,7 @@ def fit(seconds: dict[tuple[Shape, int], float], shipped: Costs) -> dict[str, fl
 
 
 def _num_weights(shape: Shape) -> int:
-    biases = shape.depth * shape.width + shape.width + 1
-    return count_weights(NUM_FEATURES, shape.width, shape.depth) + biases
+    return count_parameters(NUM_FEATURES, shape.width, shape.depth, 1)
 
 
 def _words(shape: Shape, found: Measurement) -> str:

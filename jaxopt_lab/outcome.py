@@ -12,6 +12,7 @@ import numpy as np
 from jaxopt_lab import analysis, ensemble, hyperparameters, optimizers, trials
 from jaxopt_lab.errors import MachineError
 from jaxopt_lab.files import write_file
+from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.predictor import Predictor, assemble
 from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.study import Study
@@ -60,14 +61,14 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "trials": study.recall("ensemble", list),
         },
         "efficiency": {
-            "parameters": count_parameters(study, config),
+            "parameters": _count(study, config),
             "microseconds_per_row": {
                 "single": _microseconds(models, study, single=True),
                 "ensemble": _microseconds(models, study, single=False),
             },
             "best_trial": best,
             "smallest_within_one_standard_error": small,
-            "its_parameters": count_parameters(study, _config(study, small)),
+            "its_parameters": _count(study, _config(study, small)),
         },
         "analysis": _analysis(study),
         "trials": trials.counts(study.store),
@@ -76,7 +77,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "compile": round(sum(w["compile_seconds"] for w in waves), 1),
             "train": round(sum(w["seconds"] - w["compile_seconds"] for w in waves), 1),
         },
-        "parameters": count_parameters(study, config),
+        "parameters": _count(study, config),
         "versions": versions(),
     }
     if study.directory is not None:
@@ -110,7 +111,7 @@ def smallest_within_error(study: Study, ranked: list[int]) -> int:
     best = rows[ranked[0]]
     limit = best["score"] + (best["standard_error"] or 0.0)
     near = [i for i in ranked if rows[i]["score"] <= limit] or ranked[:1]
-    return min(near, key=lambda i: (count_parameters(study, _config(study, i)), rows[i]["score"]))
+    return min(near, key=lambda i: (_count(study, _config(study, i)), rows[i]["score"]))
 
 
 def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
@@ -185,12 +186,11 @@ def _config(study: Study, trial_id: int) -> Config:
     return hyperparameters.complete(study.store.trials()[trial_id]["config"])
 
 
-def count_parameters(study: Study, config: Config) -> int:
+def _count(study: Study, config: Config) -> int:
     """Weights of a configuration's own network, without padding."""
-    inputs = study.prepared.arrays.inputs.shape[2]
-    width, depth = config["hidden_size"], config["num_layers"]
-    outputs = study.task.objective.num_outputs
-    return int((inputs + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs)
+    num_features = study.prepared.arrays.inputs.shape[2]
+    size, depth = config["hidden_size"], config["num_layers"]
+    return count_parameters(num_features, size, depth, study.task.objective.num_outputs)
 
 
 def _optax(study: Study, config: Config) -> str:

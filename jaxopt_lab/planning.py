@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxopt_lab import hyperparameters
+from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import Cohort, Job, Wave, make_waves
 from jaxopt_lab.programs import (
     Costs,
@@ -211,7 +212,7 @@ def wave_seconds(wave: Wave, width: int, chosen: Programs, load: Load, costs: Co
 def _size(signature: Signature, load: Load) -> int:
     """Weights of one network, biases and head included."""
     width, depth = signature.hidden_size, signature.num_layers
-    return _weights(load, width, depth) + depth * width + (width + 1) * load.num_outputs
+    return count_parameters(load.num_features, width, depth, load.num_outputs)
 
 
 def _bytes(signature: Signature, load: Load) -> int:

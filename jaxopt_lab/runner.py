@@ -14,6 +14,7 @@ import numpy as np
 from jaxopt_lab import engine, hyperparameters, trainer
 from jaxopt_lab.engine import Clock, Curves, Engine
 from jaxopt_lab.errors import MachineError
+from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import Job, Wave, default_width, make_waves
 from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.signature import Signature
@@ -112,6 +113,9 @@ class Runner:
         """Number of weights of a signature's network."""
         if signature in self._counts:
             return self._counts[signature]
+        if self.make_model is trainer.make_model and len(self.input_shape) == 1:
+            size, depth = signature.hidden_size, signature.num_layers
+            return count_parameters(*self.input_shape, size, depth, self.objective.num_outputs)
         model = self.make_model(signature, self.objective.num_outputs)
         config = hyperparameters.complete({})
         hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
@@ -241,9 +245,11 @@ class Runner:
         clock = self._clock(wave)
         seeds = self._seeds(slots)
         try:
+            waited = 0.0
             if wave.signature in self._coming:
                 self._coming.pop(wave.signature).result()
-            waited, compiled_before = time.perf_counter() - started, built.compile_seconds
+                waited = time.perf_counter() - started
+            compiled_before = built.compile_seconds
             hparams = built.place(self._hparams(slots))
             if wave.cohorts[0].start:
                 assert load is not None

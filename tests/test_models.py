@@ -10,7 +10,7 @@ import pytest
 from jaxopt_lab.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
 from jaxopt_lab.models import MLP
 from jaxopt_lab.models.initializers import AUTO, init_kernel
-from jaxopt_lab.models.mlp import ACTIVATION_FUNCTIONS, drop, uniform16
+from jaxopt_lab.models.mlp import ACTIVATION_FUNCTIONS, count_parameters, drop, uniform16
 
 #: name -> class that takes the arguments of `MLP`.
 MODELS = {"mlp": MLP}
@@ -204,3 +204,12 @@ def test_a_padded_kernel_holds_the_numbers_of_the_unpadded_one(
     outside[: true[0], : true[1]] = False
     assert not padded[outside].any()
     assert alone.all()
+
+
+@pytest.mark.parametrize(("num_layers", "num_outputs"), [(1, 1), (4, 3)])
+def test_weights_are_counted_without_making_them(num_layers: int, num_outputs: int) -> None:
+    net = MLP(num_layers, 6, num_outputs, ("relu",))
+    hparams = {k: jnp.asarray(v) for k, v in traced(complete({})).items()}
+    params = net.init(jax.random.key(0), jnp.zeros((1, 5)), hparams)["params"]
+    expected = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count_parameters(5, 6, num_layers, num_outputs) == expected

@@ -137,6 +137,12 @@ class MLP(nn.Module):
         return layer_noise(keys, rows, self.num_layers, self.hidden_size)
 
 
+def count_parameters(num_features: int, hidden_size: int, num_layers: int, num_outputs: int) -> int:
+    """Weights and biases of an `MLP`."""
+    inner = (num_layers - 1) * hidden_size * (hidden_size + 1)
+    return (num_features + 1) * hidden_size + inner + (hidden_size + 1) * num_outputs
+
+
 def layer_noise(
     keys: PRNGKey, rows: int, num_layers: int, hidden_size: int
 ) -> UInt16[Array, "layers b h"]:
