@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxopt_lab.errors import UserError
+
 
 def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
     """Curves of one length: JSON head (names and length), a newline, then float32 rows."""
@@ -30,7 +32,16 @@ def pack_state(state: Sequence[np.ndarray]) -> bytes:
 
 
 def unpack_state(content: bytes) -> list[np.ndarray]:
-    """Read what `pack_state` wrote."""
+    """Read what `pack_state` wrote.
+
+    Raises:
+      UserError: for what an earlier version wrote.
+    """
+    if not content.startswith(b"["):
+        raise UserError(
+            "an earlier version of jaxopt-lab stopped in the middle of this study's successive "
+            "halving, which this one cannot go on with; begin in another directory"
+        )
     end = content.index(b"\n")
     found, start = [], end + 1
     for kind, shape in json.loads(content[:end]):

@@ -61,6 +61,8 @@ CREATE TABLE waves (
 """
 #: So that what is asked after each wave does not take longer the more trials there are.
 _INDEX = "CREATE INDEX IF NOT EXISTS trials_by_score ON trials (status, score, trial_id)"
+#: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
+_LISTED = "(SELECT value FROM json_each(?))"
 
 
 class NoStudy(UserError):
@@ -268,9 +270,10 @@ class Store:
 
     def trials_with(self, status: Status, among: Sequence[int] | None = None) -> list[int]:
         """The numbers of the trials with a status (only those among some), ascending."""
-        where = "" if among is None else f" AND trial_id IN ({_marks(among)})"
+        where = "" if among is None else f" AND trial_id IN {_LISTED}"
         query = f"SELECT trial_id FROM trials WHERE status = ?{where} ORDER BY trial_id"
-        return [trial_id for (trial_id,) in self._rows(query, [status, *(among or ())])]
+        listed = [] if among is None else [json.dumps(among)]
+        return [trial_id for (trial_id,) in self._rows(query, [status, *listed])]
 
     def counts(self) -> dict[Status, int]:
         """How many trials have each status."""
@@ -326,7 +329,7 @@ class Store:
 
     def members_of(self, *trial_ids: int) -> list[dict[str, Any]]:
         """The members of some trials by (trial, fold, replicate), without arrays."""
-        return self._members(f"WHERE trial_id IN ({_marks(trial_ids)})", trial_ids)
+        return self._members(f"WHERE trial_id IN {_LISTED}", (json.dumps(trial_ids),))
 
     def member_arrays(self, trial_id: int) -> list[dict[str, Any]]:
         """The members of one trial, with `curves` (name -> [epochs]) and `outputs` [n, o]."""
@@ -385,10 +388,6 @@ class Store:
         columns = ("phase", "seconds", "compile_seconds", "jobs", "epochs", "program")
         rows = self._rows(f"SELECT {', '.join(columns)} FROM waves ORDER BY number")
         return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def _close(files: ExitStack) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jaxopt_lab.errors import MachineError, UserError
 from jaxopt_lab.files import write_file
+from jaxopt_lab.packing import pack_state, unpack_state
 from jaxopt_lab.status import Status
 from jaxopt_lab.store import NoStudy, Store
 
@@ -118,3 +119,29 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot write"):
         write_file(tmp_path / "blocked" / "weights", b"x")
     assert [p.name for p in path.parent.iterdir()] == ["weights"]
+
+
+def test_states_come_back_bit_for_bit() -> None:
+    state = [
+        np.array([[1.5, np.nan], [-0.0, np.inf]], np.float32),
+        np.array(7, np.int32),
+        np.array([True, False]),
+        np.zeros((0, 3), np.uint16),
+    ]
+    found = unpack_state(pack_state(state))
+    for before, after in zip(state, found, strict=True):
+        assert (before.dtype, before.shape) == (after.dtype, after.shape)
+        assert before.tobytes() == after.tobytes()
+    with pytest.raises(UserError, match="begin in another directory"):
+        unpack_state(b"something else")
+
+
+def test_any_number_of_trials_can_be_asked_for() -> None:
+    store = Store.open(None)
+    with store.transaction():
+        for i in range(3):
+            store.add_trial(i, "search", {})
+    assert store.trials_with(Status.PENDING, among=list(range(2, 100_000))) == [2]
+    assert store.trials_with(Status.COMPLETED, among=[0]) == []
+    assert store.members_of(*range(50_000)) == []
+    store.close()
