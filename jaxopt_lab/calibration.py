@@ -75,6 +75,7 @@ def calibrate(
     best, best_width = Measurement(math.inf, math.inf), 1
     widths = [2**k for k in range(2, int(math.log2(top)) + 1)]
     measured: dict[tuple[Shape, int], Measurement] = {}
+    # Two of which one is four times the other tell what a step costs whatever the width.
     for width in widths[-3::2] if quick else widths:
         found = measured[SHAPES[0], width] = measure(SHAPES[0], width, devices, quick)
         say(f"cohorts of {width}: {_words(SHAPES[0], found)}")

@@ -94,7 +94,8 @@ class Engine:
       devices: one cohort each; all local devices by default.
       evaluations: per epoch, evenly spaced; the last is the one that an epoch ends with.
       observe: whether the trainer's is an observing signature.
-      branches: whether the initialisation has costly branches that few trials take.
+      init_in_turn: whether the initialisation has costly branches that few trials take, so that
+        trials are initialised one after the other on an accelerator, too.
     """
 
     def __init__(
@@ -109,13 +110,14 @@ class Engine:
         devices: Sequence[jax.Device] | None = None,
         evaluations: int = 1,
         observe: bool = False,
-        branches: bool = False,
+        init_in_turn: bool = False,
     ) -> None:
         self.trainer, self.width = trainer, width
         # Traced once, however often the shapes of their results are asked for.
         self._step = jax.jit(jax.vmap(trainer.step, (0, 0, None, None, None)), inline=True)
         self._evaluate = jax.jit(jax.vmap(trainer.evaluate, (0, 0, None)), inline=True)
-        self.evaluations, self.observe, self.branches = evaluations, observe, branches
+        self.evaluations, self.observe = evaluations, observe
+        self.init_in_turn = init_in_turn
         self.block, self.noise_rows = block, noise_rows
         self.num_outputs = num_outputs
         self.devices = list(devices or jax.local_devices())
@@ -208,7 +210,7 @@ class Engine:
             return self.trainer.init(trial_key, values)
 
         args = (seeds, hparams)
-        in_turn = self.compiler.on_cpu or self.branches
+        in_turn = self.compiler.on_cpu or self.init_in_turn
         state = jax.lax.map(one, args) if in_turn else jax.vmap(one)(args)
         rows = self.arrays.valid_rows.shape[1]
         return Wave(state, jnp.zeros((self.width, round_up(rows, CHUNK), self.num_outputs)))

@@ -246,12 +246,6 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def is_on(name: str, values: Iterable[Any]) -> bool:
-    """Whether any of the values switches the feature `name` on."""
-    off = REGISTRY[name].feature_off
-    return any(value != off for value in values)
-
-
 def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
     """Name the optional features that a study needs in its programs.
 
@@ -262,28 +256,26 @@ def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
       Names out of: each hyperparameter with a `feature_off` value, the schedules other than
       `constant`, `orthogonal`. A feature that is absent costs nothing in the compiled program.
     """
-    found = {
-        name
-        for name, spec in REGISTRY.items()
-        if spec.feature_off is not None and is_on(name, values.get(name, [spec.default]))
-    }
-    found.update(kind for kind in values.get("schedule", ()) if kind != "constant")
-    if "orthogonal" in values.get("initialization", ()):
-        found.add("orthogonal")
-    return frozenset(found)
+    defaults = {name: [spec.default] for name, spec in REGISTRY.items()}
+    pairs = ((name, value) for name, some in {**defaults, **values}.items() for value in some)
+    return frozenset(filter(None, (_feature(name, value) for name, value in pairs)))
 
 
 def features_on(config: Mapping[str, Any]) -> frozenset[str]:
     """`features_of` the values of one complete configuration."""
-    found = {name for name, off in _FEATURES_OFF.items() if config[name] != off}
-    if config["schedule"] != "constant":
-        found.add(config["schedule"])
-    if config["initialization"] == "orthogonal":
-        found.add("orthogonal")
-    return frozenset(found)
+    return frozenset(filter(None, (_feature(name, value) for name, value in config.items())))
 
 
 _FEATURES_OFF = {n: s.feature_off for n, s in REGISTRY.items() if s.feature_off is not None}
+
+
+def _feature(name: str, value: Any) -> str | None:
+    """The feature that one value switches on."""
+    if name in _FEATURES_OFF:
+        return name if value != _FEATURES_OFF[name] else None
+    if name == "schedule":
+        return value if value != "constant" else None
+    return "orthogonal" if name == "initialization" and value == "orthogonal" else None
 
 
 def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -246,9 +246,9 @@ def estimate(
     )
     compile_seconds = num_programs * (costs.compile_seconds + costs.per_layer_seconds * depth)
     parameters = count_weights(load.num_features, max(programs.widths), max(programs.depths))
-    cohort = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
+    cohort_width = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
     seconds = [
-        epoch_seconds(programs, load, costs, width, depth, batch, cohort)
+        epoch_seconds(programs, load, costs, width, depth, batch, cohort_width)
         for width in values["hidden_size"]
         for depth in values["num_layers"]
         for batch in values["batch_size"]
@@ -257,11 +257,11 @@ def estimate(
     # One fold at a time: half-empty cohorts and waves cost as much as full ones.
     jobs = load.last
     groups = _expected_distinct(kinds_of_cohort, jobs)
-    cohorts = max(groups, jobs / cohort + groups / 2)
+    cohorts = max(groups, jobs / cohort_width + groups / 2)
     kinds_met = _expected_distinct(kinds, jobs)
     waves = max(kinds_met, cohorts / load.num_devices + kinds_met / 2)
     # `mean` is the time of one network on one device; a wave takes that of a cohort of them.
-    run_seconds = load.num_trials / jobs * waves * cohort * mean
+    run_seconds = load.num_trials / jobs * waves * cohort_width * mean
     return Estimate(num_programs, compile_seconds, run_seconds)
 
 
@@ -305,7 +305,7 @@ def epoch_seconds(
     width: int,
     depth: int,
     batch: int,
-    cohort: int = 1,
+    cohort_width: int = 1,
 ) -> float:
     """One epoch of one network on one device: its share of the time of its cohort.
 
@@ -318,7 +318,7 @@ def epoch_seconds(
       width: neurons of the network.
       depth: layers of the network.
       batch: rows per update.
-      cohort: networks that train together, V.
+      cohort_width: networks that train together, V.
     """
     width = _least(programs.widths, width)
     stored = count_weights(load.num_features, width, _least(programs.depths, depth))
@@ -330,7 +330,7 @@ def epoch_seconds(
     traffic = updates * stored * 40 / costs.update_bytes
     if programs.block:
         traffic += blocks * stored * 20 / costs.update_bytes
-    return arithmetic + traffic + blocks * (costs.block_seconds + costs.step_seconds / cohort)
+    return arithmetic + traffic + blocks * (costs.block_seconds + costs.step_seconds / cohort_width)
 
 
 def count_weights(num_features: int, width: int, depth: int) -> int:

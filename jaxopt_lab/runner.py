@@ -180,7 +180,7 @@ class Runner:
             self._coming[signature] = threads.submit(built.prepare, *args)
         threads.shutdown(wait=False)
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Do not compile what has not begun to be."""
         for signature, future in list(self._coming.items()):
             if future.cancel():
@@ -210,7 +210,7 @@ class Runner:
                     return
                 running = following
         finally:
-            self.forget()
+            self._forget()
 
     def _engine(self, signature: Signature) -> Engine:
         if signature not in self._engines:

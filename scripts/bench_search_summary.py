@@ -5,7 +5,7 @@
 One line per case and batch size. `regret` holds, per system, the median over seeds after 128
 evaluations and at the end, each with a 95 % bootstrap band of the median. `reached` is after how
 many evaluations the median of `bayesian` is down to the lowest final median of Optuna's samplers,
-as a share of that run's length (None: never); only those with five seeds count.
+as a share of that run's length (None: never); only those with five seeds and runs as long count.
 """
 
 import argparse
@@ -84,7 +84,9 @@ def summary(groups: Groups) -> Iterator[dict[str, Any]]:
         peers = {
             name: value
             for name, value in final.items()
-            if name.startswith("optuna") and len(systems[name][0]) >= MIN_SEEDS
+            if name.startswith("optuna")
+            and len(systems[name][0]) >= MIN_SEEDS
+            and systems[name][0].shape[1] >= longest
         }
         if "bayesian" in systems and peers:
             best = min(peers, key=peers.__getitem__)

@@ -238,7 +238,7 @@ def test_the_code_for_accelerators_trains_the_same_network(orthogonal: bool) -> 
     curves = []
     for on_cpu in (True, False):
         engine = make_engine(merged)
-        engine.branches = orthogonal
+        engine.init_in_turn = orthogonal
         engine.compiler.on_cpu = on_cpu
         curves.append(train(engine, [0, 1, 2], initialization=kind).valid["loss"])
     np.testing.assert_allclose(*curves, rtol=1e-5)
