@@ -16,7 +16,7 @@ from jaxtyping import Array
 from jaxopt_lab.compilation import Compiler
 from jaxopt_lab.stream import fold_in, gather, place, round_up, shuffled
 from jaxopt_lab.tasks import FoldArrays
-from jaxopt_lab.trainer import Batch, Metrics, Probe, StepInfo, Trainer
+from jaxopt_lab.trainer import Batch, Metrics, Minibatch, Probe, StepInfo, Trainer
 from jaxopt_lab.types import PRNGKey, PyTree
 
 #: Epochs whose curves one call can return; longer runs are several calls of one program.
@@ -315,8 +315,11 @@ class Engine:
             keys = jax.vmap(partial(jax.random.fold_in, noise_key))(
                 i * per_block + jnp.arange(per_block)
             )
-            is_last = ((i + 1) % now.blocks == 0) | (i == num_steps - 1)
-            return self._step(state, hparams, batch, keys, is_last)
+            first = i - i % now.blocks
+            end = jnp.minimum(first + now.blocks, num_steps)
+            of_minibatch = jnp.minimum(end * size, num_rows) - first * size
+            minibatch = Minibatch(of_minibatch.astype(jnp.float32), i == first, i == end - 1)
+            return self._step(state, hparams, batch, keys, minibatch)
 
         def body(i: Array, carry: PyTree) -> PyTree:
             state, loss_sum, observed = carry

@@ -14,6 +14,11 @@ import numpy as np
 from jaxopt_lab.errors import UserError, did_you_mean
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lion")
+#: Optimizers that keep a running mean or sum of gradients, and one of their squares.
+FIRST_MOMENT = ("momentum", "nesterov", "adam", "adamw", "lion")
+SECOND_MOMENT = ("adam", "adamw", "rmsprop")
+#: Optimizers that one formula covers; lion's needs the old moment.
+MERGEABLE = tuple(name for name in OPTIMIZERS if name != "lion")
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "sigmoid")
 SCHEDULES = (
     "constant",
@@ -37,8 +42,9 @@ INITIALIZATIONS = (
 )
 OFF = math.inf
 PRECISIONS = ("float32", "bfloat16")
-#: Static hyperparameters that a program can also take as traced values, by padding and masks.
-SHAPE_VALUES = ("num_layers", "hidden_size", "activation")
+#: Static hyperparameters that a program can also take as traced values: by padding, by masks, by
+#: coefficients.
+TRACED_STATIC = ("num_layers", "hidden_size", "activation", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -246,6 +252,12 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
+def num_moments(optimizers: Iterable[str]) -> int:
+    """How many moments a program of these optimizers keeps, each as large as the weights."""
+    names = set(optimizers)
+    return sum(bool(names & set(kind)) for kind in (FIRST_MOMENT, SECOND_MOMENT))
+
+
 def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
     """Name the optional features that a study needs in its programs.
 
@@ -283,7 +295,7 @@ def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Returns:
       name -> float32 or int32 scalar; a category becomes its index in `choices`. Besides the
-      dynamic ones, depth, width and activation, which a program for several shapes reads.
+      dynamic ones, depth, width, activation and optimizer, which a program for several reads.
     """
     return {name: row.reshape(()) for name, row in traced_rows([config]).items()}
 
@@ -292,7 +304,7 @@ def traced_rows(configs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The same of n configurations: name -> [n]."""
     out = {}
     for name, spec in REGISTRY.items():
-        if spec.static and name not in SHAPE_VALUES:
+        if spec.static and name not in TRACED_STATIC:
             continue
         values, kind = [config[name] for config in configs], spec.kind
         if kind == "category":

@@ -1,7 +1,7 @@
 """Hyperparameters -> one Optax chain: penalties -> clip -> moments -> decoupled decay -> rate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lab import moments, schedules
+from jaxopt_lab.hyperparameters import OPTIMIZERS
 from jaxopt_lab.types import Hparams, Params, PyTree, Scalar
 
 #: Optimizers whose name promises that weight decay is not decoupled: `weight_decay` is ignored.
@@ -34,7 +35,7 @@ def add_l1(strength: Any) -> optax.GradientTransformation:
 
 
 def build(
-    name: str,
+    names: Sequence[str],
     hparams: Hparams,
     features: frozenset[str],
     multiplier: Scalar | float,
@@ -44,7 +45,8 @@ def build(
     """Build the chain of one trial from traced values.
 
     Args:
-      name: one of `hyperparameters.OPTIMIZERS`.
+      names: the optimizer, or several of which the trial's is `hparams["optimizer"]`
+        (`moments.gated`).
       hparams: traced hyperparameters; `learning_rate` and those of the optimizer.
       features: which of l1, l2, clip_value, clip_norm, weight_decay the study uses; the others
         are left out of the program.
@@ -66,9 +68,12 @@ def build(
         parts.append(optax.clip(hparams["clip_value"]))
     if "clip_norm" in features:
         parts.append(optax.clip_by_global_norm(hparams["clip_norm"]))
-    parts.append(moments.gated(name, hparams, gate))
-    if "weight_decay" in features and name not in WITHOUT_DECAY:
-        parts.append(optax.add_decayed_weights(hparams["weight_decay"], mask))
+    parts.append(moments.gated(names, hparams, gate))
+    if "weight_decay" in features and not set(names) <= set(WITHOUT_DECAY):
+        decay = hparams["weight_decay"]
+        for name in set(names) & set(WITHOUT_DECAY):
+            decay = jnp.where(hparams["optimizer"] == OPTIMIZERS.index(name), 0.0, decay)
+        parts.append(optax.add_decayed_weights(decay, mask))
     parts.append(optax.scale(-hparams["learning_rate"] * multiplier))
     return optax.chain(*parts)
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxopt_lab import hyperparameters
+from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import Cohort, Job, Wave, make_waves
 from jaxopt_lab.programs import (
-    Costs,
     Estimate,
-    Load,
     Programs,
     choose,
     count_weights,
@@ -222,7 +221,9 @@ def _bytes(signature: Signature, load: Load) -> int:
 def _seconds(cohort: Cohort, width: int, chosen: Programs, load: Load, costs: Costs) -> float:
     """One of V networks of a cohort on one device."""
     size, batch = cohort.signature.hidden_size, cohort.jobs[0].config["batch_size"]
-    return cohort.num_epochs * epoch_seconds(chosen, load, costs, size, cohort.depth, batch, width)
+    moments = float(hyperparameters.num_moments(cohort.signature.optimizers))
+    epoch = epoch_seconds(chosen, load, costs, size, cohort.depth, batch, width, moments)
+    return cohort.num_epochs * epoch
 
 
 def _weights(load: Load, width: int, depth: int) -> int:

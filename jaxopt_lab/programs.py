@@ -11,104 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.distributions import Choice, IntUniform
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.hyperparameters import REGISTRY, features_of, features_on
-from jaxopt_lab.plan import (
-    ACCELERATOR_BYTES,
-    CACHE_BYTES,
-    MAX_ACCELERATOR_WIDTH,
-    default_width,
+from jaxopt_lab.hyperparameters import (
+    MERGEABLE,
+    REGISTRY,
+    features_of,
+    features_on,
+    num_moments,
 )
+from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, default_width
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.types import Config
 
 #: Ranges with more values than this are thinned for the estimate, and never compiled exactly.
 MAX_VALUES = 16
+#: Sizes to which those of a range are rounded up: at most so many, and multiples of this.
+MAX_CLASSES, LANES = 6, 16
 #: Smaller blocks of rows than this are not worth their fixed cost.
 MIN_BLOCK = 8
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What the choice of programs assumes of the machine.
-
-    Attributes:
-      compile_seconds: one program.
-      per_layer_seconds: more for each hidden layer of it.
-      flops: floating-point operations per second of one device.
-      update_bytes: memory traffic per second of optimizer updates on one device.
-      block_seconds: fixed cost of one block of one trial on one device.
-      step_seconds: fixed cost of one block of a cohort on one device, however wide it is.
-      activation_flops: per unit and row, for each further activation computed.
-      cohort_bytes: what the weights, moments and gradients of a cohort may fill.
-    """
-
-    compile_seconds: float = 2.0
-    per_layer_seconds: float = 0.35
-    flops: float = 8e10
-    update_bytes: float = 3e10
-    block_seconds: float = 1e-7
-    step_seconds: float = 3e-5
-    activation_flops: float = 60.0
-    cohort_bytes: int = CACHE_BYTES
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not 0 < value < math.inf:
-                raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
-
-
-#: What is assumed of a CPU (True), measured on two cores, or of an accelerator: what
-#: `jaxopt-lab calibrate --quick` measured on one NVIDIA H100.
-SHIPPED = {
-    True: Costs(),
-    False: Costs(
-        compile_seconds=1.8,
-        per_layer_seconds=0.5,
-        flops=1.2e13,
-        update_bytes=4.6e12,
-        block_seconds=3e-10,
-        step_seconds=3e-5,
-        cohort_bytes=ACCELERATOR_BYTES,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Load:
-    """How much a study will train.
-
-    Attributes:
-      num_trials: configurations.
-      num_epochs: epochs of each network.
-      num_folds: networks per configuration.
-      num_rows: training rows of a network.
-      num_features: columns of its input.
-      num_devices: devices that share the work.
-      num_last: configurations that train together at the end, where most of the work is done;
-        all if None.
-      num_outputs: of the networks.
-      num_valid: validation rows of a network.
-      data_bytes: of the data, of which every device holds a copy.
-    """
-
-    num_trials: int
-    num_epochs: int
-    num_folds: int
-    num_rows: int
-    num_features: int
-    num_devices: int = 1
-    num_last: int | None = None
-    num_outputs: int = 1
-    num_valid: int = 0
-    data_bytes: int = 0
-
-    @property
-    def last(self) -> float:
-        """Configurations that train together at the end."""
-        return float(self.num_last or self.num_trials)
 
 
 _SIGNATURES: dict[Signature, Signature] = {}
@@ -128,6 +50,7 @@ class Programs:
       features: optional features of the study.
       masked_width: whether a trial can be narrower than its program.
       masked_depth: whether a trial can be shallower than its program.
+      optimizers: computed by one formula; (): each its own program.
       max_width: bound of the cohort width, so that the last trials still share devices.
     """
 
@@ -140,17 +63,18 @@ class Programs:
     features: frozenset[str]
     masked_width: bool
     masked_depth: bool
+    optimizers: tuple[str, ...] = ()
     max_width: int = MAX_ACCELERATOR_WIDTH
 
     def signature(self, config: Config) -> Signature:
         """The program of a complete configuration; grows for one outside the space."""
         width = _least(self.widths, config["hidden_size"])
         depth = _least(self.depths, config["num_layers"])
-        batch, kind = config["batch_size"], config["activation"]
+        batch, kind, rule = config["batch_size"], config["activation"], config["optimizer"]
         merged = bool(self.block) and batch % self.block == 0
         found = Signature(
-            optimizer=config["optimizer"],
-            activations=self.activations if kind in self.activations else (kind,),
+            optimizers=_with(self.optimizers, rule),
+            activations=_with(self.activations, kind),
             num_layers=depth,
             hidden_size=width,
             block=self.block if merged else batch,
@@ -193,11 +117,13 @@ def choose(space: SearchSpace, load: Load, costs: Costs, on_cpu: bool = True) ->
     """
     values = {name: _values(space, name) for name in REGISTRY}
     unit = math.gcd(*values["batch_size"])
+    together = tuple(name for name in values["optimizer"] if name in MERGEABLE)
     options = itertools.product(
         _classes(values["hidden_size"]),
         _classes(values["num_layers"]),
         [0] if len(values["batch_size"]) == 1 or unit < MIN_BLOCK else [0, unit],
         [()] if len(values["activation"]) == 1 else [(), tuple(values["activation"])],
+        [()] if len(together) < 2 else [(), together],
     )
     found = [
         Programs(
@@ -205,13 +131,14 @@ def choose(space: SearchSpace, load: Load, costs: Costs, on_cpu: bool = True) ->
             depths=depths,
             block=block,
             activations=activations,
+            optimizers=optimizers,
             noise_rows=unit,
             draw_width=max(values["hidden_size"]),
             features=features_of(space.extremes()),
-            masked_width=widths != tuple(sorted(values["hidden_size"])),
-            masked_depth=depths != tuple(sorted(values["num_layers"])),
+            masked_width=widths != tuple(sorted(set(values["hidden_size"]))),
+            masked_depth=depths != tuple(sorted(set(values["num_layers"]))),
         )
-        for widths, depths, block, activations in options
+        for widths, depths, block, activations, optimizers in options
     ]
     found = [replace(p, max_width=_max_width(p, values, load)) for p in found]
     return min(found, key=lambda programs: estimate(programs, values, load, costs, on_cpu).total)
@@ -247,8 +174,10 @@ def estimate(
     compile_seconds = num_programs * (costs.compile_seconds + costs.per_layer_seconds * depth)
     parameters = count_weights(load.num_features, max(programs.widths), max(programs.depths))
     cohort_width = min(default_width(parameters, on_cpu, costs.cohort_bytes), programs.max_width)
+    names = [_with(programs.optimizers, name) for name in values["optimizer"]]
+    moments = sum(map(num_moments, names)) / len(names)
     seconds = [
-        epoch_seconds(programs, load, costs, width, depth, batch, cohort_width)
+        epoch_seconds(programs, load, costs, width, depth, batch, cohort_width, moments)
         for width in values["hidden_size"]
         for depth in values["num_layers"]
         for batch in values["batch_size"]
@@ -278,6 +207,7 @@ def exact_estimate(
         depths=tuple(sorted(values["num_layers"])),
         block=0,
         activations=(),
+        optimizers=(),
     )
     return estimate(exact, values, load, costs, on_cpu)
 
@@ -285,9 +215,11 @@ def exact_estimate(
 def _num_kinds(programs: Programs, values: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
     """How many kinds of programs, and of cohorts, there can be."""
     shapes = len(programs.widths) * len(programs.depths)
-    activations = 1 if programs.activations else len(values["activation"])
-    other = ("optimizer", "ema", "early_stopping", "penalize_biases", "precision")
-    kinds = shapes * activations * math.prod(len(values[name]) for name in other)
+    activations = {_with(programs.activations, name) for name in values["activation"]}
+    optimizers = {_with(programs.optimizers, name) for name in values["optimizer"]}
+    other = ("ema", "early_stopping", "penalize_biases", "precision")
+    kinds = shapes * len(activations) * len(optimizers)
+    kinds *= math.prod(len(values[name]) for name in other)
     batches = len(values["batch_size"])
     return kinds * (1 if programs.block else batches), kinds * batches
 
@@ -295,7 +227,8 @@ def _num_kinds(programs: Programs, values: Mapping[str, Sequence[Any]]) -> tuple
 def _max_width(programs: Programs, values: Mapping[str, Sequence[Any]], load: Load) -> int:
     """The cohort width with which the last trials of a kind just fill one cohort per device."""
     groups = _expected_distinct(_num_kinds(programs, values)[1], load.last)
-    return 2 ** max(0, math.ceil(math.log2(load.last / groups / load.num_devices)))
+    # Less a hair: `groups` is rounded, and a power of two is enough for itself.
+    return 2 ** max(0, math.ceil(math.log2(load.last / groups / load.num_devices) - 1e-9))
 
 
 def epoch_seconds(
@@ -306,6 +239,7 @@ def epoch_seconds(
     depth: int,
     batch: int,
     cohort_width: int = 1,
+    moments: float = 2.0,
 ) -> float:
     """One epoch of one network on one device: its share of the time of its cohort.
 
@@ -319,6 +253,7 @@ def epoch_seconds(
       depth: layers of the network.
       batch: rows per update.
       cohort_width: networks that train together, V.
+      moments: that the optimizer keeps.
     """
     width = _least(programs.widths, width)
     stored = count_weights(load.num_features, width, _least(programs.depths, depth))
@@ -327,7 +262,7 @@ def epoch_seconds(
     blocks = math.ceil(load.num_rows / (programs.block or batch))
     extra = max(len(programs.activations) - 1, 0) * costs.activation_flops * width * depth
     arithmetic = load.num_rows * (6 * parameters + extra) / costs.flops
-    traffic = updates * stored * 40 / costs.update_bytes
+    traffic = updates * stored * (16 + 12 * moments) / costs.update_bytes
     if programs.block:
         traffic += blocks * stored * 20 / costs.update_bytes
     return arithmetic + traffic + blocks * (costs.block_seconds + costs.step_seconds / cohort_width)
@@ -358,23 +293,30 @@ def _values(space: SearchSpace, name: str) -> list[Any]:
         ]
     if isinstance(dist, IntUniform):
         low, high = int(dist.low), int(dist.high)
-        everything = range(low, high + 1)
-        if len(everything) <= MAX_VALUES:
-            return list(everything)
-        step = (len(everything) - 1) / (MAX_VALUES - 1)
-        return [low + round(i * step) for i in range(MAX_VALUES)]
+        if high - low < MAX_VALUES:
+            return list(range(low, high + 1))
+        return [dist.from_unit(i / (MAX_VALUES - 1)) for i in range(MAX_VALUES)]
     return list(dist.extremes)
 
 
 def _classes(values: Sequence[int]) -> list[tuple[int, ...]]:
-    """Ways to round sizes up: exactly, to powers of two, to two sizes, to one."""
-    exact, top = tuple(sorted(values)), max(values)
+    """Ways to round sizes up: exactly, to powers of two, to a few sizes, to one."""
+    ordered, exact, top = sorted(values), tuple(sorted(set(values))), max(values)
+    thinned = len(values) >= MAX_VALUES
     doubling = {min(2 ** math.ceil(math.log2(v)), top) for v in values} | {top}
-    middle = min((v for v in exact if v >= (exact[0] + top) / 2), default=top)
-    found = [tuple(sorted(doubling)), tuple(sorted({middle, top})), (top,)]
-    if len(exact) < MAX_VALUES:
-        found.insert(0, exact)
-    return list(dict.fromkeys(found))
+    found = [() if thinned else exact, tuple(sorted(doubling))]
+    for number in range(2, min(len(exact), MAX_CLASSES) + 1):
+        # As many sizes in each class; of a range, sizes that fill the vectors of a processor.
+        sizes = [ordered[math.ceil(len(ordered) * i / number) - 1] for i in range(1, number + 1)]
+        if thinned:
+            sizes = [min(-(-size // LANES) * LANES, top) for size in sizes]
+        found.append(tuple(sorted(set(sizes))))
+    return [sizes for sizes in dict.fromkeys([*found, (top,)]) if sizes]
+
+
+def _with(merged: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The names that share a program with this one."""
+    return merged if name in merged else (name,)
 
 
 def _least(sizes: Sequence[int], value: int) -> int:

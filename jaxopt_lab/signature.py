@@ -8,10 +8,11 @@ class Signature:
     """Static facts of a program; trials with equal signatures share it.
 
     A program can serve several shapes: narrower networks padded with zeros, shallower ones with
-    masked layers, larger batches as several blocks of rows whose gradients are summed.
+    masked layers, larger batches as several blocks of rows whose gradients are summed, several
+    optimizers as one formula.
 
     Attributes:
-      optimizer: update rule.
+      optimizers: update rules; with several, a trial picks its own.
       activations: the activations that it computes; with several, a trial picks its own.
       num_layers: hidden layers; with `masked_depth` the most that a trial can have.
       hidden_size: neurons; with `masked_width` the most that a trial can have.
@@ -29,7 +30,7 @@ class Signature:
         resampled validation rows would have given (see `trainer.observation`).
     """
 
-    optimizer: str
+    optimizers: tuple[str, ...]
     activations: tuple[str, ...]
     num_layers: int
     hidden_size: int
@@ -63,7 +64,7 @@ class Signature:
         )
         names = ("ema", "early_stopping", "penalize_biases", "observe")
         flags = [name for name in names if getattr(self, name)]
-        kinds = "/".join(self.activations)
+        kinds, rules = "/".join(self.activations), "/".join(self.optimizers)
         flags += [] if self.precision == "float32" else [self.precision]
-        parts = [f"{depth} x {width} {kinds}", self.optimizer, f"batch {batch}", *flags]
+        parts = [f"{depth} x {width} {kinds}", rules, f"batch {batch}", *flags]
         return ", ".join(parts)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jax
 
+from jaxopt_lab.costs import SHIPPED, Costs
 from jaxopt_lab.engine import CHUNK
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.plan import Job, default_width
-from jaxopt_lab.programs import SHIPPED, Costs
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.store import Store

@@ -10,6 +10,7 @@ import jax
 
 from jaxopt_lab import hyperparameters, planning, programs, races, records, trials
 from jaxopt_lab.agreement import agree
+from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.plan import Job
@@ -59,7 +60,7 @@ class Study:
         seed: int = 0,
         devices: Sequence[jax.Device] | None = None,
         *,
-        costs: programs.Costs | None = None,
+        costs: Costs | None = None,
         memory_limit: int | None = None,
         cohort_width: int | None = None,
     ) -> None:
@@ -90,7 +91,7 @@ class Study:
         try:
             self._agree(identity)
             known = self.store.settings().get("costs", asdict(self.sizing.costs))
-            self.sizing = replace(self.sizing, costs=programs.Costs(**known))
+            self.sizing = replace(self.sizing, costs=Costs(**known))
             with self.store.transaction():
                 self.store.set("table path", task.table.path)
         except BaseException:
@@ -148,9 +149,8 @@ class Study:
     def runner(self) -> Runner:
         """What trains networks; its cohort widths are the stored ones."""
         if self._runner is None:
-            self._runner = Runner(
-                self.prepared.arrays, self.task.objective, self.seed, {}, self._devices
-            )
+            arrays, objective = self.prepared.arrays, self.task.objective
+            self._runner = Runner(arrays, objective, self.seed, {}, self._devices)
         return self._runner
 
     def configure(self, num_epochs: int, num_folds: int) -> None:
@@ -162,7 +162,7 @@ class Study:
         self.task.prepare(num_folds, self.seed)
         self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
 
-    def _load(self, prepared: Prepared, trials: int, epochs: int, last: int) -> programs.Load:
+    def _load(self, prepared: Prepared, trials: int, epochs: int, last: int) -> Load:
         outputs = self.task.objective.num_outputs
         return planning.load_of(prepared, trials, epochs, len(self._devices), last, outputs)
 

@@ -35,6 +35,20 @@ class Batch(NamedTuple):
     coins: UInt32[Array, " b"] | None = None
 
 
+class Minibatch(NamedTuple):
+    """Where a block of rows stands in its minibatch; scalars common to the trials, too.
+
+    Attributes:
+      num_rows: float32, rows of the whole minibatch.
+      is_first: whether the block is its first.
+      is_last: whether it is its last.
+    """
+
+    num_rows: Scalar
+    is_first: BoolScalar
+    is_last: BoolScalar
+
+
 class StepInfo(NamedTuple):
     """Diagnostics of one step; `observed` is that of `observation`, () unless asked for."""
 
@@ -67,13 +81,6 @@ class Best(NamedTuple):
     stopped: BoolScalar
 
 
-class Accumulator(NamedTuple):
-    """Sum of the gradients of a minibatch's blocks so far, void without rows, and its rows."""
-
-    gradient: Params
-    num_rows: Scalar
-
-
 class TrainState(NamedTuple):
     """All that a trial carries from step to step; parts that are off are empty tuples.
 
@@ -83,7 +90,7 @@ class TrainState(NamedTuple):
       step: int32, updates made.
       diverged_at: int32, the first step whose loss was not finite; -1 if none.
       last_loss: float32, the last finite training loss before that.
-      accumulator: `Accumulator`.
+      accumulator: what a minibatch's blocks so far add to its gradient; void before the first.
       plateau: `schedules.PlateauState`.
       average: averaged weights.
       best: `Best`.
@@ -107,11 +114,11 @@ class Trainer(NamedTuple):
 
     A user's own functions of these types (a reinforcement-learning update, say) plug in here.
 
-    `step` takes one block of rows, keys for its noise, and whether the block ends a minibatch.
+    `step` takes one block of rows, keys for its noise, and the minibatch that the block is of.
     """
 
     init: Callable[[PRNGKey, Hparams], Any]
-    step: Callable[[Any, Hparams, Batch, PRNGKey, BoolScalar], tuple[Any, StepInfo]]
+    step: Callable[[Any, Hparams, Batch, PRNGKey, Minibatch], tuple[Any, StepInfo]]
     evaluate: Callable[[Any, Hparams, Batch], Evaluation]
     end_epoch: Callable[[Any, Hparams, Metrics], Any]
 
@@ -168,14 +175,13 @@ def make_trainer(
     def init(key: PRNGKey, hparams: Hparams) -> TrainState:
         params = model.init(key, jnp.zeros((1, *input_shape)), hparams)["params"]
         zero, inf = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, jnp.float32)
-        blank = Accumulator(jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
         return TrainState(
             params=params,
             opt_state=optimizer(hparams, 1.0).init(params),
             step=zero,
             diverged_at=zero - 1,
             last_loss=inf,
-            accumulator=blank if signature.accumulate else (),
+            accumulator=jax.tree.map(jnp.zeros_like, params) if signature.accumulate else (),
             plateau=schedules.plateau_init() if use_plateau else (),
             average=params if use_average else (),
             best=Best(params, inf, zero, jnp.zeros((), bool)) if use_best else (),
@@ -186,7 +192,7 @@ def make_trainer(
         hparams: Hparams, multiplier: Any, gate: Gate | None = None
     ) -> optax.GradientTransformation:
         return optimizers.build(
-            signature.optimizer, hparams, features, multiplier, signature.penalize_biases, gate
+            signature.optimizers, hparams, features, multiplier, signature.penalize_biases, gate
         )
 
     def update(
@@ -211,11 +217,11 @@ def make_trainer(
         return new, observation.of_update(gradient, updates, state.params, hparams)
 
     def step(
-        state: TrainState, hparams: Hparams, batch: Batch, keys: PRNGKey, is_last: BoolScalar
+        state: TrainState, hparams: Hparams, batch: Batch, keys: PRNGKey, minibatch: Minibatch
     ) -> tuple[TrainState, StepInfo]:
         noise = model.noise(keys, signature.noise_rows) if "dropout" in features else None
         count = batch.mask.sum().astype(jnp.float32)
-        divisor = 1.0 if signature.accumulate else count
+        divisor = minibatch.num_rows if signature.accumulate else count
 
         def loss_of(params: Params) -> Scalar:
             outputs = forward(params, batch, hparams, noise)
@@ -228,26 +234,21 @@ def make_trainer(
         if not signature.accumulate:
             state, observed = update(state, hparams, gradient, count > 0)
             return state, StepInfo(loss_sum, count, observed)
-        sums, num_rows = state.accumulator
-        sums = jax.tree.map(lambda s, g: jnp.where(num_rows > 0, s + g, g), sums, gradient)
-        state = state._replace(accumulator=Accumulator(sums, num_rows + count))
+        gradient = jax.tree.map(
+            lambda so_far, g: jnp.where(minibatch.is_first, g, so_far + g),
+            state.accumulator,
+            gradient,
+        )
+        state = state._replace(accumulator=gradient)
         nothing = observation.zeros() if signature.observe else ()
         # A loop of no or one turn: XLA's CPU backend copies all that passes through a `cond`.
         state, observed = jax.lax.fori_loop(
             0,
-            is_last.astype(jnp.int32),
-            lambda _, carry: flush(carry[0], hparams, count > 0),
+            minibatch.is_last.astype(jnp.int32),
+            lambda _, carry: update(carry[0], hparams, carry[0].accumulator, count > 0),
             (state, nothing),
         )
         return state, StepInfo(loss_sum, count, observed)
-
-    def flush(
-        state: TrainState, hparams: Hparams, has_rows: BoolScalar
-    ) -> tuple[TrainState, PyTree]:
-        sums, count = state.accumulator
-        mean = jax.tree.map(lambda g: g / count, sums)
-        new, observed = update(state, hparams, mean, has_rows)
-        return new._replace(accumulator=Accumulator(sums, jnp.zeros_like(count))), observed
 
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params

@@ -17,11 +17,11 @@ from jaxopt_lab import (
     tasks,
     trials,
 )
+from jaxopt_lab.costs import Costs
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.planning import Plan
-from jaxopt_lab.programs import Costs
 from jaxopt_lab.search.prior import centre_of
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.study import Study

@@ -32,7 +32,7 @@ import pandas as pd
 from bench.cases import Case
 
 import jaxopt_lab as lab
-from jaxopt_lab import hyperparameters, programs, search
+from jaxopt_lab import costs, hyperparameters, programs, search
 from jaxopt_lab.plan import Job
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.tasks.base import lay_out, regression
@@ -75,11 +75,11 @@ def configs_of(space: lab.SearchSpace) -> list[Config]:
 def choose(space: lab.SearchSpace, num_trials: int, epochs: int) -> programs.Programs:
     """What a study would compile."""
     case = Case()
-    load = programs.Load(
+    load = costs.Load(
         num_trials, epochs, 1, case.num_rows, case.num_features, jax.local_device_count()
     )
     on_cpu = jax.default_backend() == "cpu"
-    return programs.choose(space, load, programs.SHIPPED[on_cpu], on_cpu)
+    return programs.choose(space, load, costs.SHIPPED[on_cpu], on_cpu)
 
 
 def make_runner(max_width: int) -> Callable[[list[Job]], Runner]:

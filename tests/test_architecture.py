@@ -27,6 +27,7 @@ ORDER = [
     "trainer",
     "stream",
     "plan",
+    "costs",
     "programs",
     "compilation",
     "engine",

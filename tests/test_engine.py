@@ -11,13 +11,14 @@ import pytest
 
 from jaxopt_lab import hyperparameters
 from jaxopt_lab.engine import Clock, Curves, Engine
+from jaxopt_lab.hyperparameters import MERGEABLE
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks.base import lay_out, regression
 from jaxopt_lab.trainer import Trainer, make_trainer
 
 ROWS, FEATURES, WIDTH = 200, 5, 4
 EXACT = Signature(
-    optimizer="adamw",
+    optimizers=("adamw",),
     activations=("tanh",),
     num_layers=2,
     hidden_size=12,
@@ -108,6 +109,7 @@ each_merge = pytest.mark.parametrize(
         {"num_layers": 4, "masked_depth": True},
         {"accumulate": True},
         {"activations": ("relu", "tanh")},
+        {"optimizers": MERGEABLE},
         {
             "hidden_size": 16,
             "masked_width": True,
@@ -115,9 +117,10 @@ each_merge = pytest.mark.parametrize(
             "masked_depth": True,
             "accumulate": True,
             "activations": ("relu", "tanh"),
+            "optimizers": MERGEABLE,
         },
     ],
-    ids=["padded width", "masked depth", "blocks", "several activations", "all"],
+    ids=["width", "depth", "blocks", "activations", "optimizers", "all"],
 )
 
 
@@ -178,6 +181,15 @@ def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[st
     np.testing.assert_array_equal(found[1], among_its_like)
 
 
+@pytest.mark.parametrize("optimizer", MERGEABLE)
+def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> None:
+    """Adam ignores the decay, in company as alone."""
+    values = {"optimizer": optimizer, "weight_decay": 0.5, "learning_rate": 1e-3}
+    own = train(make_engine(replace(EXACT, optimizers=(optimizer,))), [0], **values)
+    merged = train(make_engine(replace(EXACT, optimizers=MERGEABLE)), [0, 1], **values)
+    np.testing.assert_allclose(merged.valid["loss"][0], own.valid["loss"][0], rtol=1e-5)
+
+
 def test_batches_of_blocks_are_true_batches() -> None:
     whole = train(make_engine(replace(EXACT, block=96)), [0, 1], batch_size=96)
     blocks = train(make_engine(replace(EXACT, accumulate=True)), [0, 1], batch_size=96)
@@ -191,10 +203,14 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
-@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam", "adamw", "rmsprop"])
-def test_a_step_copies_neither_weights_nor_moments(optimizer: str) -> None:
+@pytest.mark.parametrize(
+    "optimizers",
+    [("momentum",), ("nesterov",), ("adam",), ("adamw",), ("rmsprop",), MERGEABLE],
+    ids=".".join,
+)
+def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""
-    engine = make_engine(replace(EXACT, optimizer=optimizer), 1)
+    engine = make_engine(replace(EXACT, optimizers=optimizers), 1)
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]

@@ -113,7 +113,7 @@ def test_features_are_those_that_some_value_switches_on(
 def test_traced_holds_the_dynamic_values_and_shapes() -> None:
     arrays = traced(complete({"schedule": "cosine", "activation": "gelu", "hidden_size": 48}))
     for name, spec in REGISTRY.items():
-        wanted = not spec.static or name in hyperparameters.SHAPE_VALUES
+        wanted = not spec.static or name in hyperparameters.TRACED_STATIC
         assert (name in arrays) == wanted
     assert all(a.dtype in (np.float32, np.int32) and a.shape == () for a in arrays.values())
     assert arrays["schedule"] == hyperparameters.SCHEDULES.index("cosine")

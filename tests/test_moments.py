@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from jaxopt_lab import moments
-from jaxopt_lab.hyperparameters import OPTIMIZERS, complete, traced
+from jaxopt_lab.hyperparameters import (
+    MERGEABLE,
+    OPTIMIZERS,
+    complete,
+    num_moments,
+    traced,
+    traced_rows,
+)
 from jaxopt_lab.moments import Gate
 
 NUM_TRIALS, NUM_STEPS = 3, 30
@@ -36,7 +43,7 @@ def train(
 
     def one(w: Any, state: Any, h: Any, is_alive: Any, has_rows: Any) -> Any:
         gate = Gate(is_alive, has_rows) if is_gated else None
-        updates, state = moments.gated(name, h, gate).update(w * 2.0, state, w)
+        updates, state = moments.gated([name], h, gate).update(w * 2.0, state, w)
         return jnp.where(is_alive, w - 0.01 * updates, w), state
 
     def loop(w: Any, state: Any, h: Any, num_rows: Any) -> Any:
@@ -51,6 +58,60 @@ def train(
 
 def weights() -> Any:
     return jax.random.normal(jax.random.key(0), (NUM_TRIALS, 8, 8))
+
+
+SETS = [
+    ("adam", "adamw"),
+    ("sgd", "momentum"),
+    ("sgd", "rmsprop"),
+    ("momentum", "adamw"),
+    ("nesterov", "rmsprop"),
+    MERGEABLE,
+]
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["Optax alone", "gated"])
+@pytest.mark.parametrize("names", SETS, ids=".".join)
+def test_optimizers_together_make_the_updates_of_each(names: Any, gated: bool) -> None:
+    start = weights()[0]
+
+    def train_one(names: Any, hparams: Any, chain: Any) -> Any:
+        state = chain.init(start)
+
+        def body(_: Any, carry: Any) -> Any:
+            w, state = carry
+            updates, state = chain.update(w * 2.0, state, w)
+            return w - 0.01 * updates, state
+
+        return jax.lax.fori_loop(0, NUM_STEPS, body, (start, state))[0]
+
+    def merged(hparams: Any) -> Any:
+        gate = Gate(jnp.asarray(True), hparams["learning_rate"] > 0) if gated else None
+        return train_one(names, hparams, moments.gated(names, hparams, gate))
+
+    rows = [complete({"optimizer": name, "momentum": 0.7, "b1": 0.8, "b2": 0.9}) for name in names]
+    hparams = {k: jnp.asarray(v) for k, v in traced_rows(rows).items()}
+    found = jax.jit(jax.vmap(merged))(hparams)
+    for i, name in enumerate(names):
+        own = {k: v[i] for k, v in hparams.items()}
+        expected = train_one(name, own, moments.transformation(name, own))
+        np.testing.assert_allclose(found[i], expected, rtol=2e-5, atol=1e-6)
+
+
+def test_a_large_gradient_of_one_optimizer_does_not_overflow_in_the_moments_of_another() -> None:
+    hparams = {k: jnp.asarray(v) for k, v in traced(complete({"optimizer": "momentum"})).items()}
+    chain = moments.together(["momentum", "adam"], hparams)
+    updates, state = chain.update(jnp.float32(1e30), chain.init(jnp.float32(0)))
+    assert float(updates) == pytest.approx(1e30)
+    assert float(state.second) == 0.0
+
+
+def test_the_number_of_moments_is_that_of_the_state() -> None:
+    hparams = {k: jnp.asarray(v) for k, v in traced(complete({})).items()}
+    for names in [*([name] for name in OPTIMIZERS), *SETS]:
+        state = moments.gated(names, hparams).init(jnp.zeros(7))
+        kept = sum(leaf.size == 7 for leaf in jax.tree.leaves(state))
+        assert kept == num_moments(names)
 
 
 @each_optimizer

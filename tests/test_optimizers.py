@@ -62,7 +62,7 @@ def _loop(hparams: Any, gradients: Any, key: tuple) -> Any:
 
     def chain(step: Any) -> optax.GradientTransformation:
         rate = schedules.multiplier(hparams, step, jnp.float32(NUM_STEPS))
-        return optimizers.build(name, hparams, features, rate, biases)
+        return optimizers.build([name], hparams, features, rate, biases)
 
     def one(carry: Any, gradient: Any) -> Any:
         params, state, step = carry
@@ -207,7 +207,7 @@ def test_the_shape_of_the_state_depends_on_no_value() -> None:
         for values in ({}, VARIANTS["all"]):
             hparams = traced(complete({**values, "optimizer": name}))
             hparams = {k: jnp.asarray(v) for k, v in hparams.items()}
-            shapes.append(optimizers.build(name, hparams, ALL, 1.0).init(params))
+            shapes.append(optimizers.build([name], hparams, ALL, 1.0).init(params))
         assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
 
 

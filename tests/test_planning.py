@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lab as lab
+from jaxopt_lab.costs import SHIPPED, Load
 from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.planning import make_plan
-from jaxopt_lab.programs import SHIPPED, Load
 from jaxopt_lab.sizing import Sizing
 
 SPACE = lab.SearchSpace(

@@ -51,7 +51,7 @@ def test_training_diverges_exactly_beyond_the_threshold(
     hparams = values(optimizer=name, momentum=0.8)
     rate = factor * float(probes.stability_threshold(name, hparams)) / EIGENVALUES[0]
     hparams["learning_rate"] = jnp.asarray(rate, jnp.float32)
-    chain = optimizers.build(name, hparams, frozenset(), 1.0)
+    chain = optimizers.build([name], hparams, frozenset(), 1.0)
 
     def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
         params, state = carry
@@ -82,7 +82,7 @@ def test_the_preconditioner_is_what_adam_divides_by() -> None:
     params = {"w": jnp.asarray([1.0, 1.0])}
     for name in ("adam", "adamw", "rmsprop"):
         hparams = values(optimizer=name, b1=0.0, b2=0.9, epsilon=1e-3, learning_rate=1.0)
-        chain = optimizers.build(name, hparams, frozenset({"clip_norm"}), 1.0)
+        chain = optimizers.build([name], hparams, frozenset({"clip_norm"}), 1.0)
         state = chain.init(params)
         for gradient in ({"w": jnp.asarray([3.0, -0.2])}, {"w": jnp.asarray([1.0, 0.1])}):
             updates, state = chain.update(gradient, state, params)

@@ -1,5 +1,6 @@
 """The dense layer's product: values and all derivatives are those of `@`."""
 
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ def plain(x: Any, w: Any) -> Any:
     return x @ w
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 5), (32, 64, 64)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 5), (32, 64, 64), (8, 80, 64), (90, 80, 64)])
 def test_value_gradient_and_curvature_are_those_of_the_plain_product(shape: Any) -> None:
     x, w = operands(*shape)
 
@@ -56,3 +57,33 @@ def test_a_layer_with_it_is_a_dense_layer(rows: Any, outputs: int) -> None:
     ours, theirs = nn.Dense(outputs, dot_general=products.dot_general), nn.Dense(outputs)
     params = theirs.init(jax.random.key(1), x)
     np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_product_that_is_not_wanted_is_zero_and_so_are_its_gradients(wanted: bool) -> None:
+    x, w = operands(7, 4, 20)
+    w, flag = jnp.stack([w, 2 * w]), jnp.asarray(wanted)
+
+    def value(w: Any) -> Any:
+        return products.product_if(flag, x, w)
+
+    def slopes(x: Any, w: Any) -> Any:
+        return jax.grad(lambda x, w: (products.product_if(flag, x, w) + 1).sum(), (0, 1))(x, w)
+
+    np.testing.assert_allclose(jax.vmap(value)(w), wanted * (x @ w), rtol=1e-5, atol=1e-6)
+    expected = jax.vmap(jax.grad(lambda x, w: (x @ w).sum(), (0, 1)), (None, 0))(x, w)
+    for a, b in zip(jax.vmap(slopes, (None, 0))(x, w), expected, strict=True):
+        np.testing.assert_allclose(a, wanted * b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
+def test_a_branch_copies_no_kernel() -> None:
+    """Differentiated as it stands, a branch returns its kernel for the gradient."""
+    x, w = operands(7, 64, 80)
+
+    def slopes(flag: Any, x: Any, w: Any) -> Any:
+        return jax.grad(lambda x, w: products.product_if(flag, x, w).sum(), (0, 1))(x, w)
+
+    text = jax.jit(slopes).lower(jnp.asarray(True), x, w).compile().as_text()
+    assert "conditional(" in text
+    assert not re.findall(r"copy[\w.]* = f32\[64,80\]\S* copy\(", text[: text.index("ENTRY")])

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_lab import programs
+from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, Uniform
 from jaxopt_lab.hyperparameters import ACTIVATIONS, complete, features_of
-from jaxopt_lab.programs import Costs, Load, Programs, choose, estimate
+from jaxopt_lab.programs import Programs, choose, estimate
 from jaxopt_lab.space import SearchSpace
 
 
@@ -33,7 +34,7 @@ SPACES = st.fixed_dictionaries(
         "num_layers": st.one_of(st.just(IntUniform(1, 4)), one_of([1, 2, 5]), st.just(2)),
         "batch_size": st.one_of(one_of([10, 16, 32, 96, 128]), st.just(IntUniform(20, 60))),
         "activation": st.one_of(one_of(list(ACTIVATIONS)), st.just("gelu")),
-        "optimizer": one_of(["adam", "sgd", "lion"]),
+        "optimizer": one_of(["adam", "adamw", "sgd", "lion"]),
         "dropout": st.just(Uniform(0.0, 0.5)),
         "clip_norm": st.just(Choice([1.0, float("inf")])),
         "schedule": one_of(["constant", "reduce_on_plateau"]),
@@ -63,7 +64,8 @@ def assert_holds(found: Programs, config: dict[str, Any]) -> None:
     assert sig.accumulate or sig.block == config["batch_size"]
     assert config["activation"] in sig.activations
     assert sig.features >= features_of({k: [v] for k, v in config.items()})
-    for name in ("optimizer", "ema", "early_stopping", "penalize_biases", "precision"):
+    assert config["optimizer"] in sig.optimizers
+    for name in ("ema", "early_stopping", "penalize_biases", "precision"):
         assert getattr(sig, name) == config[name]
 
 
@@ -108,10 +110,11 @@ def test_the_choice_costs_no_more_than_exact_shapes(parameters: dict[str, Any], 
         depths=tuple(sorted(values["num_layers"])),
         block=0,
         activations=(),
+        optimizers=(),
     )
     if len(exact.widths) < programs.MAX_VALUES:
         price = [estimate(p, values, load, Costs(), True).total for p in (found, exact)]
-        assert 0 < price[0] <= price[1]
+        assert 0 < price[0] <= price[1] * (1 + 1e-9)
 
 
 SMALL = SearchSpace(
@@ -131,6 +134,27 @@ def test_few_short_trials_share_programs_and_many_long_ones_do_not() -> None:
     assert not many.masked_width
     assert many.widths == (16, 32, 64)
     assert many.block == 0
+
+
+def test_optimizers_that_cost_nothing_together_share_a_program() -> None:
+    space = SearchSpace(optimizer=Choice(["adam", "lion", "adamw"]))
+    found = choose(space, load_of(20_000, 1000), Costs())
+    assert found.optimizers == ("adam", "adamw")
+    signatures = {found.signature(complete({"optimizer": n})) for n in ("adam", "adamw", "lion")}
+    assert len(signatures) == 2
+
+
+def test_many_long_trials_do_not_keep_moments_that_they_do_not_need() -> None:
+    space = SearchSpace(optimizer=Choice(["sgd", "adam"]), hidden_size=256)
+    assert choose(space, load_of(20, 1), Costs()).optimizers
+    assert not choose(space, load_of(20_000, 1000), Costs()).optimizers
+
+
+def test_sizes_of_a_range_are_rounded_up_to_few() -> None:
+    found = choose(SearchSpace(hidden_size=IntUniform(48, 250)), load_of(200, 20), Costs())
+    assert 1 < len(found.widths) <= programs.MAX_CLASSES
+    assert found.widths[-1] == 250
+    assert not any(width % programs.LANES for width in found.widths[:-1])
 
 
 def test_a_space_of_one_shape_is_exact() -> None:

@@ -10,10 +10,11 @@ import pytest
 import jaxopt_lab as lab
 from jaxopt_lab import calibration, cli, sizing
 from jaxopt_lab.calibration import SHAPES, Shape
+from jaxopt_lab.costs import SHIPPED, Costs, Load
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.plan import MAX_WIDTH
-from jaxopt_lab.programs import SHIPPED, Costs, Load, choose, epoch_seconds
+from jaxopt_lab.programs import choose, epoch_seconds
 from jaxopt_lab.sizing import Sizing, read_costs, trial_bytes, write_costs
 
 MIB = 2**20
@@ -157,7 +158,10 @@ def test_calibrate_and_plan_from_the_command_line(
     assert cli.run(["calibrate", "--quick", "--out", str(path)]) == 0
     content = json.loads(path.read_text())
     assert content["costs"]["flops"] > 0
+    space = tmp_path / "space.toml"
+    space.write_text("[space]\nhidden_size = 16\nlearning_rate = { log_uniform = [1e-4, 1e-2] }\n")
     options = ["plan", str(houses_csv), "--target", "price", "--trials", "64", "--epochs", "2"]
+    options += ["--space", str(space)]
     capsys.readouterr()
     assert cli.run([*options, "--calibration", str(path)]) == 0
     measured = capsys.readouterr().out

@@ -22,7 +22,7 @@ from jaxopt_lab.schedules import steps_per_epoch
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.stream import fold_in, shuffled
 from jaxopt_lab.tasks.base import FoldArrays, lay_out, regression
-from jaxopt_lab.trainer import Batch, Metrics, final_params, make_trainer, trim
+from jaxopt_lab.trainer import Batch, Metrics, Minibatch, final_params, make_trainer, trim
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 ROWS, TRAIN, FEATURES, EPOCHS = 130, 100, 4, 8
@@ -244,7 +244,13 @@ def assert_trees_close(a: Any, b: Any, rtol: float = 1e-5) -> None:
         np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6)
 
 
-LAST = jnp.asarray(True)
+def block(i: int, blocks: int, size: int = 8) -> Minibatch:
+    """Block `i` of a minibatch of so many."""
+    is_first, is_last = jnp.asarray(i == 0), jnp.asarray(i == blocks - 1)
+    return Minibatch(jnp.asarray(float(blocks * size)), is_first, is_last)
+
+
+ONLY = block(0, 1, 32)
 
 
 def test_masked_rows_count_for_nothing() -> None:
@@ -252,8 +258,8 @@ def test_masked_rows_count_for_nothing() -> None:
     trainer, state, values = make(changes, block=32, noise_rows=8)
     padded = rows(0, 32, real=24)
     padded = padded._replace(inputs=padded.inputs.at[24:].set(1e6))
-    found, info = jax.jit(trainer.step)(state, values, padded, keys(4), LAST)
-    expected, _ = jax.jit(trainer.step)(state, values, rows(0, 24), keys(3), LAST)
+    found, info = jax.jit(trainer.step)(state, values, padded, keys(4), ONLY)
+    expected, _ = jax.jit(trainer.step)(state, values, rows(0, 24), keys(3), ONLY)
     assert_trees_close(found.params, expected.params)
     assert (int(found.step), float(info.num_rows)) == (1, 24.0)
 
@@ -261,25 +267,24 @@ def test_masked_rows_count_for_nothing() -> None:
 def test_blocks_of_a_minibatch_make_one_update() -> None:
     changes = {"dropout": 0.2, "clip_norm": 0.1, "batch_size": 24}
     whole, state, values = make(changes, noise_rows=8)
-    expected, _ = whole.step(state, values, rows(0, 24), keys(3), LAST)
+    expected, _ = whole.step(state, values, rows(0, 24), keys(3), ONLY)
     blocks, state, values = make(changes, block=8, noise_rows=8, accumulate=True)
     for i in range(3):
         assert int(state.step) == 0
         part = keys(1, first=i)
-        state, _ = blocks.step(state, values, rows(8 * i, 8), part, jnp.asarray(i == 2))
+        state, _ = blocks.step(state, values, rows(8 * i, 8), part, block(i, 3))
     assert int(state.step) == 1
     assert_trees_close(state.params, expected.params)
-    assert state.accumulator.num_rows == 0
 
 
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "blocks"])
 def test_a_diverged_trial_is_frozen_at_once(blocks: bool) -> None:
     trainer, state, values = make({"ema": True}, accumulate=blocks)
-    state, _ = trainer.step(state, values, rows(0, 32), keys(1), LAST)
+    state, _ = trainer.step(state, values, rows(0, 32), keys(1), ONLY)
     bad = rows(0, 32)._replace(targets=jnp.full(32, jnp.inf))
-    frozen, _ = trainer.step(state, values, bad, keys(1), LAST)
+    frozen, _ = trainer.step(state, values, bad, keys(1), ONLY)
     assert int(frozen.diverged_at) == 1
-    again, _ = trainer.step(frozen, values, rows(32, 32), keys(1), LAST)
+    again, _ = trainer.step(frozen, values, rows(32, 32), keys(1), ONLY)
     for name in ("params", "opt_state", "step", "average", "last_loss"):
         chex.assert_trees_all_equal(getattr(frozen, name), getattr(again, name))
         if name != "last_loss":
@@ -294,8 +299,8 @@ def test_what_happens_after_early_stopping_is_no_divergence() -> None:
     going = trainer.end_epoch(state, values, Metrics(jnp.float32(1.0), jnp.float32(1.0)))
     stopped = trainer.end_epoch(going, values, Metrics(jnp.float32(1.0), jnp.float32(2.0)))
     assert bool(stopped.best.stopped) > bool(going.best.stopped)
-    assert int(trainer.step(going, values, bad, keys(1), LAST)[0].diverged_at) == 0
-    assert int(trainer.step(stopped, values, bad, keys(1), LAST)[0].diverged_at) == -1
+    assert int(trainer.step(going, values, bad, keys(1), ONLY)[0].diverged_at) == 0
+    assert int(trainer.step(stopped, values, bad, keys(1), ONLY)[0].diverged_at) == -1
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])

@@ -16,8 +16,8 @@ def execute(args: Namespace) -> int:
     import jax
 
     from jaxopt_lab.calibration import calibrate
+    from jaxopt_lab.costs import SHIPPED
     from jaxopt_lab.files import check_folder, write_file
-    from jaxopt_lab.programs import SHIPPED
     from jaxopt_lab.sizing import write_costs
 
     devices = jax.local_devices()

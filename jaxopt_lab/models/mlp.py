@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt16
 from jaxopt_lab.hyperparameters import ACTIVATIONS
 from jaxopt_lab.models.initializers import init_kernel
 from jaxopt_lab.models.products import dot_general
-from jaxopt_lab.types import Hparams, IntScalar, PRNGKey, Scalar
+from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, PRNGKey, Scalar
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -68,27 +68,30 @@ class MLP(nn.Module):
           hparams: with `hidden_size`, `num_layers` or `activation` where masked or several,
             `dropout` where noise is given, and at initialisation also `initialization`.
           noise: uniform 16-bit integers for dropout; None in evaluation.
-          depth: the most layers of any trial that is trained together with this one: deeper
-            layers are skipped, not computed and masked. None: all are computed.
+          depth: the most layers of any trial that is trained together with this one: products of
+            deeper layers are skipped, not computed and masked. None: all are computed.
         """
-
-        def layer(dense: nn.Module, x: Array, i: int) -> Array:
-            new = self._activate(dense(x), hparams)
-            if noise is not None:
-                new = drop(new, noise[i], hparams["dropout"])
-            return jnp.where(i < hparams["num_layers"], new, x) if self.masked_depth and i else new
 
         x = inputs.astype(self.precision)
         for i in range(self.num_layers):
-            dense = self._dense(f"hidden_{i}", self.hidden_size, i, hparams)
-            if i and self.masked_depth and depth is not None and not self.is_initializing():
-                x = nn.cond(i < depth, partial(layer, i=i), lambda _, x: x, dense, x)
-            else:
-                x = layer(dense, x, i)
+            maybe = self.masked_depth and i > 0
+            wanted = i < depth if maybe and depth is not None else None
+            dense = self._dense(f"hidden_{i}", self.hidden_size, i, hparams, wanted)
+            new = self._activate(dense(x), hparams)
+            if noise is not None:
+                new = drop(new, noise[i], hparams["dropout"])
+            x = jnp.where(i < hparams["num_layers"], new, x) if maybe else new
         return self._dense("output", self.num_outputs, None, hparams)(x.astype(jnp.float32))
 
-    def _dense(self, name: str, size: int, layer: int | None, hparams: Hparams) -> nn.Dense:
-        """A dense layer: hidden layer number `layer`, or the head."""
+    def _dense(
+        self,
+        name: str,
+        size: int,
+        layer: int | None,
+        hparams: Hparams,
+        wanted: BoolScalar | None = None,
+    ) -> nn.Dense:
+        """A dense layer: hidden layer number `layer`, or the head; multiplies if `wanted`."""
 
         def kernel_init(key: PRNGKey, shape: tuple[int, int], dtype: object = None) -> Array:
             width = hparams["hidden_size"].astype(jnp.float32)
@@ -114,7 +117,7 @@ class MLP(nn.Module):
             dtype=jnp.float32 if layer is None else self.precision,
             kernel_init=kernel_init,
             name=name,
-            dot_general=dot_general,
+            dot_general=partial(dot_general, wanted=wanted),
         )
 
     def _activate(self, x: Float[Array, "b h"], hparams: Hparams) -> Float[Array, "b h"]:

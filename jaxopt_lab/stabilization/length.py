@@ -8,7 +8,8 @@ import math
 from typing import NamedTuple
 
 from jaxopt_lab import trainer
-from jaxopt_lab.programs import SHIPPED, Load, epoch_seconds
+from jaxopt_lab.costs import SHIPPED, Load
+from jaxopt_lab.programs import epoch_seconds
 from jaxopt_lab.stabilization import members
 from jaxopt_lab.stabilization.population import Population
 

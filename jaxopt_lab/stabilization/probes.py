@@ -26,7 +26,7 @@ def make_probe(signature: Signature, objective: Objective, model: Any) -> Probe:
     """The probe of one signature's trials.
 
     Args:
-      signature: for the optimizer.
+      signature: for the optimizer; of one only.
       objective: its loss is the function probed: without dropout and penalties.
       model: the signature's network.
 
@@ -36,13 +36,15 @@ def make_probe(signature: Signature, objective: Objective, model: Any) -> Probe:
       no theory gives one), `noise_scale` in rows, and `gradient_norm` over all rows.
     """
 
+    (optimizer,) = signature.optimizers
+
     def mean_loss(params: Params, batch: Batch, hparams: Hparams) -> Scalar:
         outputs = model.apply({"params": params}, batch.inputs, hparams, None, batch.depth)
         losses = jnp.where(batch.mask, objective.loss(outputs, batch.targets), 0.0)
         return losses.sum() / batch.mask.sum()
 
     def probe(state: TrainState, hparams: Hparams, batch: Batch) -> dict[str, Array]:
-        scale = preconditioner(signature.optimizer, state.opt_state, hparams, state.params)
+        scale = preconditioner(optimizer, state.opt_state, hparams, state.params)
 
         def loss(params: Params) -> Scalar:
             return mean_loss(params, batch, hparams)
@@ -55,7 +57,7 @@ def make_probe(signature: Signature, objective: Objective, model: Any) -> Probe:
         num_small, num_big = min(SMALL_ROWS, batch.mask.shape[0]), batch.mask.sum()
         return {
             "sharpness": sharpness(loss, state.params, scale),
-            "threshold": stability_threshold(signature.optimizer, hparams) / rate,
+            "threshold": stability_threshold(optimizer, hparams) / rate,
             "noise_scale": noise_scale(small, big, num_small, num_big),
             "gradient_norm": jnp.sqrt(big),
         }

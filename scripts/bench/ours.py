@@ -5,7 +5,7 @@ import numpy as np
 
 import jaxopt_lab as lab
 from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
-from jaxopt_lab import hyperparameters, programs
+from jaxopt_lab import costs, hyperparameters, programs
 from jaxopt_lab.plan import Job
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.tasks.base import lay_out, regression
@@ -32,8 +32,8 @@ class Ours:
             dropout=case.dropout,
         )
         on_cpu = jax.default_backend() == "cpu"
-        load = programs.Load(case.num_trials, case.num_epochs, 1, case.num_rows, case.num_features)
-        chosen = programs.choose(space, load, programs.Costs(), on_cpu)
+        load = costs.Load(case.num_trials, case.num_epochs, 1, case.num_rows, case.num_features)
+        chosen = programs.choose(space, load, costs.Costs(), on_cpu)
         self.jobs = []
         traced = zip(case.learning_rates, case.weight_decays, strict=True)
         for i, (rate, decay) in enumerate(traced):

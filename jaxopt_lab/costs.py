@@ -1,0 +1,88 @@
+"""What training is assumed to cost, and how much there is of it: constants, never a clock."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from jaxopt_lab.errors import UserError
+from jaxopt_lab.plan import ACCELERATOR_BYTES, CACHE_BYTES
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the choice of programs assumes of the machine.
+
+    Attributes:
+      compile_seconds: one program.
+      per_layer_seconds: more for each hidden layer of it.
+      flops: floating-point operations per second of one device.
+      update_bytes: memory traffic per second of optimizer updates on one device.
+      block_seconds: fixed cost of one block of one trial on one device.
+      step_seconds: fixed cost of one block of a cohort on one device, however wide it is.
+      activation_flops: per unit and row, for each further activation computed.
+      cohort_bytes: what the weights, moments and gradients of a cohort may fill.
+    """
+
+    compile_seconds: float = 2.0
+    per_layer_seconds: float = 0.35
+    flops: float = 8e10
+    update_bytes: float = 3e10
+    block_seconds: float = 1e-7
+    step_seconds: float = 3e-5
+    activation_flops: float = 60.0
+    cohort_bytes: int = CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < math.inf:
+                raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
+
+
+#: What is assumed of a CPU (True), measured on two cores, or of an accelerator: what
+#: `jaxopt-lab calibrate --quick` measured on one NVIDIA H100.
+SHIPPED = {
+    True: Costs(),
+    False: Costs(
+        compile_seconds=1.8,
+        per_layer_seconds=0.5,
+        flops=1.2e13,
+        update_bytes=4.6e12,
+        block_seconds=3e-10,
+        step_seconds=3e-5,
+        cohort_bytes=ACCELERATOR_BYTES,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much a study will train.
+
+    Attributes:
+      num_trials: configurations.
+      num_epochs: epochs of each network.
+      num_folds: networks per configuration.
+      num_rows: training rows of a network.
+      num_features: columns of its input.
+      num_devices: devices that share the work.
+      num_last: configurations that train together at the end, where most of the work is done;
+        all if None.
+      num_outputs: of the networks.
+      num_valid: validation rows of a network.
+      data_bytes: of the data, of which every device holds a copy.
+    """
+
+    num_trials: int
+    num_epochs: int
+    num_folds: int
+    num_rows: int
+    num_features: int
+    num_devices: int = 1
+    num_last: int | None = None
+    num_outputs: int = 1
+    num_valid: int = 0
+    data_bytes: int = 0
+
+    @property
+    def last(self) -> float:
+        """Configurations that train together at the end."""
+        return float(self.num_last or self.num_trials)
