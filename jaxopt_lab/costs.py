@@ -22,12 +22,12 @@ class Costs:
       cohort_bytes: what the weights, moments and gradients of a cohort may fill.
     """
 
-    compile_seconds: float = 2.0
-    per_layer_seconds: float = 0.35
-    flops: float = 8e10
-    update_bytes: float = 3e10
-    block_seconds: float = 1e-7
-    step_seconds: float = 3e-5
+    compile_seconds: float = 1.4
+    per_layer_seconds: float = 0.27
+    flops: float = 1.6e11
+    update_bytes: float = 9e10
+    block_seconds: float = 4e-7
+    step_seconds: float = 1.5e-5
     activation_flops: float = 60.0
     cohort_bytes: int = CACHE_BYTES
 
@@ -37,8 +37,8 @@ class Costs:
                 raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
 
 
-#: What is assumed of a CPU (True), measured on two cores, or of an accelerator: what
-#: `jaxopt-lab calibrate --quick` measured on one NVIDIA H100.
+#: What is assumed of a CPU (True), rounded from measurements on two Zen 5 cores, or of an
+#: accelerator: what `jaxopt-lab calibrate --quick` measured on one NVIDIA H100.
 SHIPPED = {
     True: Costs(),
     False: Costs(

@@ -4,22 +4,19 @@ A job is one trial on one fold with one replicate of the seeds. A cohort is up t
 signature, fold, replicate, age and epochs to train; a wave is one cohort per device.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.types import Config
 
-#: The largest cohort width on a CPU.
-MAX_WIDTH = 16
+#: Bounds of the cohort width on a CPU. A trial that overflows the cache by itself trains alone:
+#: company would gain nothing and leave slots empty.
+MIN_WIDTH, MAX_WIDTH = 2, 16
 #: What a cohort may fill of a core's caches, bytes. More than a level-2 cache: beside company,
 #: the fixed cost of an operation counts for more than a miss. A constant, not read from the
 #: machine: the width is part of what makes a result reproducible bit for bit.
 CACHE_BYTES = 2**22
-#: A trial that fills more than this by itself trains alone: single products of large matrices
-#: are faster than batched ones, and no place is left empty.
-ALONE_BYTES = 2**20
 #: Largest width on an accelerator, and the memory its trials may fill, bytes.
 MAX_ACCELERATOR_WIDTH = 1024
 ACCELERATOR_BYTES = 4 * 2**30
@@ -103,15 +100,19 @@ def default_width(num_parameters: int, on_cpu: bool, cohort_bytes: int = 0) -> i
       cohort_bytes: room for a cohort, if not `CACHE_BYTES` or `ACCELERATOR_BYTES`.
 
     Returns:
-      The largest power of two with V x (parameters, two moments, gradient, float32) within that
-      room, at least 1 and at most `MAX_WIDTH` or `MAX_ACCELERATOR_WIDTH`; on a CPU 1 for a trial
-      that fills `ALONE_BYTES`.
+      On a CPU, the largest power of two with V x (parameters, two moments, gradient, float32)
+      within that room, between `MIN_WIDTH` and `MAX_WIDTH`, and 1 if one trial alone does not
+      fit; on an accelerator at most `MAX_ACCELERATOR_WIDTH`.
     """
-    num_bytes = 16 * max(1, num_parameters)
-    if on_cpu and num_bytes > ALONE_BYTES:
+    size = cohort_bytes or (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES)
+    room = size // max(1, 16 * num_parameters)
+    largest = MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH
+    if on_cpu and room < 1:
         return 1
-    room = (cohort_bytes or (CACHE_BYTES if on_cpu else ACCELERATOR_BYTES)) // num_bytes
-    return 2 ** int(math.log2(max(1, min(room, MAX_WIDTH if on_cpu else MAX_ACCELERATOR_WIDTH))))
+    width = MIN_WIDTH
+    while width * 2 <= min(room, largest):
+        width *= 2
+    return width
 
 
 def make_waves(

@@ -78,7 +78,7 @@ def _of_inputs(gradient: Array, kernel: Array) -> Array:
         return gradient @ kernel.T
 
     def rows_turned(gradient: Array, kernel: Array) -> Array:
-        turned = _matmul(kernel, barrier(gradient.T))
+        turned = barrier(_matmul(kernel, barrier(gradient.T)))
         return with_layout_constraint(turned.T, Layout((0, 1)))
 
     return jax.lax.platform_dependent(

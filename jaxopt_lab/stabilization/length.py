@@ -23,6 +23,8 @@ NUM_CONFIRMED = 5
 USUAL_SECONDS, SHARE = 130.0, 0.7
 #: A shortened training still has so many updates.
 MIN_UPDATES = 400
+#: A machine may be slower than that of the shipped costs.
+_CAUTION = 2.0
 #: A forward pass alone runs so much faster per product than a step of training.
 _FORWARD_GAIN = 2.0
 
@@ -96,4 +98,4 @@ def _seconds(population: Population, length: Length) -> float:
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     tried = len(members.ladder(base)) + len(members.cures(base, population.num_rows, (1.0, 1.0)))
     number = tried * length.num_seeds + (NUM_CONFIRMED + 1) * length.num_fresh
-    return number * (training + evaluating) / len(devices)
+    return _CAUTION * number * (training + evaluating) / len(devices)
