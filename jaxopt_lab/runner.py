@@ -1,5 +1,6 @@
 """Run jobs on the engine, wave by wave: the host side of training."""
 
+import functools
 import math
 import os
 import time
@@ -38,7 +39,7 @@ class Result(NamedTuple):
       outputs: float32 [num_valid, o] outputs on the fold's validation rows.
       diverged_at: first step with a loss that is not finite, or -1.
       last_loss: the last finite training loss.
-      params: final weights as numpy arrays.
+      fetch: gives `params`.
       probed: what a probe measured at the end; empty without one.
       state: of a resumable job, all arrays from which it goes on; else None.
     """
@@ -49,9 +50,15 @@ class Result(NamedTuple):
     outputs: np.ndarray
     diverged_at: int
     last_loss: float
-    params: Any
+    fetch: Callable[[], Any]
     probed: dict[str, np.ndarray]
     state: list[np.ndarray] | None = None
+
+    @property
+    def params(self) -> Any:
+        """Final weights as numpy arrays, brought from the device for the first who asks; so long
+        the device keeps those of the whole wave."""
+        return self.fetch()
 
 
 class WaveReport(NamedTuple):
@@ -320,9 +327,7 @@ class Runner:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             final = trainer.final_params(running.state.state)
             kept = (running.state.state.diverged_at, running.state.state.last_loss)
-            params, outputs, (diverged_at, last_loss) = jax.device_get(
-                (final, running.state.outputs, kept)
-            )
+            outputs, (diverged_at, last_loss) = jax.device_get((running.state.outputs, kept))
             pieces, probed = jax.device_get((running.pieces, running.probed))
             resumable = any(job.resumable for job in running.wave.jobs)
             states = jax.tree.leaves(jax.device_get(running.state)) if resumable else []
@@ -330,6 +335,7 @@ class Runner:
             raise _out_of_memory(error, self.width(running.wave.signature)) from error
         curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
         width = self.width(running.wave.signature)
+        params = functools.cache(lambda: jax.device_get(final))
         results = []
         for i, cohort in enumerate(running.wave.cohorts):
             num_valid = int(self.host_arrays.num_valid[cohort.fold])
@@ -343,7 +349,7 @@ class Runner:
                         outputs[slot, :num_valid],
                         int(diverged_at[slot]),
                         float(last_loss[slot]),
-                        self._trimmed(params, slot, job),
+                        functools.partial(self._trimmed, params, slot, job),
                         {name: np.asarray(value[slot]) for name, value in probed.items()},
                         [np.asarray(leaf[slot]) for leaf in states] if job.resumable else None,
                     )
@@ -355,8 +361,8 @@ class Runner:
         self._last_finish = now
         return WaveReport(running.wave, results, seconds, running.compile_seconds)
 
-    def _trimmed(self, params: Any, slot: int, job: Job) -> Any:
-        own = jax.tree.map(lambda x: np.asarray(x[slot]), params)
+    def _trimmed(self, params: Callable[[], Any], slot: int, job: Job) -> Any:
+        own = jax.tree.map(lambda x: np.asarray(x[slot]), params())
         if self.make_model is not trainer.make_model:
             return own
         return trainer.trim(own, job.config["num_layers"], job.config["hidden_size"])

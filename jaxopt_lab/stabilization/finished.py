@@ -70,4 +70,4 @@ class Finished:
             for kind in ("curves/", "probed/")
         )
         keep, outputs = np.ones(job.num_epochs, bool), np.zeros((0, 1), np.float32)
-        return Result(job, curves, keep, outputs, -1, float("nan"), {}, probed)
+        return Result(job, curves, keep, outputs, -1, float("nan"), dict, probed)
