@@ -1,6 +1,8 @@
 """Devices: on a CPU, one JAX device per core."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import jax
 
@@ -37,3 +39,13 @@ def use_all_cores(num_devices: int | None = None) -> int:
                 "use_all_cores() right after importing, before JAX computes anything"
             ) from None
     return wanted
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """Run what follows on a CPU device: small programs, of which an accelerator takes seconds to
+    compile each. Where JAX was started without a CPU backend, on what there is."""
+    with ExitStack() as stack:
+        with suppress(RuntimeError):
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        yield

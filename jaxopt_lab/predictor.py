@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from jaxopt_lab.datasets import Encoder, TargetTransform
+from jaxopt_lab.devices import on_host
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.files import write_file
 from jaxopt_lab.models import MLP
@@ -206,8 +207,8 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, width - inputs.shape[1])])
     kinds = tuple(network.architecture["activations"])
     model = MLP(**{**network.architecture, "activations": kinds})
-    # As in training: else a GPU multiplies with 10 bits of mantissa.
-    with jax.default_matmul_precision("highest"):
+    # Where there is no CPU backend, as in training: else a GPU multiplies with 10 bits of mantissa.
+    with on_host(), jax.default_matmul_precision("highest"):
         chunks = [
             np.asarray(_apply(model, network.params, inputs[i : i + size]))
             for i in range(0, len(inputs), size)

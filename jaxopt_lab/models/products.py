@@ -74,7 +74,7 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
 def _of_inputs(gradient: Array, kernel: Array) -> Array:
     """`gradient @ kernel.T`; a CPU transposes the lesser of both and, if so, the result."""
     barrier = jax.lax.optimization_barrier
-    if kernel.size <= MAX_TURNED or gradient.shape[0] > min(kernel.shape):
+    if kernel.size <= MAX_TURNED or gradient.shape[0] >= min(kernel.shape):
         return gradient @ kernel.T
 
     def rows_turned(gradient: Array, kernel: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxopt_lab.devices import on_host
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels
@@ -64,8 +65,7 @@ def float64_on_cpu() -> Iterator[None]:
     with _BLAS, ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         stack.enter_context(jax.enable_x64(True))
-        with suppress(RuntimeError):  # JAX was started without a CPU backend: use what there is
-            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        stack.enter_context(on_host())
         yield
 
 
