@@ -20,6 +20,7 @@ from jaxopt_lab.devices import on_host
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.files import write_file
 from jaxopt_lab.models import MLP
+from jaxopt_lab.store import Member, Store
 from jaxopt_lab.tasks import Prepared, TabularTask
 from jaxopt_lab.tasks.tabular import to_target
 from jaxopt_lab.types import Config, Params
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _ROWS = 4096
+#: What weights are called among the arrays of a study.
+_KIND = "weights"
 
 
 class Network(NamedTuple):
@@ -250,60 +253,33 @@ def _params_of(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
 
 
 class Weights:
-    """Trained weights of members, one safetensors file each, or in memory without a directory.
+    """Trained weights of networks, in the store of a study.
 
     Args:
-      directory: the study's directory, or None.
+      store: of the study.
     """
 
-    def __init__(self, directory: str | Path | None) -> None:
-        self._folder = None if directory is None else Path(directory) / "weights"
-        self._memory: dict[tuple[int, int, int], bytes] = {}
-        self._trials: set[int] | None = None
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    def _path(self, member: tuple[int, int, int]) -> Path:
-        assert self._folder is not None
-        return self._folder / "trial-{}-fold-{}-replicate-{}.safetensors".format(*member)
-
-    def put(self, member: tuple[int, int, int], params: Params) -> None:
-        """Keep the weights of (trial, fold, replicate); on disk when this returns."""
+    def put(self, member: Member, params: Params) -> None:
+        """Keep the weights of (trial, fold, replicate); inside a transaction."""
         content = save({k: np.ascontiguousarray(v) for k, v in flatten(params).items()})
-        if self._folder is None:
-            self._memory[member] = content
-            return
-        write_file(self._path(member), content)
-        self.trials.add(member[0])
+        self._store.keep(_KIND, member, content)
 
-    def get(self, member: tuple[int, int, int]) -> Params:
+    def get(self, member: Member) -> Params:
         """Weights kept before; `KeyError` if they were not."""
-        if self._folder is None:
-            return unflatten(load(self._memory[member]))
-        try:
-            return unflatten(load(self._path(member).read_bytes()))
-        except FileNotFoundError:
-            raise KeyError(member) from None
+        return unflatten(load(self._store.kept(_KIND, member)))
 
-    def has(self, member: tuple[int, int, int]) -> bool:
-        """Whether the weights of a member are kept."""
-        return member in self._memory if self._folder is None else self._path(member).exists()
+    def has(self, member: Member) -> bool:
+        """Whether the weights of a network are kept."""
+        return member in self._store.kept_members(_KIND)
 
     @property
     def trials(self) -> set[int]:
         """Those of which weights are kept."""
-        if self._folder is None:
-            return {member[0] for member in self._memory}
-        if self._trials is None:
-            paths = self._folder.glob("trial-*.safetensors")
-            self._trials = {int(path.name.split("-")[1]) for path in paths}
-        return self._trials
+        return {trial_id for trial_id, _, _ in self._store.kept_members(_KIND)}
 
     def keep_only(self, trials: Sequence[int]) -> None:
-        """Drop the weights of all other trials."""
-        wanted = set(trials)
-        self._memory = {m: c for m, c in self._memory.items() if m[0] in wanted}
-        if self._folder is None:
-            return
-        for trial in self.trials - wanted:
-            for path in self._folder.glob(f"trial-{trial}-*.safetensors"):
-                path.unlink(missing_ok=True)
-        self.trials.intersection_update(wanted)
+        """Drop the weights of all other trials; inside a transaction."""
+        self._store.drop(_KIND, self.trials - set(trials))

@@ -1,4 +1,4 @@
-"""What a finished wave leaves behind: weights first, then one transaction."""
+"""What a finished wave leaves behind, in one transaction."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def write_wave(
     phase: str,
     expected: tuple[float, float],
 ) -> None:
-    """Write the weights, then members, trials and the wave's cost in one transaction.
+    """Write weights, members, trials and the wave's cost in one transaction.
 
     Args:
       store: of the study.
@@ -41,14 +41,15 @@ def write_wave(
     """
     num_folds, budget = len(prepared.folds) - 1, int(store.setting("num_epochs"))
     found = [_judge(store, task, prepared, result) for result in report.results]
-    for entry in _worth_keeping(store, found, num_folds, budget):
-        job = entry.result.job
-        weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
+    worthy = _worth_keeping(store, found, num_folds, budget)
     with store.transaction():
+        for entry in worthy:
+            job = entry.result.job
+            weights.put((job.trial_id, job.fold, job.replicate), entry.result.params)
         for entry in found:
             _write_member(store, entry)
         trial_ids = list(dict.fromkeys(r.job.trial_id for r in report.results))
-        store.drop_states(trials.settle(store, trial_ids, num_folds, budget))
+        store.drop("state", trials.settle(store, trial_ids, num_folds, budget))
         _add_expected(store, str(report.wave.signature), expected)
         store.add_wave(
             phase,
@@ -58,8 +59,8 @@ def write_wave(
             sum(r.job.num_epochs for r in report.results),
             str(report.wave.signature),
         )
-    pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
-    weights.keep_only([*store.best_trials(KEPT_TRIALS), *pending])
+        pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
+        weights.keep_only([*store.best_trials(KEPT_TRIALS), *pending])
 
 
 class _Entry(NamedTuple):
@@ -156,4 +157,4 @@ def _write_member(store: Store, entry: _Entry) -> None:
         job.start + job.num_epochs,
     )
     if entry.result.state is not None:
-        store.keep_state(job.trial_id, job.fold, pack_state(entry.result.state))
+        store.keep("state", (job.trial_id, job.fold, 0), pack_state(entry.result.state))

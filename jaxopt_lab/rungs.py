@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxopt_lab.errors import UserError
 from jaxopt_lab.packing import unpack_state
 from jaxopt_lab.plan import Job, Wave
 from jaxopt_lab.runner import Result, Runner
@@ -146,7 +147,13 @@ class Rungs:
 
     def load(self, job: Job) -> list[np.ndarray]:
         """The state from which a trial goes on."""
-        return unpack_state(self._store.state(job.trial_id, job.fold))
+        try:
+            return unpack_state(self._store.kept("state", (job.trial_id, job.fold, 0)))
+        except KeyError:
+            raise UserError(
+                "this study was left in the middle of successive halving by an earlier version of "
+                "jaxopt-lab; begin in another directory"
+            ) from None
 
     def finished(self, results: Sequence[Result]) -> None:
         """Take note of a wave that is stored; decide what can be decided."""
@@ -196,7 +203,7 @@ class Rungs:
             for trial_id in stopped:
                 loss = self._loss(trial_id)
                 self._store.set_trial(trial_id, Status.STOPPED, loss, None, reason)
-            self._store.drop_states(stopped)
+            self._store.drop("state", stopped)
         self._pending -= set(stopped)
         bracket.contenders, bracket.at = promoted, bracket.at + 1
 

@@ -18,49 +18,11 @@ import numpy as np
 from jaxopt_lab.errors import UserError
 from jaxopt_lab.files import explain
 from jaxopt_lab.packing import pack_curves, unpack_curves
+from jaxopt_lab.schema import MORE, SCHEMA, TABLES
 from jaxopt_lab.status import Config, Status
 
-SCHEMA = 2
 FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
-_TABLES = """
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE decisions (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL);
-CREATE TABLE trials (
-    trial_id INTEGER PRIMARY KEY,
-    phase TEXT NOT NULL,
-    status TEXT NOT NULL,
-    score REAL,
-    standard_error REAL,
-    reason TEXT NOT NULL DEFAULT '',
-    config TEXT NOT NULL);
-CREATE TABLE members (
-    trial_id INTEGER NOT NULL,
-    fold INTEGER NOT NULL,
-    replicate INTEGER NOT NULL,
-    score REAL,
-    reason TEXT NOT NULL DEFAULT '',
-    best_epoch INTEGER NOT NULL,
-    curves BLOB NOT NULL,
-    outputs BLOB NOT NULL,
-    num_outputs INTEGER NOT NULL,
-    num_epochs INTEGER NOT NULL,
-    PRIMARY KEY (trial_id, fold, replicate)) WITHOUT ROWID;
-CREATE TABLE states (
-    trial_id INTEGER NOT NULL,
-    fold INTEGER NOT NULL,
-    state BLOB NOT NULL,
-    PRIMARY KEY (trial_id, fold));
-CREATE TABLE waves (
-    number INTEGER PRIMARY KEY,
-    phase TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    compile_seconds REAL NOT NULL,
-    jobs INTEGER NOT NULL,
-    epochs INTEGER NOT NULL,
-    program TEXT NOT NULL);
-"""
-#: So that what is asked after each wave does not take longer the more trials there are.
-_INDEX = "CREATE INDEX IF NOT EXISTS trials_by_score ON trials (status, score, trial_id)"
+Member = tuple[int, int, int]
 #: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
 _LISTED = "(SELECT value FROM json_each(?))"
 
@@ -98,7 +60,7 @@ class Store:
         """
         if directory is None:
             database = sqlite3.connect(":memory:", isolation_level=None)
-            database.executescript(_TABLES + _INDEX)
+            database.executescript(TABLES + MORE)
             return cls(database, None)
         path = Path(directory) / FILE_NAME
         if read_only and not path.exists():
@@ -132,10 +94,11 @@ class Store:
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN EXCLUSIVE")
         if not self._has_tables():
-            for statement in _TABLES.split(";"):
+            for statement in TABLES.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
-        self._db.execute(_INDEX)
+        for statement in MORE.split(";"):
+            self._db.execute(statement)
         self._db.execute("COMMIT")
 
     def _has_tables(self) -> bool:
@@ -351,21 +314,27 @@ class Store:
         rows = self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def keep_state(self, trial_id: int, fold: int, state: bytes) -> None:
-        """Keep what a network needs to go on, in place of what was kept before."""
-        self._db.execute("REPLACE INTO states VALUES (?, ?, ?)", (trial_id, fold, state))
+    def keep(self, kind: str, member: Member, content: bytes) -> None:
+        """Keep arrays of a network (trial, fold, replicate), in place of what was kept before."""
+        self._db.execute("REPLACE INTO arrays VALUES (?, ?, ?, ?, ?)", (kind, *member, content))
 
-    def state(self, trial_id: int, fold: int) -> bytes:
-        """What `keep_state` was given; `KeyError` if there is nothing."""
-        query = "SELECT state FROM states WHERE trial_id = ? AND fold = ?"
-        for (state,) in self._rows(query, (trial_id, fold)):
-            return state
-        raise KeyError((trial_id, fold))
+    def kept(self, kind: str, member: Member) -> bytes:
+        """What `keep` was given; `KeyError` if there is nothing."""
+        where = "kind = ? AND trial_id = ? AND fold = ? AND replicate = ?"
+        for (content,) in self._rows(f"SELECT content FROM arrays WHERE {where}", (kind, *member)):
+            return bytes(content)
+        raise KeyError((kind, *member))
 
-    def drop_states(self, trial_ids: Iterable[int]) -> None:
-        """Forget the states of trials that do not go on."""
-        rows = [(trial_id,) for trial_id in trial_ids]
-        self._db.executemany("DELETE FROM states WHERE trial_id = ?", rows)
+    def kept_members(self, kind: str) -> frozenset[Member]:
+        """The networks of which there are arrays of a kind."""
+        query = "SELECT trial_id, fold, replicate FROM arrays WHERE kind = ?"
+        found: list[Any] = self._rows(query, (kind,))
+        return frozenset(found)
+
+    def drop(self, kind: str, trial_ids: Iterable[int]) -> None:
+        """Forget what was kept of trials."""
+        rows = [(kind, trial_id) for trial_id in trial_ids]
+        self._db.executemany("DELETE FROM arrays WHERE kind = ? AND trial_id = ?", rows)
 
     def add_wave(
         self,

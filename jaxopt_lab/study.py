@@ -70,7 +70,7 @@ class Study:
         self._devices = list(devices or jax.local_devices())
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
-        self.weights = Weights(directory)
+        self.weights = Weights(self.store)
         self._runner: Runner | None = None
         self._programs: programs.Programs | None = None
         self._budget = 0

@@ -40,6 +40,7 @@ ORDER = [
     "ensemble",
     "files",
     "packing",
+    "schema",
     "store",
     "predictor",
     "trials",

@@ -127,7 +127,7 @@ def test_interrupted_anywhere_it_comes_to_the_same(
     optimize(study)
     pd.testing.assert_frame_equal(study.trials, halved.trials)
     assert stored(study) == stored(halved)
-    assert study.store._rows("SELECT COUNT(*) FROM states") == [(0,)]
+    assert study.store.kept_members("state") == set()
     study.close()
 
 

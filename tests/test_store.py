@@ -145,3 +145,22 @@ def test_any_number_of_trials_can_be_asked_for() -> None:
     assert store.trials_with(Status.COMPLETED, among=[0]) == []
     assert store.members_of(*range(50_000)) == []
     store.close()
+
+
+def test_arrays_are_kept_by_kind_and_network_and_dropped_by_trial(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with store.transaction():
+        store.keep("weights", (1, 0, 0), b"old")
+        store.keep("weights", (1, 0, 0), b"new")
+        store.keep("weights", (1, 1, 2), b"another")
+        store.keep("weights", (2, 0, 0), b"of a trial that is dropped")
+        store.keep("state", (2, 0, 0), b"of another kind")
+        store.drop("weights", [2])
+    store.close()
+    store = Store.open(tmp_path)
+    assert store.kept("weights", (1, 0, 0)) == b"new"
+    assert store.kept_members("weights") == {(1, 0, 0), (1, 1, 2)}
+    assert store.kept("state", (2, 0, 0)) == b"of another kind"
+    with pytest.raises(KeyError):
+        store.kept("weights", (2, 0, 0))
+    store.close()
