@@ -55,7 +55,7 @@ RANDOM = lab.SearchSpace(
 ONE_SHAPE = lab.SearchSpace(
     learning_rate=lab.LogUniform(3e-4, 3e-3), weight_decay=lab.LogUniform(1e-5, 1e-3)
 )
-NUM_RANDOM, NUM_MEASURED = 128, 10
+NUM_RANDOM, NUM_MEASURED = 128, 32
 BRACKETS, BRACKET_TRIALS, BRACKET_EPOCHS = 5, 81, 81
 Config = dict[str, Any]
 
