@@ -76,6 +76,18 @@ def test_a_product_that_is_not_wanted_is_zero_and_so_are_its_gradients(wanted: b
         np.testing.assert_allclose(a, wanted * b, rtol=1e-5, atol=1e-6)
 
 
+def test_a_product_in_a_branch_can_be_differentiated_twice() -> None:
+    x, w = operands(7, 64, 80)
+
+    def curvature(f: Any) -> Any:
+        slope = jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
+        return jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
+
+    found = curvature(lambda x, w: products.product_if(jnp.asarray(True), x, w))
+    for a, b in zip(found, curvature(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 def test_a_branch_copies_no_kernel() -> None:
     """Differentiated as it stands, a branch returns its kernel for the gradient."""

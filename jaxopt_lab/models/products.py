@@ -97,6 +97,10 @@ def product_if(
 
     Differentiated as it stands, the branch would return a copy of the kernel for its gradient.
     """
+    return _either(wanted, inputs, kernel)
+
+
+def _either(wanted: BoolScalar, inputs: Array, kernel: Array) -> Array:
     return jax.lax.cond(wanted, _matmul, _nothing, inputs, kernel)
 
 
@@ -105,7 +109,7 @@ def _nothing(inputs: Array, kernel: Array) -> Array:
 
 
 def _forward_if(wanted: BoolScalar, inputs: Array, kernel: Array) -> tuple[Array, Any]:
-    return product_if(wanted, inputs, kernel), (wanted, inputs, kernel)
+    return _either(wanted, inputs, kernel), (wanted, inputs, kernel)
 
 
 def _backward_if(kept: Any, gradient: Array) -> tuple[None, Array, Array]:

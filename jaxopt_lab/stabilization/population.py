@@ -167,7 +167,7 @@ class Population:
             self.seconds += report.seconds - report.compile_seconds
             self.compile_seconds += report.compile_seconds
             for result in report.results:
-                note(result)
+                note(result._replace(fetch=dict))  # else its wave's weights stay on the device
                 self.num_epochs_trained += result.job.num_epochs
                 if self.finished:
                     self.finished.put(result, probe)
