@@ -18,9 +18,12 @@ _FAST_COMPILE: dict[str, Any] = {
     "xla_llvm_disable_expensive_passes": True,
 }
 #: On a GPU kernels are not chosen by timing them, which would make results differ in their last
-#: bits from process to process; and loops run on the device, without asking the host at each turn.
+#: bits from process to process. Products are cuBLAS's from the start: else XLA fuses activations
+#: into products of Triton's, then takes cuBLAS after all and computes each activation twice. And
+#: loops run on the device, without asking the host at each turn.
 _ON_GPU: dict[str, Any] = {
     "xla_gpu_deterministic_ops": True,
+    "xla_gpu_enable_triton_gemm": False,
     "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,WHILE,CONDITIONAL",
 }
 

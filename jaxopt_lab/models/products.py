@@ -20,9 +20,10 @@ MAX_SHARED = 2048
 
 @custom_vmap
 def _matmul(inputs: Float[Array, "b n"], kernel: Float[Array, "n m"]) -> Float[Array, "b m"]:
-    """`inputs @ kernel`; under `vmap`, few inputs common to many kernels are repeated on a CPU.
+    """`inputs @ kernel`; under `vmap`, few inputs common to many kernels are repeated for each.
 
-    Otherwise XLA makes one product of all kernels side by side, and turns them and the result.
+    Otherwise XLA makes one product of all kernels side by side, and turns them and the result. On a
+    CPU it would undo the repetition, but for a barrier.
     """
     return inputs @ kernel
 
@@ -36,11 +37,11 @@ def _matmul_rule(
     if axes != (None, 0) or inputs.size > MAX_SHARED:
         return several(inputs, kernel), True
 
-    def repeated(inputs: Array, kernel: Array) -> Array:
-        copies = jnp.broadcast_to(inputs, (axis_size, *inputs.shape))
-        return jax.lax.optimization_barrier(copies) @ kernel
-
-    return jax.lax.platform_dependent(inputs, kernel, cpu=repeated, default=several), True
+    copies = jnp.broadcast_to(inputs, (axis_size, *inputs.shape))
+    copies = jax.lax.platform_dependent(
+        copies, cpu=jax.lax.optimization_barrier, default=lambda copies: copies
+    )
+    return copies @ kernel, True
 
 
 @jax.custom_vjp
@@ -66,7 +67,7 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
         return _matmul(jax.lax.optimization_barrier(x.T), g)
 
     of_kernel = jax.lax.platform_dependent(
-        inputs, gradient, cpu=transposed_first, default=lambda x, g: x.T @ g
+        inputs, gradient, cpu=transposed_first, default=lambda x, g: _matmul(x.T, g)
     )
     return _of_inputs(gradient, kernel), of_kernel
 
