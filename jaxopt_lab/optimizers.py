@@ -41,6 +41,7 @@ def build(
     multiplier: Scalar | float,
     penalize_biases: bool = False,
     gate: moments.Gate | None = None,
+    norm: Scalar | None = None,
 ) -> optax.GradientTransformation:
     """Build the chain of one trial from traced values.
 
@@ -53,21 +54,18 @@ def build(
       multiplier: schedule times plateau scale at this step.
       penalize_biases: whether penalties and decay act on all parameters.
       gate: when the moments move; None: always.
+      norm: `penalized_norm` of all weights, if the chain is given only some of them.
 
     Returns:
       A transformation whose state does not depend on any hyperparameter's value.
     """
     mask = None if penalize_biases else kernel_mask
-    parts = []
-    if "l1" in features:
-        l1 = add_l1(hparams["l1"])
-        parts.append(l1 if mask is None else optax.masked(l1, mask))
-    if "l2" in features:
-        parts.append(optax.add_decayed_weights(hparams["l2"], mask))
-    if "clip_value" in features:
-        parts.append(optax.clip(hparams["clip_value"]))
+    parts = _penalties(hparams, features, mask)
     if "clip_norm" in features:
-        parts.append(optax.clip_by_global_norm(hparams["clip_norm"]))
+        most = hparams["clip_norm"]
+        parts.append(
+            optax.clip_by_global_norm(most) if norm is None else clip_known_norm(most, norm)
+        )
     parts.append(moments.gated(names, hparams, gate))
     if "weight_decay" in features and not set(names) <= set(WITHOUT_DECAY):
         decay = hparams["weight_decay"]
@@ -76,6 +74,47 @@ def build(
         parts.append(optax.add_decayed_weights(decay, mask))
     parts.append(optax.scale(-hparams["learning_rate"] * multiplier))
     return optax.chain(*parts)
+
+
+def _penalties(
+    hparams: Hparams, features: frozenset[str], mask: Any
+) -> list[optax.GradientTransformation]:
+    """What comes before the clip by norm."""
+    parts = []
+    if "l1" in features:
+        l1 = add_l1(hparams["l1"])
+        parts.append(l1 if mask is None else optax.masked(l1, mask))
+    if "l2" in features:
+        parts.append(optax.add_decayed_weights(hparams["l2"], mask))
+    if "clip_value" in features:
+        parts.append(optax.clip(hparams["clip_value"]))
+    return parts
+
+
+def penalized_norm(
+    gradient: Params, params: Params, hparams: Hparams, features: frozenset[str], biases: bool
+) -> Scalar:
+    """The global norm that `clip_norm` bounds: of the gradient with its penalties.
+
+    Args:
+      gradient: of all weights.
+      params: all weights.
+      hparams: as for `build`.
+      features: as for `build`.
+      biases: `penalize_biases` of `build`.
+    """
+    chain = optax.chain(*_penalties(hparams, features, None if biases else kernel_mask))
+    return optax.tree.norm(chain.update(gradient, chain.init(params), params)[0])
+
+
+def clip_known_norm(most: Any, norm: Scalar) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` of a part of the weights, the norm of all of which is known."""
+
+    def clip(updates: PyTree, params: PyTree) -> PyTree:
+        del params
+        return jax.tree.map(lambda g: jnp.where(norm < most, g, (g / norm) * most), updates)
+
+    return optax.stateless(clip)
 
 
 def averaging_code(config: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """How ONE trial trains: pure functions; only `engine` adds the trial axis."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, UInt32
 
-from jaxopt_lab import observation, optimizers, schedules
+from jaxopt_lab import observation, optimizers, schedules, skipping
 from jaxopt_lab.models import MLP
 from jaxopt_lab.moments import Gate
 from jaxopt_lab.signature import Signature
@@ -165,6 +166,9 @@ def make_trainer(
     features = signature.features
     use_average, use_best = signature.ema, signature.early_stopping
     use_plateau = "reduce_on_plateau" in features
+    biases = signature.penalize_biases
+    # What is observed is observed of all layers.
+    optional = model.optional_layers if isinstance(model, MLP) and not signature.observe else ()
 
     def forward(
         params: Params, batch: Batch, hparams: Hparams, noise: Array | None = None
@@ -189,29 +193,57 @@ def make_trainer(
         )
 
     def optimizer(
-        hparams: Hparams, multiplier: Any, gate: Gate | None = None
+        hparams: Hparams, multiplier: Any, gate: Gate | None = None, norm: Scalar | None = None
     ) -> optax.GradientTransformation:
         return optimizers.build(
-            signature.optimizers, hparams, features, multiplier, signature.penalize_biases, gate
+            signature.optimizers, hparams, features, multiplier, biases, gate, norm
         )
 
+    def wanted_layers(batch: Batch) -> dict[str, BoolScalar]:
+        """Layers that are skipped unless a trial of the cohort has them."""
+        if batch.depth is None:
+            return {}
+        return {name: i + 1 < batch.depth for i, name in enumerate(optional)}
+
     def update(
-        state: TrainState, hparams: Hparams, gradient: Params, has_rows: BoolScalar
+        state: TrainState,
+        hparams: Hparams,
+        gradient: Params,
+        has_rows: BoolScalar,
+        skipped: dict[str, BoolScalar],
     ) -> tuple[TrainState, PyTree]:
         rate = schedules.multiplier(hparams, state.step, hparams["total_steps"], features)
         if use_plateau:
             rate = rate * state.plateau.scale
         # A diverged trial keeps the state in which it was found.
         gate = Gate(state.diverged_at < 0, has_rows)
-        updates, opt_state = optimizer(hparams, rate, gate).update(
-            gradient, state.opt_state, state.params
+        norm = None
+        if skipped and "clip_norm" in features:
+            norm = optimizers.penalized_norm(gradient, state.params, hparams, features, biases)
+        chain = optimizer(hparams, rate, gate, norm)
+
+        def move(gradient: Params, carry: PyTree) -> tuple[PyTree, Params]:
+            """Move the weights of some layers, with their moments and averages."""
+            params, opt_state, average = carry
+            updates, opt_state = chain.update(gradient, opt_state, params)
+            new, new_average = optax.apply_updates(params, updates), average
+            if use_average:
+                new_average = _average(average, new, state.step, hparams)
+            kept = optax.tree.where(gate.alive, (new, new_average), (params, average))
+            return (kept[0], opt_state, kept[1]), updates  # the gate has kept `opt_state` already
+
+        whole = state.params, state.opt_state, state.average
+        always = [name for name in state.params if name not in skipped]
+        moved, updates = move(skipping.only(gradient, always), skipping.only(whole, always))
+        parts = [moved]
+        for name, wanted in skipped.items():
+            body = partial(move, skipping.only(gradient, [name]))
+            own = skipping.only(whole, [name])
+            parts.append(skipping.run_if(wanted, lambda carry, body=body: body(carry)[0], own))
+        params, opt_state, average = skipping.joined(parts)
+        new = state._replace(
+            params=params, opt_state=opt_state, average=average, step=state.step + gate.alive
         )
-        params = optax.apply_updates(state.params, updates)
-        new = state._replace(params=params, opt_state=(), step=state.step + 1)
-        if use_average:
-            new = new._replace(average=_average(state, params, hparams))
-        new = optax.tree.where(gate.alive, new, state._replace(opt_state=()))
-        new = new._replace(opt_state=opt_state)  # the gate has kept it already
         if not signature.observe:
             return new, ()
         return new, observation.of_update(gradient, updates, state.params, hparams)
@@ -222,8 +254,16 @@ def make_trainer(
         noise = model.noise(keys, signature.noise_rows) if "dropout" in features else None
         count = batch.mask.sum().astype(jnp.float32)
         divisor = minibatch.num_rows if signature.accumulate else count
+        skipped, so_far, is_first = wanted_layers(batch), state.accumulator, minibatch.is_first
 
         def loss_of(params: Params) -> Scalar:
+            if signature.accumulate:
+                params = {
+                    name: skipping.summing(layer, skipped[name], so_far[name], is_first)
+                    if name in skipped
+                    else layer
+                    for name, layer in params.items()
+                }
             outputs = forward(params, batch, hparams, noise)
             losses = objective.loss(outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
@@ -232,20 +272,17 @@ def make_trainer(
         loss_sum = loss * divisor
         state = _watch(state, loss_sum / count)
         if not signature.accumulate:
-            state, observed = update(state, hparams, gradient, count > 0)
+            state, observed = update(state, hparams, gradient, count > 0, skipped)
             return state, StepInfo(loss_sum, count, observed)
-        gradient = jax.tree.map(
-            lambda so_far, g: jnp.where(minibatch.is_first, g, so_far + g),
-            state.accumulator,
-            gradient,
-        )
+        gradient = {
+            name: layer if name in skipped else skipping.add_to(so_far[name], layer, is_first)
+            for name, layer in gradient.items()
+        }
         state = state._replace(accumulator=gradient)
         nothing = observation.zeros() if signature.observe else ()
-        # A loop of no or one turn: XLA's CPU backend copies all that passes through a `cond`.
-        state, observed = jax.lax.fori_loop(
-            0,
-            minibatch.is_last.astype(jnp.int32),
-            lambda _, carry: update(carry[0], hparams, carry[0].accumulator, count > 0),
+        state, observed = skipping.run_if(
+            minibatch.is_last,
+            lambda carry: update(carry[0], hparams, carry[0].accumulator, count > 0, skipped),
             (state, nothing),
         )
         return state, StepInfo(loss_sum, count, observed)
@@ -288,11 +325,11 @@ def _watch(state: TrainState, loss: Scalar) -> TrainState:
     )
 
 
-def _average(state: TrainState, params: Params, hparams: Hparams) -> Params:
+def _average(average: Params, params: Params, step: IntScalar, hparams: Hparams) -> Params:
     """Exponential average whose decay starts low, so that the first weights are soon forgotten."""
-    count = state.step.astype(jnp.float32) + 1.0
+    count = step.astype(jnp.float32) + 1.0
     decay = jnp.minimum(hparams["ema_decay"], count / (count + 9.0))
-    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.average, params)
+    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
 
 
 def _keep_best(

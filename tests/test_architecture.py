@@ -21,6 +21,7 @@ ORDER = [
     "moments",
     "optimizers",
     "observation",
+    "skipping",
     "models",
     "datasets",
     "tasks",

@@ -130,6 +130,11 @@ class MLP(nn.Module):
             return out
         return jnp.where(jnp.arange(self.hidden_size) < hparams["hidden_size"], out, 0.0)
 
+    @property
+    def optional_layers(self) -> tuple[str, ...]:
+        """Names of the layers that a trial can lack, the second hidden one first."""
+        return tuple(f"hidden_{i}" for i in range(1, self.num_layers) if self.masked_depth)
+
     def noise(self, keys: PRNGKey, rows: int) -> UInt16[Array, "layers b h"]:
         """Draw the dropout noise of one block; trials that share the keys share the noise.
 
