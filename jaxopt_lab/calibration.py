@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from jaxopt_lab import hyperparameters
+from jaxopt_lab.choosing import choose
 from jaxopt_lab.costs import SHIPPED, Costs, Load
 from jaxopt_lab.distributions import LogUniform
+from jaxopt_lab.estimates import count_weights
 from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job, default_width
-from jaxopt_lab.programs import choose, count_weights
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.space import SearchSpace
 from jaxopt_lab.tasks.base import lay_out, regression

@@ -5,17 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxopt_lab import hyperparameters
+from jaxopt_lab.choosing import choose, exact_estimate
 from jaxopt_lab.costs import Costs, Load
+from jaxopt_lab.estimates import Estimate, count_weights, epoch_seconds
 from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.plan import Cohort, Job, Wave, make_waves
-from jaxopt_lab.programs import (
-    Estimate,
-    Programs,
-    choose,
-    count_weights,
-    epoch_seconds,
-    exact_estimate,
-)
+from jaxopt_lab.programs import Programs
 from jaxopt_lab.schedulers.base import Scheduler, bracket_slices
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.sizing import Sizing, trial_bytes
@@ -137,7 +132,7 @@ def make_plan(
         for i, start, epochs in _pieces(len(complete), load.num_epochs, race and fold, scheduler)
     ]
     widths = {
-        s: sizing.width(_size(s, load), _bytes(s, load), load.data_bytes, chosen.max_width)
+        s: sizing.width(_size(s, load), _bytes(s, load), load.data_bytes, chosen.max_cohort(s))
         for s in {job.signature for job in jobs}
     }
     waves = make_waves(jobs, widths, load.num_devices)

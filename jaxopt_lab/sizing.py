@@ -12,6 +12,7 @@ from jaxopt_lab.costs import SHIPPED, Costs
 from jaxopt_lab.engine import CHUNK
 from jaxopt_lab.errors import UserError, did_you_mean
 from jaxopt_lab.plan import Job, default_width
+from jaxopt_lab.programs import Programs
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.signature import Signature
 from jaxopt_lab.store import Store
@@ -54,7 +55,7 @@ class Sizing:
           num_parameters: weights of one trial.
           num_bytes: of one trial in training, see `trial_bytes`.
           data_bytes: of the data, of which every device holds a copy.
-          largest: what the choice of programs allows (`Programs.max_width`).
+          largest: what the choice of programs allows (`Programs.max_cohort`).
 
         Raises:
           UserError: if not even cohorts of one fit the memory limit.
@@ -97,7 +98,7 @@ def trial_bytes(signature: Signature, num_parameters: int, num_valid: int, num_o
 
 
 def fix_widths(
-    store: Store, runner: Runner, sizing: Sizing, largest: int, jobs: Sequence[Job]
+    store: Store, runner: Runner, sizing: Sizing, programs: Programs, jobs: Sequence[Job]
 ) -> None:
     """Write the cohort width of each new program before its first wave; reuse stored ones.
 
@@ -108,7 +109,7 @@ def fix_widths(
       store: of the study.
       runner: takes the widths.
       sizing: bounds.
-      largest: `Programs.max_width` of the study.
+      programs: of the study.
       jobs: what is to train.
     """
     stored = store.settings().get("widths", {})
@@ -121,7 +122,7 @@ def fix_widths(
         if name in stored:
             stored[name] = min(stored[name], sizing.bound(room, data_bytes))
         else:
-            stored[name] = sizing.width(size, room, data_bytes, largest)
+            stored[name] = sizing.width(size, room, data_bytes, programs.max_cohort(signature))
         runner.use_width(signature, stored[name])
     with store.transaction():
         store.set("widths", stored)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxopt_lab import hyperparameters, planning, programs, races, records, trials
+from jaxopt_lab import choosing, hyperparameters, planning, programs, races, records, trials
 from jaxopt_lab.agreement import agree
 from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.errors import UserError
@@ -224,7 +224,7 @@ class Study:
         if "programs" not in self.store.settings():
             load = self._load(self.prepared, num_trials, num_epochs, last)
             costs = self.sizing.costs
-            chosen = programs.choose(self.space, load, costs, self.sizing.on_cpu)
+            chosen = choosing.choose(self.space, load, costs, self.sizing.on_cpu)
             self._agree({"programs": chosen.to_dict(), "costs": asdict(costs)})
         watch = self._watch(phase, time_limit, progress)
         revive(self.store, time_limit)
@@ -333,7 +333,7 @@ class Study:
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
-        fix_widths(self.store, self.runner, self.sizing, self.programs.max_width, jobs)
+        fix_widths(self.store, self.runner, self.sizing, self.programs, jobs)
 
     def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
         """A decision taken before, or taken now and stored; `again` replaces it."""

@@ -237,9 +237,9 @@ def make_trainer(
         moved, updates = move(skipping.only(gradient, always), skipping.only(whole, always))
         parts = [moved]
         for name, wanted in skipped.items():
-            body = partial(move, skipping.only(gradient, [name]))
-            own = skipping.only(whole, [name])
-            parts.append(skipping.run_if(wanted, lambda carry, body=body: body(carry)[0], own))
+            own = partial(move, skipping.only(gradient, [name]))
+            carry = skipping.only(whole, [name])
+            parts.append(skipping.run_if(wanted, lambda carry: own(carry)[0], carry))  # noqa: B023
         params, opt_state, average = skipping.joined(parts)
         new = state._replace(
             params=params, opt_state=opt_state, average=average, step=state.step + gate.alive

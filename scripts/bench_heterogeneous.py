@@ -32,9 +32,10 @@ import pandas as pd
 from bench.cases import Case
 
 import jaxopt_lab as lab
-from jaxopt_lab import costs, hyperparameters, programs, search
+from jaxopt_lab import choosing, costs, hyperparameters, programs, search
 from jaxopt_lab.plan import Job
 from jaxopt_lab.runner import Runner
+from jaxopt_lab.signature import Signature
 from jaxopt_lab.tasks.base import lay_out, regression
 
 GRID = lab.SearchSpace(
@@ -79,10 +80,10 @@ def choose(space: lab.SearchSpace, num_trials: int, epochs: int) -> programs.Pro
         num_trials, epochs, 1, case.num_rows, case.num_features, jax.local_device_count()
     )
     on_cpu = jax.default_backend() == "cpu"
-    return programs.choose(space, load, costs.SHIPPED[on_cpu], on_cpu)
+    return choosing.choose(space, load, costs.SHIPPED[on_cpu], on_cpu)
 
 
-def make_runner(max_width: int) -> Callable[[list[Job]], Runner]:
+def make_runner(max_cohort: Callable[[Signature], int]) -> Callable[[list[Job]], Runner]:
     """(jobs) -> a runner whose cohorts are as wide as a study's would be."""
     case = Case()
     inputs, targets = case.data()
@@ -91,7 +92,7 @@ def make_runner(max_width: int) -> Callable[[list[Job]], Runner]:
     def make(jobs: list[Job]) -> Runner:
         runner = Runner(arrays, regression(), seed=0)
         for job in jobs:
-            width = min(runner.width(job.signature), max_width)
+            width = min(runner.width(job.signature), max_cohort(job.signature))
             runner.widths[job.signature] = width
         return runner
 
@@ -107,7 +108,7 @@ def ours(space: lab.SearchSpace, epochs: int) -> Config:
         Job(i, 0, 0, config, chosen.signature(config), epochs, epochs)
         for i, config in enumerate(configs)
     ]
-    runner = make_runner(chosen.max_width)(jobs)
+    runner = make_runner(chosen.max_cohort)(jobs)
     compiled = sum(report.compile_seconds for report in runner.run(jobs))
     return {
         "seconds": time.perf_counter() - started,
@@ -137,7 +138,8 @@ def exact(space: lab.SearchSpace, epochs: int) -> Config:
         for i, (config, signature) in enumerate(zip(configs, signatures, strict=True))
         for k in range(copies)
     ]
-    runner = make_runner(max(1, len(configs) // num_shapes // 2))(jobs)
+    most = max(1, len(configs) // num_shapes // 2)
+    runner = make_runner(lambda _: most)(jobs)
     first = {job.signature: job for job in jobs}.values()
     compiled = sum(r.compile_seconds for r in runner.run([j._replace(num_epochs=1) for j in first]))
     started = time.perf_counter()

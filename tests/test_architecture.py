@@ -30,6 +30,8 @@ ORDER = [
     "plan",
     "costs",
     "programs",
+    "estimates",
+    "choosing",
     "compilation",
     "engine",
     "runner",

@@ -44,9 +44,21 @@ def make_engine(signature: Signature, num_devices: int = 2) -> Engine:
 
 
 def train(
-    engine: Engine, trials: list[int], calls: tuple[int, ...] = (3,), **common: Any
+    engine: Engine,
+    trials: list[int],
+    calls: tuple[int, ...] = (3,),
+    depth: int = 2,
+    **common: Any,
 ) -> Curves:
-    """Train trials (one per slot); a trial's number decides its hyperparameters."""
+    """Train trials (one per slot); a trial's number decides its hyperparameters.
+
+    Args:
+      engine: of a program that holds them.
+      trials: numbers.
+      calls: epochs of each call.
+      depth: layers of the deepest trial of the cohort.
+      **common: hyperparameters of all trials.
+    """
     slots = [trials[i % len(trials)] for i in range(engine.num_slots)]
     rows = []
     for trial in slots:
@@ -65,7 +77,7 @@ def train(
     num_devices = len(engine.devices)
     zero = np.zeros(num_devices, np.int32)
     blocks = zero + common.get("batch_size", 32) // engine.block
-    clock = Clock(zero, zero, zero, zero, blocks, zero + 2)
+    clock = Clock(zero, zero, zero, zero, blocks, zero + depth)
     wave = engine.init(np.asarray(slots, np.int32), clock, hparams)
     pieces, done = [], 0
     for count in calls:
@@ -181,6 +193,32 @@ def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[st
     np.testing.assert_array_equal(found[1], among_its_like)
 
 
+#: All that acts on weights, so that a skipped layer would be missed.
+PENALTIES = {"l1": 1e-3, "l2": 1e-2, "clip_value": 0.5, "clip_norm": 0.3, "ema_decay": 0.9}
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("optimizers", [("adamw",), MERGEABLE], ids=["one", "merged"])
+def test_skipped_layers_leave_penalties_norms_and_averages_alone(
+    optimizers: tuple[str, ...], accumulate: bool
+) -> None:
+    """In company of deeper trials, for which nothing is skipped, a trial is bitwise the same."""
+    own = replace(
+        EXACT,
+        features=EXACT.features | {"l1", "l2", "clip_value", "clip_norm"},
+        ema=True,
+        penalize_biases=True,
+    )
+    alone = train(make_engine(own), [0, 1], **PENALTIES).valid["loss"]
+    deep = make_engine(
+        replace(own, num_layers=4, masked_depth=True, accumulate=accumulate, optimizers=optimizers)
+    )
+    skipped, computed = (train(deep, [0, 1], depth=n, **PENALTIES) for n in (2, 4))
+    np.testing.assert_allclose(skipped.valid["loss"], alone, rtol=1e-5)
+    np.testing.assert_array_equal(skipped.valid["loss"], computed.valid["loss"])
+    np.testing.assert_array_equal(skipped.train_loss, computed.train_loss)
+
+
 @pytest.mark.parametrize("optimizer", MERGEABLE)
 def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> None:
     """Adam ignores the decay, in company as alone."""
@@ -211,6 +249,18 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
 def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""
     engine = make_engine(replace(EXACT, optimizers=optimizers), 1)
+    train(engine, [0, 1, 2, 3])
+    text = engine.compiler.program("advance").as_text()
+    inside = text[: text.index("\nENTRY")]
+    assert "12,12]" in inside
+    assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
+def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> None:
+    engine = make_engine(
+        replace(EXACT, num_layers=4, masked_depth=True, accumulate=True, optimizers=MERGEABLE), 1
+    )
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]

@@ -37,11 +37,11 @@ def configs(*sizes: int) -> list[dict]:
 
 @pytest.mark.parametrize("epochs", [1, 10_000])
 def test_padding_and_empty_places_add_up(epochs: int) -> None:
-    space = lab.SearchSpace(hidden_size=lab.Choice([8, 64]), num_layers=2)
+    space = lab.SearchSpace(hidden_size=lab.Choice([8, 128]), num_layers=2)
     load = Load(5, epochs, 2, 4000, 8, 2)
-    plan = make_plan(configs(8, 8, 64, 64, 64), space, load, SIZING)
+    plan = make_plan(configs(8, 8, 128, 128, 128), space, load, SIZING)
     if epochs == 1:
-        small, large = 8 * 8 + 8 * 8, 8 * 64 + 64 * 64
+        small, large = 8 * 8 + 8 * 8, 8 * 128 + 128 * 128
         (program,) = plan.programs
         assert plan.empty_slots == pytest.approx(1 - 10 / (plan.num_waves * program.width * 2))
         assert plan.padding == pytest.approx(1 - (2 * small + 3 * large) / (5 * large))

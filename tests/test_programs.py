@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_lab import programs
+from jaxopt_lab import choosing
+from jaxopt_lab.choosing import choose, values_of
 from jaxopt_lab.costs import Costs, Load
 from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, Uniform
+from jaxopt_lab.estimates import estimate, with_cohorts
 from jaxopt_lab.hyperparameters import ACTIVATIONS, complete, features_of
-from jaxopt_lab.programs import Programs, choose, estimate
+from jaxopt_lab.programs import Programs
 from jaxopt_lab.space import SearchSpace
 
 
@@ -103,7 +105,7 @@ def test_the_choice_is_the_same_every_time_and_survives_json(
 def test_the_choice_costs_no_more_than_exact_shapes(parameters: dict[str, Any], load: Load) -> None:
     space = SearchSpace(**parameters)
     found = choose(space, load, Costs())
-    values = {name: programs._values(space, name) for name in programs.REGISTRY}
+    values = values_of(space)
     exact = replace(
         found,
         widths=tuple(sorted(values["hidden_size"])),
@@ -111,8 +113,10 @@ def test_the_choice_costs_no_more_than_exact_shapes(parameters: dict[str, Any], 
         block=0,
         activations=(),
         optimizers=(),
+        max_cohorts=(),
     )
-    if len(exact.widths) < programs.MAX_VALUES:
+    exact = with_cohorts(exact, values, load, Costs(), True)
+    if len(exact.widths) < choosing.MAX_VALUES:
         price = [estimate(p, values, load, Costs(), True).total for p in (found, exact)]
         assert 0 < price[0] <= price[1] * (1 + 1e-9)
 
@@ -152,9 +156,40 @@ def test_many_long_trials_do_not_keep_moments_that_they_do_not_need() -> None:
 
 def test_sizes_of_a_range_are_rounded_up_to_few() -> None:
     found = choose(SearchSpace(hidden_size=IntUniform(48, 250)), load_of(200, 20), Costs())
-    assert 1 < len(found.widths) <= programs.MAX_CLASSES
+    assert 1 < len(found.widths) <= choosing.MAX_CLASSES
     assert found.widths[-1] == 250
-    assert not any(width % programs.LANES for width in found.widths[:-1])
+    assert not any(width % choosing.LANES for width in found.widths[:-1])
+
+
+@settings(max_examples=30)
+@given(SPACES, LOADS, st.sampled_from([1, 2, 4, 8, 16]))
+def test_no_other_cohorts_take_less_time_by_the_same_estimate(
+    parameters: dict[str, Any], load: Load, width: int
+) -> None:
+    space = SearchSpace(**parameters)
+    found = choose(space, load, Costs())
+    assert len(found.max_cohorts) == len(found.widths)
+    other = replace(found, max_cohorts=(width,) * len(found.widths))
+    price = [estimate(p, values_of(space), load, Costs(), True).total for p in (found, other)]
+    assert price[0] <= price[1] * (1 + 1e-9)
+
+
+def test_cohorts_are_as_wide_as_their_trials_fill() -> None:
+    """One shape on two devices: 64 trials fill four cohorts of 16, five trials none."""
+    one_shape = SearchSpace(dropout=Uniform(0, 0.5))
+    many, few = (choose(one_shape, Load(n, 8, 1, 2000, 8, 2), Costs()) for n in (64, 5))
+    assert many.max_cohorts == (16,)
+    assert few.max_cohorts == (4,)
+
+
+def test_programs_of_an_earlier_version_are_read() -> None:
+    """It had one bound of the cohort width for all programs."""
+    found = choose(SMALL, load_of(20, 5), Costs())
+    stored = json.loads(json.dumps(found.to_dict()))
+    del stored["max_cohorts"]
+    again = Programs.from_dict({**stored, "max_width": 2})
+    assert again.max_cohorts == (2,) * len(found.widths)
+    assert replace(again, max_cohorts=found.max_cohorts) == found
 
 
 def test_a_space_of_one_shape_is_exact() -> None:

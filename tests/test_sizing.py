@@ -10,11 +10,12 @@ import pytest
 import jaxopt_lab as lab
 from jaxopt_lab import calibration, cli, sizing
 from jaxopt_lab.calibration import SHAPES, Shape
+from jaxopt_lab.choosing import choose
 from jaxopt_lab.costs import SHIPPED, Costs, Load
 from jaxopt_lab.errors import UserError
+from jaxopt_lab.estimates import epoch_seconds
 from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.plan import MAX_WIDTH
-from jaxopt_lab.programs import choose, epoch_seconds
 from jaxopt_lab.sizing import Sizing, read_costs, trial_bytes, write_costs
 
 MIB = 2**20

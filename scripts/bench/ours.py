@@ -5,7 +5,7 @@ import numpy as np
 
 import jaxopt_lab as lab
 from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
-from jaxopt_lab import costs, hyperparameters, programs
+from jaxopt_lab import choosing, costs, hyperparameters
 from jaxopt_lab.plan import Job
 from jaxopt_lab.runner import Runner
 from jaxopt_lab.tasks.base import lay_out, regression
@@ -33,7 +33,7 @@ class Ours:
         )
         on_cpu = jax.default_backend() == "cpu"
         load = costs.Load(case.num_trials, case.num_epochs, 1, case.num_rows, case.num_features)
-        chosen = programs.choose(space, load, costs.Costs(), on_cpu)
+        chosen = choosing.choose(space, load, costs.Costs(), on_cpu)
         self.jobs = []
         traced = zip(case.learning_rates, case.weight_decays, strict=True)
         for i, (rate, decay) in enumerate(traced):
