@@ -157,7 +157,8 @@ def fit(seconds: dict[tuple[Shape, int], float], shipped: Costs) -> dict[str, fl
     for (shape, width), measured in seconds.items():
         weights = count_weights(NUM_FEATURES, shape.width, shape.depth)
         updates = math.ceil(NUM_ROWS / shape.batch)
-        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates, updates / width])
+        shared = updates * shape.depth / width
+        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates, shared])
         values.append(measured)
     guess = np.array(
         [

@@ -17,17 +17,18 @@ class Costs:
       flops: floating-point operations per second of one device.
       update_bytes: memory traffic per second of optimizer updates on one device.
       block_seconds: fixed cost of one block of one trial on one device.
-      step_seconds: fixed cost of one block of a cohort on one device, however wide it is.
+      step_seconds: fixed cost, on one device, of each layer in one block of a cohort, however wide
+        that is; `MERGED_STEP` times as much in programs whose batches are several blocks.
       activation_flops: per unit and row, for each further activation computed.
       cohort_bytes: what the weights, moments and gradients of a cohort may fill.
     """
 
     compile_seconds: float = 1.4
     per_layer_seconds: float = 0.27
-    flops: float = 1.6e11
+    flops: float = 1.8e11
     update_bytes: float = 9e10
     block_seconds: float = 4e-7
-    step_seconds: float = 1.5e-5
+    step_seconds: float = 5e-6
     activation_flops: float = 60.0
     cohort_bytes: int = CACHE_BYTES
 
@@ -37,17 +38,23 @@ class Costs:
                 raise UserError(f"{name} of the costs must be a number above 0, got {value!r}")
 
 
+#: Operations of a step in programs whose batches are several blocks, over those of others.
+MERGED_STEP = 1.5
+#: How much slower a network is in a cohort that fills more than this share of the room for it.
+CROWDED, CROWDED_SHARE = 1.05, 4 / 3
+
+
 #: What is assumed of a CPU (True), rounded from measurements on two Zen 5 cores, or of an
-#: accelerator: what `jaxopt-lab calibrate --quick` measured on one NVIDIA H100.
+#: accelerator: what was measured on one NVIDIA H100.
 SHIPPED = {
     True: Costs(),
     False: Costs(
-        compile_seconds=1.8,
-        per_layer_seconds=0.5,
-        flops=1.2e13,
-        update_bytes=4.6e12,
+        compile_seconds=1.4,
+        per_layer_seconds=0.4,
+        flops=1.6e13,
+        update_bytes=3.7e12,
         block_seconds=3e-10,
-        step_seconds=3e-5,
+        step_seconds=2e-5,
         cohort_bytes=ACCELERATOR_BYTES,
     ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jaxopt_lab.costs import Costs, Load
+from jaxopt_lab.costs import CROWDED, CROWDED_SHARE, MERGED_STEP, Costs, Load
 from jaxopt_lab.hyperparameters import num_moments
 from jaxopt_lab.plan import default_width
 from jaxopt_lab.programs import Programs, least, sharing
@@ -36,6 +36,7 @@ class _Class(NamedTuple):
       kinds: programs that they have, as expected.
       groups: kinds of cohorts that they fill, as expected.
       largest: cohort width that the caches allow.
+      roomy: cohort width up to which they hold all of it.
       per_network: mean seconds per epoch of a network, on one device.
       per_cohort: more for its cohort, however many networks that has.
     """
@@ -44,6 +45,7 @@ class _Class(NamedTuple):
     kinds: float
     groups: float
     largest: int
+    roomy: float
     per_network: float
     per_cohort: float
 
@@ -58,7 +60,8 @@ class _Class(NamedTuple):
         waves += self.kinds * (num_devices - 1) / (2 * num_devices)
         if self.groups == 1:
             waves = math.ceil(math.ceil(self.jobs / width) / num_devices)
-        return max(self.kinds, waves) * (width * self.per_network + self.per_cohort)
+        slower = CROWDED if width > self.roomy else 1.0
+        return max(self.kinds, waves) * (width * slower * self.per_network + self.per_cohort)
 
     def best_width(self, num_devices: int) -> int:
         """The power of two with the least seconds; the widest of equal ones."""
@@ -108,6 +111,8 @@ def _classes(
     kinds, groups = (number / len(programs.widths) for number in _num_kinds(programs, values))
     names = [sharing(programs.optimizers, name) for name in values["optimizer"]]
     moments = sum(map(num_moments, names)) / len(names)
+    # An accelerator skips no layers.
+    depths = [least(programs.depths, depth) for depth in values["num_layers"]]
     found = []
     for size in programs.widths:
         mine = [w for w in values["hidden_size"] if least(programs.widths, w) == size]
@@ -115,17 +120,19 @@ def _classes(
         parts = [
             _epoch_parts(programs, load, costs, width, depth, batch, moments)
             for width in mine
-            for depth in values["num_layers"]
+            for depth in (values["num_layers"] if on_cpu else depths)
             for batch in values["batch_size"]
         ]
         per_network, per_cohort = (sum(p) / max(len(parts), 1) for p in zip(*parts, strict=True))
         weights = count_weights(load.num_features, size, max(programs.depths))
+        roomy = CROWDED_SHARE * costs.cohort_bytes / (16 * weights) if on_cpu else math.inf
         found.append(
             _Class(
                 jobs,
                 _distinct(kinds, jobs),
                 _distinct(groups, jobs),
                 default_width(weights, on_cpu, costs.cohort_bytes),
+                max(roomy, 1.0),
                 per_network,
                 per_cohort,
             )
@@ -195,7 +202,8 @@ def _epoch_parts(
     if programs.block:
         traffic += blocks * parameters * 20
     of_network = arithmetic + traffic / costs.update_bytes + blocks * costs.block_seconds
-    return of_network, blocks * costs.step_seconds
+    steps = blocks * depth * (MERGED_STEP if programs.block else 1.0)
+    return of_network, steps * costs.step_seconds
 
 
 def count_weights(num_features: int, width: int, depth: int) -> int:

@@ -20,7 +20,8 @@ from jaxopt_lab.stream import round_up
 
 #: Share of an accelerator's memory that training may take unless a limit is given.
 SHARE = 0.8
-SCHEMA = 1
+#: Of calibration files; 1 had a fixed cost of a step that did not go by layers.
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def read_costs(path: str | Path) -> Costs:
     try:
         content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         found = content["costs"]
-        assert content["schema"] == SCHEMA
+        schema = content["schema"]
         assert isinstance(found, dict)
     except FileNotFoundError:
         raise UserError(
@@ -168,6 +169,11 @@ def read_costs(path: str | Path) -> Costs:
         raise UserError(f"cannot read {path}: {(error.strerror or '').lower()}") from None
     except (ValueError, KeyError, TypeError, AssertionError):
         raise UserError(f"{path} is not a calibration written by 'jaxopt-lab calibrate'") from None
+    if schema != SCHEMA:
+        raise UserError(
+            f"{path} was written by another version of jaxopt-lab; "
+            f"'jaxopt-lab calibrate --out {path}' makes a new one"
+        )
     known = [field.name for field in fields(Costs)]
     for name, value in found.items():
         if name not in known:

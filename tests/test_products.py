@@ -35,7 +35,9 @@ def test_value_gradient_and_curvature_are_those_of_the_plain_product(shape: Any)
         return f(x, w), slope(x, w), jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
 
     for a, b in zip(*map(jax.tree.leaves, (of(products.product), of(plain))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        # Sums of some fifty terms of that size: on a GPU small ones differ by more of their own.
+        largest = max(1.0, float(np.abs(b).max()))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("in_axes", [(None, 0), (0, 0)])
