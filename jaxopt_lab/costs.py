@@ -51,7 +51,7 @@ SHIPPED = {
     False: Costs(
         compile_seconds=1.4,
         per_layer_seconds=0.4,
-        flops=1.6e13,
+        flops=2.4e13,
         update_bytes=3.7e12,
         block_seconds=3e-10,
         step_seconds=2e-5,
