@@ -4,7 +4,7 @@ A wave is one cohort of V trials per device. All trials of a cohort read one dat
 dropout noise; fold, replicate and age are scalars per device, so one compiled program serves all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxopt_lab.compilation import Compiler
+from jaxopt_lab.controls import Clock, Packed, Values, packed
 from jaxopt_lab.stream import fold_in, gather, place, round_up, shuffled
 from jaxopt_lab.tasks import FoldArrays
 from jaxopt_lab.trainer import Batch, Metrics, Minibatch, Probe, StepInfo, Trainer
@@ -26,30 +27,6 @@ CHUNK = 512
 #: Training rows that a probe sees, at most.
 PROBE_ROWS = 1024
 _INIT, _ORDER, _NOISE, _COINS, _PROBE = 1, 2, 3, 4, 5
-
-
-#: Hyperparameters, name -> [D * V], on the host or placed.
-Values = Mapping[str, Any]
-
-
-class Clock(NamedTuple):
-    """Scalars of one cohort (per device [D], int32).
-
-    Attributes:
-      fold: which fold it reads.
-      replicate: which seeds it uses.
-      epoch: epochs trained before.
-      num_epochs: epochs to train now.
-      blocks: blocks of rows per minibatch.
-      depth: the most layers of any of its trials.
-    """
-
-    fold: Any
-    replicate: Any
-    epoch: Any
-    num_epochs: Any
-    blocks: Any
-    depth: Any
 
 
 class Curves(NamedTuple):
@@ -138,28 +115,28 @@ class Engine:
 
     def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
         """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
-        args = self.compiler.put((np.asarray(seeds, np.int32), clock, hparams))
+        args = self.compiler.put(self._controls(seeds, clock, hparams))
         wave = self.compiler.lower("init", self._init, args, self.key, once=True)
         self._tree = jax.tree.structure(wave)
         copied = (self.key, self.arrays)
         self.compiler.lower("advance", self._advance, (wave, *args[1:]), copied)
         self.compiler.compile_lowered()
 
-    def init(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> Wave:
+    def init(self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed) -> Wave:
         """Initialise a wave.
 
         Args:
           seeds: [D * V] int32; `fold_in(study_key, seed)` starts each trial's randomness.
           clock: [D] each; `replicate` and `fold` enter the initialisation too.
-          hparams: name -> [D * V].
+          hparams: name -> [D * V], or what `place` made of them.
         """
-        args = self.compiler.put((np.asarray(seeds, np.int32), clock, hparams))
+        args = self.compiler.put(self._controls(seeds, clock, hparams))
         wave: Wave = self.compiler.call("init", self._init, args, self.key, once=True)
         self._tree = jax.tree.structure(wave)
         return wave
 
     def restore(
-        self, states: Sequence[Sequence[np.ndarray]], clock: Clock, hparams: Values
+        self, states: Sequence[Sequence[np.ndarray]], clock: Clock, hparams: Values | Packed
     ) -> Wave:
         """Trials that were trained before, to go on together.
 
@@ -169,58 +146,66 @@ class Engine:
           hparams: as for `init`.
         """
         if self._tree is None:
-            here = (np.zeros(self.width, np.int32), Clock(*(c[:1] for c in clock)))
-            values = {name: value[: self.width] for name, value in hparams.items()}
-            self._tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here, values))
+            whole = self._controls(np.zeros(self.num_slots), clock, hparams)
+            share = len(self.devices)
+            here = jax.tree.map(lambda x: x[: len(x) // share], whole)
+            self._tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here))
         leaves = [np.stack(parts) for parts in zip(*states, strict=True)]
         return self.compiler.put(jax.tree.unflatten(self._tree, leaves))
 
-    def advance(self, wave: Wave, clock: Clock, hparams: Values) -> tuple[Wave, Curves]:
+    def advance(self, wave: Wave, clock: Clock, hparams: Values | Packed) -> tuple[Wave, Curves]:
         """Train every trial by `clock.num_epochs` (at most `CURVE_LENGTH`) whole epochs.
 
         Returns at once with arrays still being computed. The result does not depend on how a
         budget is cut into calls.
         """
-        args = (wave, *self.compiler.put((clock, hparams)))
+        args = (wave, *self.compiler.put((clock.packed(), packed(hparams))))
         return self.compiler.call("advance", self._advance, args, (self.key, self.arrays))
 
-    def probe(self, wave: Wave, clock: Clock, hparams: Values, probe: Probe) -> dict[str, Array]:
+    def probe(
+        self, wave: Wave, clock: Clock, hparams: Values | Packed, probe: Probe
+    ) -> dict[str, Array]:
         """Measure every trial of a wave on the same training rows; one probe per engine.
 
         Returns:
           name -> [D * V, ...].
         """
-        args = (wave, *self.compiler.put((clock, hparams)))
+        args = (wave, *self.compiler.put((clock.packed(), packed(hparams))))
         body = partial(self._probe, probe)
         return self.compiler.call("probe", body, args, (self.key, self.arrays))
 
-    def place(self, hparams: dict[str, np.ndarray]) -> dict[str, Array]:
-        """Hyperparameters on the devices, for several calls; name -> [D * V]."""
-        placed: dict[str, Array] = self.compiler.put(hparams)
+    def place(self, hparams: Values) -> Packed:
+        """Hyperparameters on the devices, for several calls."""
+        placed: Packed = self.compiler.put(packed(hparams))
         return placed
 
-    def _init(self, key: PRNGKey, seeds: Array, clock: Clock, hparams: PyTree) -> Wave:
+    def _controls(
+        self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed
+    ) -> tuple[np.ndarray, np.ndarray, Packed]:
+        return np.asarray(seeds, np.int32), clock.packed(), packed(hparams)
+
+    def _init(self, key: PRNGKey, seeds: Array, clock: Array, hparams: Packed) -> Wave:
         """Body of one device. With `map` a traced choice of initialiser stays a branch; with vmap
         an accelerator, whose time goes by the number of operations, does all trials at once."""
-        fold, replicate = clock.fold[0], clock.replicate[0]
+        now = Clock.of_device(clock)
 
         def one(arg: tuple[Array, PyTree]) -> PyTree:
             seed, values = arg
-            trial_key = fold_in(key, seed, replicate, fold, _INIT)
+            trial_key = fold_in(key, seed, now.replicate, now.fold, _INIT)
             return self.trainer.init(trial_key, values)
 
-        args = (seeds, hparams)
+        args = (seeds, hparams.unpacked())
         in_turn = self.compiler.on_cpu or self.init_in_turn
         state = jax.lax.map(one, args) if in_turn else jax.vmap(one)(args)
         rows = self.arrays.valid_rows.shape[1]
         return Wave(state, jnp.zeros((self.width, round_up(rows, CHUNK), self.num_outputs)))
 
     def _advance(
-        self, copied: tuple[PRNGKey, FoldArrays], wave: Wave, clock: Clock, hparams: PyTree
+        self, copied: tuple[PRNGKey, FoldArrays], wave: Wave, clock: Array, controls: Packed
     ) -> tuple[Wave, Curves]:
         """Body of one device."""
         key, arrays = copied
-        now = Clock(*(c[0] for c in clock))
+        now, hparams = Clock.of_device(clock), controls.unpacked()
         stream = fold_in(key, now.replicate, now.fold)
 
         def part(j: Array | int, carry: _Part, rows: tuple[Array, Array], i: Array) -> _Part:
@@ -372,18 +357,18 @@ class Engine:
         probe: Probe,
         copied: tuple[PRNGKey, FoldArrays],
         wave: Wave,
-        clock: Clock,
-        hparams: PyTree,
+        clock: Array,
+        controls: Packed,
     ) -> dict[str, Array]:
         """Body of one device."""
         key, arrays = copied
-        now = Clock(*(c[0] for c in clock))
+        now = Clock.of_device(clock)
         num_rows, size = arrays.num_train[now.fold], min(PROBE_ROWS, arrays.train_rows.shape[1])
         order = shuffled(fold_in(key, _PROBE), arrays.train_rows[now.fold], num_rows)[:size]
         batch = Batch(
             *gather(arrays, now.fold, order), jnp.arange(size) < num_rows, self._depth(now)
         )
-        return jax.vmap(probe, in_axes=(0, 0, None))(wave.state, hparams, batch)
+        return jax.vmap(probe, in_axes=(0, 0, None))(wave.state, controls.unpacked(), batch)
 
 
 class _Part(NamedTuple):

@@ -1,7 +1,6 @@
 """How ONE trial trains: pure functions; only `engine` adds the trial axis."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -235,11 +234,13 @@ def make_trainer(
         whole = state.params, state.opt_state, state.average
         always = [name for name in state.params if name not in skipped]
         moved, updates = move(skipping.only(gradient, always), skipping.only(whole, always))
-        parts = [moved]
-        for name, wanted in skipped.items():
-            own = partial(move, skipping.only(gradient, [name]))
+
+        def layer_moved(name: str, wanted: BoolScalar) -> PyTree:
+            own = skipping.only(gradient, [name])
             carry = skipping.only(whole, [name])
-            parts.append(skipping.run_if(wanted, lambda carry: own(carry)[0], carry))  # noqa: B023
+            return skipping.run_if(wanted, lambda carry: move(own, carry)[0], carry)
+
+        parts = [moved, *(layer_moved(*item) for item in skipped.items())]
         params, opt_state, average = skipping.joined(parts)
         new = state._replace(
             params=params, opt_state=opt_state, average=average, step=state.step + gate.alive

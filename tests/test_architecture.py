@@ -33,6 +33,7 @@ ORDER = [
     "estimates",
     "choosing",
     "compilation",
+    "controls",
     "engine",
     "runner",
     "devices",
