@@ -103,7 +103,8 @@ def penalized_norm(
       features: as for `build`.
       biases: `penalize_biases` of `build`.
     """
-    chain = optax.chain(*_penalties(hparams, features, None if biases else kernel_mask))
+    penalties = _penalties(hparams, features, None if biases else kernel_mask)
+    chain = optax.chain(optax.identity(), *penalties)  # of nothing there is no chain
     return optax.tree.norm(chain.update(gradient, chain.init(params), params)[0])
 
 

@@ -45,9 +45,10 @@ def test_the_gradient_of_summing_is_the_sum_so_far(
 
 
 @pytest.mark.parametrize("most", [0.1, 1e3])
-def test_a_part_is_clipped_as_within_the_whole(most: float) -> None:
-    features = frozenset({"l1", "l2", "clip_norm"})
-    values = {"l1": 0.1, "l2": 0.2, "clip_norm": most, "learning_rate": 1.0}
+@pytest.mark.parametrize("penalties", [(), ("l1", "l2", "clip_value")], ids=["alone", "penalized"])
+def test_a_part_is_clipped_as_within_the_whole(penalties: tuple[str, ...], most: float) -> None:
+    features = frozenset({"clip_norm", *penalties})
+    values = {"l1": 0.1, "l2": 0.2, "clip_value": 1.2, "clip_norm": most, "learning_rate": 1.0}
     hparams = {name: jnp.float32(value) for name, value in values.items()}
     gradient = jax.tree.map(lambda x: 0.5 * x, PARAMS)
     norm = optimizers.penalized_norm(gradient, PARAMS, hparams, features, False)
