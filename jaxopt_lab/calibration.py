@@ -153,29 +153,40 @@ def fit(seconds: dict[tuple[Shape, int], float], shipped: Costs) -> dict[str, fl
     """
     from scipy.optimize import lsq_linear
 
-    rows, values = [], []
+    step_seconds = _step_seconds(seconds, shipped)
+    rows, values, rest = [], [], []
     for (shape, width), measured in seconds.items():
         weights = count_weights(NUM_FEATURES, shape.width, shape.depth)
-        updates = math.ceil(NUM_ROWS / shape.batch)
-        shared = updates * shape.depth / width
-        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates, shared])
+        updates = _updates(shape)
+        rows.append([6 * weights * NUM_ROWS, updates * weights * 40, updates])
         values.append(measured)
-    guess = np.array(
-        [
-            1 / shipped.flops,
-            1 / shipped.update_bytes,
-            shipped.block_seconds,
-            shipped.step_seconds,
-        ]
-    )
+        rest.append(measured - updates * shape.depth * step_seconds / width)
+    guess = np.array([1 / shipped.flops, 1 / shipped.update_bytes, shipped.block_seconds])
     matrix = np.array(rows) * guess / np.array(values)[:, None]
-    found = lsq_linear(matrix, np.ones(len(values)), bounds=(1 / BOUND, BOUND)).x * guess
+    wanted = np.array(rest) / np.array(values)
+    found = lsq_linear(matrix, wanted, bounds=(1 / BOUND, BOUND)).x * guess
     return {
         "flops": float(1 / found[0]),
         "update_bytes": float(1 / found[1]),
         "block_seconds": float(found[2]),
-        "step_seconds": float(found[3]),
+        "step_seconds": step_seconds,
     }
+
+
+def _step_seconds(seconds: dict[tuple[Shape, int], float], shipped: Costs) -> float:
+    """What a step costs whatever the width of its cohort, per layer: from the narrowest and the
+    widest cohorts of one shape."""
+    shape = SHAPES[0]
+    widths = sorted(width for other, width in seconds if other == shape)
+    narrow, wide = widths[0], widths[-1]
+    found = seconds[shape, narrow] - seconds[shape, wide]
+    found /= _updates(shape) * shape.depth * (1 / narrow - 1 / wide)
+    return float(np.clip(found, shipped.step_seconds / BOUND, shipped.step_seconds * BOUND))
+
+
+def _updates(shape: Shape) -> int:
+    """Of one epoch."""
+    return math.ceil(NUM_ROWS / shape.batch)
 
 
 def _num_weights(shape: Shape) -> int:
@@ -183,7 +194,7 @@ def _num_weights(shape: Shape) -> int:
 
 
 def _words(shape: Shape, found: Measurement) -> str:
-    step = found.epoch_seconds / math.ceil(NUM_ROWS / shape.batch)
+    step = found.epoch_seconds / _updates(shape)
     return (
         f"{shape.depth} x {shape.width}, batch {shape.batch}: compiles in "
         f"{found.compile_seconds:.1f} s, {1e6 * step:.3g} microseconds per step, trial and device"
