@@ -76,7 +76,6 @@ def exact_estimate(
         return None
     exact = replace(
         chosen,
-        max_cohorts=(),
         widths=tuple(sorted(values["hidden_size"])),
         depths=tuple(sorted(values["num_layers"])),
         block=0,

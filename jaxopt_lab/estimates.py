@@ -52,8 +52,8 @@ class _Class(NamedTuple):
     def seconds(self, width: int, num_devices: int) -> float:
         """One epoch of all of them, in cohorts of `width`.
 
-        Half-empty cohorts and waves cost as much as full ones: of a cohort (w - 1) / (2 w) is empty
-        on average.
+        Half-empty cohorts and waves cost as much as full ones: of the last cohort of a kind
+        (w - 1) / (2 w) is empty on average. Where all are of one kind, their number is known.
         """
         cohorts = self.jobs / width + self.groups * (width - 1) / (2 * width)
         waves = max(self.groups, cohorts) / num_devices
@@ -118,12 +118,12 @@ def _classes(
         mine = [w for w in values["hidden_size"] if least(programs.widths, w) == size]
         jobs = load.last * len(mine) / len(values["hidden_size"])
         parts = [
-            _epoch_parts(programs, load, costs, width, depth, batch, moments)
+            epoch_seconds(programs, load, costs, width, depth, batch, moments)
             for width in mine
             for depth in (values["num_layers"] if on_cpu else depths)
             for batch in values["batch_size"]
         ]
-        per_network, per_cohort = (sum(p) / max(len(parts), 1) for p in zip(*parts, strict=True))
+        per_network, per_cohort = (sum(p) / len(parts) for p in zip(*parts, strict=True))
         weights = count_weights(load.num_features, size, max(programs.depths))
         roomy = CROWDED_SHARE * costs.cohort_bytes / (16 * weights) if on_cpu else math.inf
         found.append(
@@ -152,6 +152,22 @@ def _num_kinds(programs: Programs, values: Values) -> tuple[int, int]:
     return kinds * (1 if programs.block else batches), kinds * batches
 
 
+class Epoch(NamedTuple):
+    """Seconds of one epoch on one device.
+
+    Attributes:
+      of_network: for each network.
+      of_cohort: more for its cohort, however many networks that has.
+    """
+
+    of_network: float
+    of_cohort: float
+
+    def share(self, cohort_width: int) -> float:
+        """Of one network in a cohort of V."""
+        return self.of_network + self.of_cohort / cohort_width
+
+
 def epoch_seconds(
     programs: Programs,
     load: Load,
@@ -159,10 +175,11 @@ def epoch_seconds(
     width: int,
     depth: int,
     batch: int,
-    cohort_width: int = 1,
     moments: float = 2.0,
-) -> float:
-    """One epoch of one network on one device: its share of the time of its cohort.
+) -> Epoch:
+    """What one epoch of a network takes.
+
+    Padded units cost arithmetic, skipped layers only gradients of zero.
 
     Args:
       programs: what is compiled.
@@ -171,25 +188,7 @@ def epoch_seconds(
       width: neurons of the network.
       depth: layers of the network.
       batch: rows per update.
-      cohort_width: networks that train together, V.
       moments: that the optimizer keeps.
-    """
-    of_network, of_cohort = _epoch_parts(programs, load, costs, width, depth, batch, moments)
-    return of_network + of_cohort / cohort_width
-
-
-def _epoch_parts(
-    programs: Programs,
-    load: Load,
-    costs: Costs,
-    width: int,
-    depth: int,
-    batch: int,
-    moments: float,
-) -> tuple[float, float]:
-    """Seconds of an epoch for each network, and once for its cohort.
-
-    Padded units cost arithmetic, skipped layers only gradients of zero.
     """
     width = least(programs.widths, width)
     parameters = count_weights(load.num_features, width, depth)
@@ -203,7 +202,7 @@ def _epoch_parts(
         traffic += blocks * parameters * 20
     of_network = arithmetic + traffic / costs.update_bytes + blocks * costs.block_seconds
     steps = blocks * depth * (MERGED_STEP if programs.block else 1.0)
-    return of_network, steps * costs.step_seconds
+    return Epoch(of_network, steps * costs.step_seconds)
 
 
 def count_weights(num_features: int, width: int, depth: int) -> int:

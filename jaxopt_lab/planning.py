@@ -217,8 +217,8 @@ def _seconds(cohort: Cohort, width: int, chosen: Programs, load: Load, costs: Co
     """One of V networks of a cohort on one device."""
     size, batch = cohort.signature.hidden_size, cohort.jobs[0].config["batch_size"]
     moments = float(hyperparameters.num_moments(cohort.signature.optimizers))
-    epoch = epoch_seconds(chosen, load, costs, size, cohort.depth, batch, width, moments)
-    return cohort.num_epochs * epoch
+    epoch = epoch_seconds(chosen, load, costs, size, cohort.depth, batch, moments)
+    return cohort.num_epochs * epoch.share(width)
 
 
 def _weights(load: Load, width: int, depth: int) -> int:

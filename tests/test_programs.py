@@ -113,7 +113,6 @@ def test_the_choice_costs_no_more_than_exact_shapes(parameters: dict[str, Any], 
         block=0,
         activations=(),
         optimizers=(),
-        max_cohorts=(),
     )
     exact = with_cohorts(exact, values, load, Costs(), True)
     if len(exact.widths) < choosing.MAX_VALUES:

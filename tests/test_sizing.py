@@ -141,7 +141,7 @@ def test_the_fit_finds_the_costs_that_made_the_times() -> None:
         )
         exact = choose(space, load, true)
         size, depth, batch = shape
-        return epoch_seconds(exact, load, true, size, depth, batch, cohort)
+        return epoch_seconds(exact, load, true, size, depth, batch).share(cohort)
 
     keys = [*((SHAPES[0], width) for width in (4, 16)), *((shape, 4) for shape in SHAPES[1:])]
     found = calibration.fit({key: seconds(*key) for key in keys}, SHIPPED[True])

@@ -93,7 +93,8 @@ def _seconds(population: Population, length: Length) -> float:
     signature = population.signature(base)
     weights = population.runner.count_parameters(signature)
     width = population.runner.width(signature)
-    training = length.num_epochs * epoch_seconds(programs, load, costs, size, depth, batch, width)
+    epoch = epoch_seconds(programs, load, costs, size, depth, batch)
+    training = length.num_epochs * epoch.share(width)
     passes = length.num_epochs * length.evaluations * population.num_valid
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     tried = len(members.ladder(base)) + len(members.cures(base, population.num_rows, (1.0, 1.0)))
