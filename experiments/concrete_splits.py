@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 import jaxopt_lab as lab
-from jaxopt_lab import datasets, tune
+from jaxopt_lab import datasets
+from jaxopt_lab.tuning import tune
 
 PUBLISHED = [
     ("probabilistic backpropagation", 5.67, 0.09),

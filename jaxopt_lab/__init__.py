@@ -4,16 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_lab import datasets, models, schedulers, search, stopping, tasks
-    from jaxopt_lab.devices import use_all_cores
-    from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
-    from jaxopt_lab.errors import MachineError, UserError
-    from jaxopt_lab.predictor import Predictor
-    from jaxopt_lab.sizing import read_costs
-    from jaxopt_lab.space import SearchSpace
+    from jaxopt_lab import datasets, models, schedulers, search
+    from jaxopt_lab import problems as tasks
+    from jaxopt_lab.core.devices import use_all_cores
+    from jaxopt_lab.core.errors import MachineError, UserError
+    from jaxopt_lab.core.status import Status
+    from jaxopt_lab.planning.sizing import read_costs
+    from jaxopt_lab.problems.tabular.predictor import Predictor
+    from jaxopt_lab.spaces.distributions import (
+        Choice,
+        IntUniform,
+        LogIntUniform,
+        LogUniform,
+        Uniform,
+    )
+    from jaxopt_lab.spaces.space import SearchSpace
     from jaxopt_lab.stabilization import stabilize
-    from jaxopt_lab.status import Status
-    from jaxopt_lab.study import Study
+    from jaxopt_lab.study.study import Study
 
 __all__ = [
     "Choice",
@@ -40,28 +47,30 @@ __all__ = [
 
 # Imported when first asked for, so that `--help` and `show` do without JAX.
 _HOMES = {
-    "Choice": "distributions",
-    "IntUniform": "distributions",
-    "LogIntUniform": "distributions",
-    "LogUniform": "distributions",
-    "MachineError": "errors",
-    "Predictor": "predictor",
-    "SearchSpace": "space",
-    "Status": "status",
-    "Study": "study",
-    "Uniform": "distributions",
-    "UserError": "errors",
-    "read_costs": "sizing",
+    "Choice": "spaces.distributions",
+    "IntUniform": "spaces.distributions",
+    "LogIntUniform": "spaces.distributions",
+    "LogUniform": "spaces.distributions",
+    "MachineError": "core.errors",
+    "Predictor": "problems.tabular.predictor",
+    "SearchSpace": "spaces.space",
+    "Status": "core.status",
+    "Study": "study.study",
+    "Uniform": "spaces.distributions",
+    "UserError": "core.errors",
+    "read_costs": "planning.sizing",
     "stabilize": "stabilization",
-    "use_all_cores": "devices",
+    "use_all_cores": "core.devices",
 }
+# Modules that are public by another name than their own.
+_MODULES = {"stopping": "search.stopping", "tasks": "problems"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     elif name in __all__:
-        value = import_module(f"{__name__}.{name}")
+        value = import_module(f"{__name__}.{_MODULES.get(name, name)}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -32,11 +32,13 @@ import pandas as pd
 from bench.cases import Case
 
 import jaxopt_lab as lab
-from jaxopt_lab import choosing, costs, hyperparameters, programs, search
-from jaxopt_lab.plan import Job
-from jaxopt_lab.runner import Runner
-from jaxopt_lab.signature import Signature
-from jaxopt_lab.tasks.base import lay_out, regression
+from jaxopt_lab import search
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Runner
+from jaxopt_lab.planning import costs
+from jaxopt_lab.problems.mlp import choosing, hyperparameters, programs
+from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.signature import Signature
 
 GRID = lab.SearchSpace(
     learning_rate=lab.Choice([3e-4, 1e-3, 3e-3]),

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 import jaxopt_lab as lab
-from jaxopt_lab import records, study
+from jaxopt_lab.study import records, study
 
 SPACE = lab.SearchSpace(
     learning_rate=lab.LogUniform(3e-4, 3e-3),

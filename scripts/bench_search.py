@@ -29,9 +29,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from jaxopt_lab.distributions import Choice, Uniform
 from jaxopt_lab.search import History
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 TABLES = ("naval_propulsion", "parkinsons_telemonitoring")
 BBOB = (1, 3, 8, 10, 15, 21)

@@ -22,7 +22,7 @@ from bench import stabilize_cases
 from bench.stabilize_cases import CASES, QUICK, Case
 
 import jaxopt_lab as lab
-from jaxopt_lab.hyperparameters import complete
+from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, RISES, mean
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population

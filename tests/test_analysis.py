@@ -18,9 +18,9 @@ from jaxopt_lab.analysis import (
     refine,
     summary,
 )
-from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
-from jaxopt_lab.hyperparameters import check_value
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.problems.mlp.hyperparameters import check_value
+from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 SPACE = SearchSpace(
     learning_rate=LogUniform(1e-4, 1.0),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from test_engine import EXACT, each_merge, make_engine
 
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.engine import Clock, Engine
+from jaxopt_lab.core.engine import Clock, Engine
+from jaxopt_lab.problems.mlp import hyperparameters
 
 EPOCHS = 12
 CONFIG = {"learning_rate": 3e-2, "activation": "relu", "num_layers": 2, "hidden_size": 12}

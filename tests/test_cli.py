@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 
 from jaxopt_lab import cli, datasets, search
-from jaxopt_lab import tune as whole_job
 from jaxopt_lab.cli import arguments, console, process, progress, summary, tune
+from jaxopt_lab.core.status import Status
 from jaxopt_lab.datasets import columns
-from jaxopt_lab.status import Status
-from jaxopt_lab.watch import Progress
+from jaxopt_lab.study.watch import Progress
+from jaxopt_lab.tuning import tune as whole_job
 
 OPTIONS = "--target wall --folds 2 --epochs 2 --trials 4 --numeric standard --space tiny.toml"
 SPACE = """
@@ -143,7 +143,7 @@ def test_show_prints_a_table(
 
 
 def test_show_names_the_reason_of_an_infeasible_trial(capsys: pytest.CaptureFixture[str]) -> None:
-    from jaxopt_lab.store import Store
+    from jaxopt_lab.storage.store import Store
 
     store = Store.open("infeasible")
     with store.transaction():

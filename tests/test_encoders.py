@@ -12,9 +12,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import Encoder, TargetTransform, fit_encoder, load_table
 from jaxopt_lab.datasets.column_codes import NUM_QUANTILES, apply_bins, bin_edges
-from jaxopt_lab.errors import UserError
 
 ENCODINGS = ("standard", "quantile", "piecewise_linear")
 

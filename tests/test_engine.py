@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.engine import Clock, Curves, Engine
-from jaxopt_lab.hyperparameters import MERGEABLE
-from jaxopt_lab.signature import Signature
-from jaxopt_lab.tasks.base import lay_out, regression
-from jaxopt_lab.trainer import Trainer, make_trainer
+from jaxopt_lab.core.engine import Clock, Curves, Engine
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.hyperparameters import MERGEABLE
+from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.problems.mlp.trainer import Trainer, make_trainer
 
 ROWS, FEATURES, WIDTH = 200, 5, 4
 EXACT = Signature(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxopt_lab.ensemble import bagged, combine, greedy
+from jaxopt_lab.tuning.ensemble import bagged, combine, greedy
 
 
 def squared(prediction: np.ndarray, targets: np.ndarray) -> float:

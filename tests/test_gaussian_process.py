@@ -11,7 +11,6 @@ from scipy.optimize import minimize
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from jaxopt_lab.distributions import Choice, Uniform
 from jaxopt_lab.search.acquisition import Candidates, choose_jointly, log_expected_improvement
 from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels, log_probability
@@ -29,7 +28,8 @@ from jaxopt_lab.search.gaussian_process import (
 )
 from jaxopt_lab.search.models import float64_on_cpu
 from jaxopt_lab.search.outputs import WARP_OFFSETS, warps
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 LENGTHS = np.array([0.3, 0.8, 0.5])
 

@@ -6,9 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.hyperparameters import REGISTRY, check_value, complete, features_of, lookup, traced
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.hyperparameters import (
+    REGISTRY,
+    check_value,
+    complete,
+    features_of,
+    lookup,
+    traced,
+)
 
 names = pytest.mark.parametrize("name", REGISTRY)
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
 from jaxopt_lab.models import MLP
 from jaxopt_lab.models.initializers import AUTO, init_kernel
 from jaxopt_lab.models.mlp import ACTIVATION_FUNCTIONS, count_parameters, drop, uniform16
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
 
 #: name -> class that takes the arguments of `MLP`.
 MODELS = {"mlp": MLP}

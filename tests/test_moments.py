@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab import moments
-from jaxopt_lab.hyperparameters import (
+from jaxopt_lab.problems.mlp import moments
+from jaxopt_lab.problems.mlp.hyperparameters import (
     MERGEABLE,
     OPTIMIZERS,
     complete,
@@ -16,7 +16,7 @@ from jaxopt_lab.hyperparameters import (
     traced,
     traced_rows,
 )
-from jaxopt_lab.moments import Gate
+from jaxopt_lab.problems.mlp.moments import Gate
 
 NUM_TRIALS, NUM_STEPS = 3, 30
 each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab import observation
-from jaxopt_lab.hyperparameters import complete, features_of
-from jaxopt_lab.observation import BINS_PER_DECADE, NUM_BINS
-from jaxopt_lab.plan import Job
-from jaxopt_lab.programs import Programs
-from jaxopt_lab.runner import Result, Runner
-from jaxopt_lab.signature import Signature
-from jaxopt_lab.tasks.base import lay_out, regression
-from jaxopt_lab.trainer import Batch, TrainState
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.problems.mlp import observation
+from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.hyperparameters import complete, features_of
+from jaxopt_lab.problems.mlp.observation import BINS_PER_DECADE, NUM_BINS
+from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
 
 TRAIN, VALID, EPOCHS = 96, 40, 3
 BASE = complete(

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_lab import optimizers, schedules
-from jaxopt_lab.hyperparameters import OPTIMIZERS, complete, features_of, traced
+from jaxopt_lab.problems.mlp import optimizers, schedules
+from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete, features_of, traced
 
 ALL = frozenset({"l1", "l2", "clip_value", "clip_norm", "weight_decay"})
 STEPS_PER_EPOCH, NUM_EPOCHS = 5, 4

@@ -18,10 +18,10 @@ from optuna.testing.pytest_samplers import (  # noqa: E402
 )
 
 from jaxopt_lab import search  # noqa: E402
-from jaxopt_lab.distributions import Choice, LogIntUniform, Uniform  # noqa: E402
 from jaxopt_lab.search import History  # noqa: E402
 from jaxopt_lab.search.optuna_sampler import OptunaBayesianSampler  # noqa: E402
-from jaxopt_lab.space import SearchSpace  # noqa: E402
+from jaxopt_lab.spaces.distributions import Choice, LogIntUniform, Uniform  # noqa: E402
+from jaxopt_lab.spaces.space import SearchSpace  # noqa: E402
 
 
 class TestOptunasOwnCases(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxopt_lab import plan
-from jaxopt_lab.hyperparameters import complete
-from jaxopt_lab.plan import Job, default_width, make_waves
-from jaxopt_lab.signature import Signature
+from jaxopt_lab.core import cohorts as plan
+from jaxopt_lab.core.cohorts import Job, default_width, make_waves
+from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.signature import Signature
 
 
 def signature(block: int, accumulate: bool) -> Signature:

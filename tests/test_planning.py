@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab.costs import SHIPPED, Load
-from jaxopt_lab.hyperparameters import complete
-from jaxopt_lab.planning import make_plan
-from jaxopt_lab.sizing import Sizing
+from jaxopt_lab.planning.costs import SHIPPED, Load
+from jaxopt_lab.planning.plan import make_plan
+from jaxopt_lab.planning.sizing import Sizing
+from jaxopt_lab.problems.mlp.hyperparameters import complete
 
 SPACE = lab.SearchSpace(
     hidden_size=lab.Choice([4, 8]), num_layers=lab.IntUniform(1, 2), batch_size=lab.Choice([32, 64])

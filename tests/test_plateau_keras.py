@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab import hyperparameters, schedules
+from jaxopt_lab.problems.mlp import hyperparameters, schedules
 
 nan = math.nan
 LOSSES = {

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.models import MLP
-from jaxopt_lab.predictor import Predictor, assemble, flatten, unflatten
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
 
 
 @pytest.fixture(scope="module", params=["price", "wall"])
@@ -60,7 +60,7 @@ def test_predictions_are_in_full_precision_on_any_device(
         seen.append(jax.config.jax_default_matmul_precision)
         return np.zeros((len(inputs), model.num_outputs))
 
-    monkeypatch.setattr("jaxopt_lab.predictor._apply", apply)
+    monkeypatch.setattr("jaxopt_lab.problems.tabular.predictor._apply", apply)
     predictor.predict_raw(houses)
     assert set(seen) == {"highest"}
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_lab import hyperparameters, optimizers
+from jaxopt_lab.problems.mlp import hyperparameters, optimizers
+from jaxopt_lab.problems.mlp.trainer import Batch
 from jaxopt_lab.stabilization import probes
-from jaxopt_lab.trainer import Batch
 
 EIGENVALUES = np.array([9.0, 3.0, 1.0, 0.1])
 

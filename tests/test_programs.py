@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_lab import choosing
-from jaxopt_lab.choosing import choose, values_of
-from jaxopt_lab.costs import Costs, Load
-from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, Uniform
-from jaxopt_lab.estimates import estimate, with_cohorts
-from jaxopt_lab.hyperparameters import ACTIVATIONS, complete, features_of
-from jaxopt_lab.programs import Programs
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.planning.costs import Costs, Load
+from jaxopt_lab.problems.mlp import choosing
+from jaxopt_lab.problems.mlp.choosing import choose, values_of
+from jaxopt_lab.problems.mlp.estimates import estimate, with_cohorts
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, complete, features_of
+from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 def one_of(values: list, least: int = 1) -> st.SearchStrategy:

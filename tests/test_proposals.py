@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.proposals import enqueue, history_of, propose, round_of
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.types import Status
 from jaxopt_lab.search.base import MAX_PROPOSALS
-from jaxopt_lab.store import Store
-from jaxopt_lab.types import Status
+from jaxopt_lab.storage.store import Store
+from jaxopt_lab.study.proposals import enqueue, history_of, propose, round_of
 
 WIDE = lab.SearchSpace(
     learning_rate=lab.LogUniform(1e-4, 1e-1),
@@ -121,7 +121,7 @@ def test_a_sampler_that_sees_no_scores_proposes_all_at_once(
     one_by_one = Store.open(None)
     for _ in range(25):
         propose(one_by_one, sampler, space, "search", 3, 1)
-    monkeypatch.setattr("jaxopt_lab.proposals.MAX_PROPOSALS", 10)
+    monkeypatch.setattr("jaxopt_lab.study.proposals.MAX_PROPOSALS", 10)
     at_once = Store.open(None)
     assert propose(at_once, sampler, space, "search", 3, 25) == 25
     assert at_once.trials() == one_by_one.trials()

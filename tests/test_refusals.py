@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lab.cli import run, tune
-from jaxopt_lab.store import Store
+from jaxopt_lab.storage.store import Store
 
 Refused = Callable[..., str]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from jaxopt_lab import report
-from jaxopt_lab.distributions import Choice, IntUniform, LogUniform, Uniform
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.status import Status
 from jaxopt_lab.report.figures import score_window
 from jaxopt_lab.report.tables import broken
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.status import Status
-from jaxopt_lab.store import Store
+from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.store import Store
 
 SPACE = SearchSpace(
     learning_rate=LogUniform(1e-4, 1.0),

@@ -23,7 +23,7 @@ num_layers = 1
 hidden_size = 4
 """
 # Imported once; every run is a fork of the process that has them.
-HEAVY = ["jaxopt_lab.tune", "jaxopt_lab.cli.tune", "jaxopt_lab.datasets.baselines"]
+HEAVY = ["jaxopt_lab.tuning.tune", "jaxopt_lab.cli.tune", "jaxopt_lab.datasets.baselines"]
 NUM_KILLS = 10
 #: No run takes nearly as long; a hang fails the test instead of stopping it.
 PATIENCE = 120.0

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 
 SPACE = lab.SearchSpace(
     learning_rate=lab.LogUniform(1e-3, 1e-1),
@@ -140,7 +140,7 @@ def test_survivors_of_several_brackets_share_waves(halved: lab.Study) -> None:
 def test_brackets_hold_all_trials_however_many_are_proposed_at_a_time(
     table: Path, halved: lab.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxopt_lab.proposals.BLIND_ROUND", 8)
+    monkeypatch.setattr("jaxopt_lab.study.proposals.BLIND_ROUND", 8)
     study = make_study(table)
     optimize(study)
     assert [len(d["trials"]) for d in study.store.decisions("bracket")] == [10, 10]

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.engine import Engine
-from jaxopt_lab.plan import Job
-from jaxopt_lab.programs import Programs
-from jaxopt_lab.runner import Runner, WaveReport
-from jaxopt_lab.tasks.base import lay_out, regression
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.engine import Engine
+from jaxopt_lab.core.runner import Runner, WaveReport
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.programs import Programs
 
 ROWS, WIDTHS = 60, (3, 5, 7)
 

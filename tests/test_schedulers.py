@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxopt_lab import schedulers
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.schedulers import Rung, Scheduler
 
 each = pytest.mark.parametrize("scheduler", [make() for make in schedulers.REGISTRY.values()])

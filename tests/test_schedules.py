@@ -12,8 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from jaxopt_lab import schedules
-from jaxopt_lab.hyperparameters import SCHEDULES, complete, traced
+from jaxopt_lab.problems.mlp import schedules
+from jaxopt_lab.problems.mlp.hyperparameters import SCHEDULES, complete, traced
 
 NUM_TRACES = {"multiplier": 0, "plateau": 0}
 

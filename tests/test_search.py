@@ -6,11 +6,11 @@ import optuna
 import pytest
 
 from jaxopt_lab import search
-from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.search import History, Sampler
 from jaxopt_lab.search.encoding import row_keys, snap
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 MIXED = SearchSpace(
     learning_rate=LogUniform(1e-4, 1e-1),

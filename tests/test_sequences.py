@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jaxopt_lab import datasets
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.models.rnn import CELLS, RNN
-from jaxopt_lab.tasks import ArrayTask
-from jaxopt_lab.tasks.base import classification, regression
+from jaxopt_lab.problems import ArrayTask
+from jaxopt_lab.problems.mlp.data import classification, regression
 
 HPARAMS: dict[str, Any] = {"dropout": jnp.asarray(0.5)}
 each_cell = pytest.mark.parametrize("cell", CELLS)

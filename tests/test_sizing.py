@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab import calibration, cli, sizing
-from jaxopt_lab.calibration import SHAPES, Shape
-from jaxopt_lab.choosing import choose
-from jaxopt_lab.costs import SHIPPED, Costs, Load
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.estimates import epoch_seconds
-from jaxopt_lab.hyperparameters import complete
-from jaxopt_lab.plan import MAX_WIDTH
-from jaxopt_lab.sizing import Sizing, read_costs, trial_bytes, write_costs
+from jaxopt_lab import cli
+from jaxopt_lab.core.cohorts import MAX_WIDTH
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.planning import sizing
+from jaxopt_lab.planning.costs import SHIPPED, Costs, Load
+from jaxopt_lab.planning.sizing import Sizing, read_costs, trial_bytes, write_costs
+from jaxopt_lab.problems.mlp import calibration
+from jaxopt_lab.problems.mlp.calibration import SHAPES, Shape
+from jaxopt_lab.problems.mlp.choosing import choose
+from jaxopt_lab.problems.mlp.estimates import epoch_seconds
+from jaxopt_lab.problems.mlp.hyperparameters import complete
 
 MIB = 2**20
 

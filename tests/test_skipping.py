@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_lab import optimizers, skipping
+from jaxopt_lab.problems.mlp import optimizers, skipping
 
 PARAMS = {
     name: {"kernel": jnp.full((2, 2), value), "bias": jnp.full(2, -value)}

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxopt_lab.distributions import (
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.spaces.distributions import (
     Choice,
     Distribution,
     IntUniform,
@@ -17,8 +18,7 @@ from jaxopt_lab.distributions import (
     LogUniform,
     Uniform,
 )
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.space import INACTIVE, SearchSpace, read_toml
+from jaxopt_lab.spaces.space import INACTIVE, SearchSpace, read_toml
 
 UNIT = st.floats(0.0, 1.0)
 PLAIN = st.one_of(

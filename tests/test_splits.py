@@ -6,7 +6,7 @@ import pytest
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from jaxopt_lab import datasets
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 
 
 def make_table(classes: bool) -> datasets.Table:

@@ -12,8 +12,10 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import cli, report
-from jaxopt_lab.hyperparameters import complete
 from jaxopt_lab.models import make_rnn
+from jaxopt_lab.problems import ArrayTask
+from jaxopt_lab.problems.mlp.data import regression
+from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
@@ -23,8 +25,6 @@ from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.stages import Stages
-from jaxopt_lab.tasks import ArrayTask
-from jaxopt_lab.tasks.base import regression
 
 SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 16, "activation": "tanh"}
 CAUSE = {

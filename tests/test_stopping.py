@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab import cli, stopping
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.search import History
+from jaxopt_lab import cli
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.search import History, stopping
 from jaxopt_lab.search.bayesian import Improvement
 
 SPACE = lab.SearchSpace(x=lab.Uniform(0.0, 1.0), y=lab.Uniform(0.0, 1.0))

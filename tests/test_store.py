@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxopt_lab.errors import MachineError, UserError
-from jaxopt_lab.files import write_file
-from jaxopt_lab.packing import pack_state, unpack_state
-from jaxopt_lab.status import Status
-from jaxopt_lab.store import NoStudy, Store
+from jaxopt_lab.core.errors import MachineError, UserError
+from jaxopt_lab.core.status import Status
+from jaxopt_lab.storage.files import write_file
+from jaxopt_lab.storage.packing import pack_state, unpack_state
+from jaxopt_lab.storage.store import NoStudy, Store
 
 FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
 

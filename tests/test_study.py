@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab import records
-from jaxopt_lab.errors import MachineError, UserError
-from jaxopt_lab.status import Status
+from jaxopt_lab.core.errors import MachineError, UserError
+from jaxopt_lab.core.status import Status
+from jaxopt_lab.study import records
 
 SMALL = {"num_layers": 1, "hidden_size": 4, "batch_size": 32}
 SPACE = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-1), **SMALL)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import load_frame, load_table
 from jaxopt_lab.datasets.columns import date_parts, find_date_format, to_dates, to_numbers
-from jaxopt_lab.errors import UserError
 
 ROWS = 40
 

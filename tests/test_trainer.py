@@ -11,18 +11,26 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_lab import engine, optimizers
-from jaxopt_lab.hyperparameters import complete, features_of
+from jaxopt_lab.core import engine
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.models import MLP
-from jaxopt_lab.plan import Job
-from jaxopt_lab.predictor import Network, apply_network
-from jaxopt_lab.programs import Programs
-from jaxopt_lab.runner import Result, Runner
-from jaxopt_lab.schedules import steps_per_epoch
-from jaxopt_lab.signature import Signature
-from jaxopt_lab.stream import fold_in, shuffled
-from jaxopt_lab.tasks.base import FoldArrays, lay_out, regression
-from jaxopt_lab.trainer import Batch, Metrics, Minibatch, final_params, make_trainer, trim
+from jaxopt_lab.problems.mlp import optimizers
+from jaxopt_lab.problems.mlp.data import FoldArrays, lay_out, regression
+from jaxopt_lab.problems.mlp.hyperparameters import complete, features_of
+from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
+from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.problems.mlp.stream import fold_in, shuffled
+from jaxopt_lab.problems.mlp.trainer import (
+    Batch,
+    Metrics,
+    Minibatch,
+    final_params,
+    make_trainer,
+    trim,
+)
+from jaxopt_lab.problems.tabular.predictor import Network, apply_network
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 ROWS, TRAIN, FEATURES, EPOCHS = 130, 100, 4, 8

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxopt_lab.analysis.trials_seen import Seen, rounded
-from jaxopt_lab.distributions import Choice, Distribution, IntUniform, LogUniform
-from jaxopt_lab.hyperparameters import REGISTRY
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform, LogUniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 Side = Literal["low", "high"]
 Kind = Literal["narrow", "diverging", "limit"]

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from jaxopt_lab.analysis.trials_seen import Seen, rounded
-from jaxopt_lab.distributions import Distribution
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Distribution
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxopt_lab.analysis.trials_seen import Seen
-from jaxopt_lab.space import INACTIVE, SearchSpace
+from jaxopt_lab.spaces.space import INACTIVE, SearchSpace
 
 #: Fewer trials than this say nothing about importance.
 MIN_TRIALS = 4

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxopt_lab.analysis.boundaries import Finding, boundary_findings
 from jaxopt_lab.analysis.trials_seen import Seen
-from jaxopt_lab.distributions import Choice, Distribution, IntUniform
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: No range is cut to less than this share of what it was; with fewer than 4 best trials to more.
 LEAST_SHARE = 1 / 3

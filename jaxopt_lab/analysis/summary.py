@@ -7,7 +7,7 @@ from jaxopt_lab.analysis.boundaries import boundary_findings
 from jaxopt_lab.analysis.buckets import infeasible_by_region
 from jaxopt_lab.analysis.budget import best_of_k
 from jaxopt_lab.analysis.importance import anova
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 def summary(

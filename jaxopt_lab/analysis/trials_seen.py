@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxopt_lab.distributions import Choice
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jaxopt_lab.errors import UserError, did_you_mean
+from jaxopt_lab.core.errors import UserError, did_you_mean
 
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")

@@ -15,10 +15,10 @@ def execute(args: Namespace) -> int:
     prepare_jax(None, keep_programs=False)
     import jax
 
-    from jaxopt_lab.calibration import calibrate
-    from jaxopt_lab.costs import SHIPPED
-    from jaxopt_lab.files import check_folder, write_file
-    from jaxopt_lab.sizing import write_costs
+    from jaxopt_lab.planning.costs import SHIPPED
+    from jaxopt_lab.planning.sizing import write_costs
+    from jaxopt_lab.problems.mlp.calibration import calibrate
+    from jaxopt_lab.storage.files import check_folder, write_file
 
     devices = jax.local_devices()
     path = Path(args.out).expanduser()

@@ -11,8 +11,9 @@ def execute(args: Namespace) -> int:
     """Print programs, cohorts, padding and expected seconds. Nothing is written."""
     console = make_console()
     prepare_jax(None)
-    from jaxopt_lab import datasets, tune
-    from jaxopt_lab.store import FILE_NAME
+    from jaxopt_lab import datasets
+    from jaxopt_lab.storage.store import FILE_NAME
+    from jaxopt_lab.tuning import tune
 
     settings = read_settings(args)
     table = datasets.load_table(

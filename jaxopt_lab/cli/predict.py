@@ -4,12 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxopt_lab.predictor import Predictor
+    from jaxopt_lab.problems.tabular.predictor import Predictor
 
 
 def execute(args: Namespace) -> int:
@@ -17,8 +17,8 @@ def execute(args: Namespace) -> int:
     folder, output = model_folder(args.directory), Path(args.output).expanduser()
     _check_output(output, Path(args.data))
     from jaxopt_lab import datasets
-    from jaxopt_lab.files import write_file
-    from jaxopt_lab.predictor import Predictor
+    from jaxopt_lab.problems.tabular.predictor import Predictor
+    from jaxopt_lab.storage.files import write_file
 
     model = Predictor.load(folder)
     encoder = model.encoders[0]

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.core.errors import MachineError, UserError
 
 #: Exit codes: the user must correct something, the machine cannot do it, Ctrl-C, SIGTERM, SIGPIPE.
 USER, MACHINE, INTERRUPTED, TERMINATED, PIPE = 2, 1, 130, 143, 141

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxopt_lab.cli.console import duration, short
-from jaxopt_lab.status import Status
+from jaxopt_lab.core.status import Status
 
 if TYPE_CHECKING:
-    from jaxopt_lab.watch import Progress
+    from jaxopt_lab.study.watch import Progress
 
 _PHASES = {
     "wide": "wide search",

@@ -8,7 +8,7 @@ def execute(args: Namespace) -> int:
     from pathlib import Path
 
     from jaxopt_lab import report
-    from jaxopt_lab.store import FILE_NAME, Store
+    from jaxopt_lab.storage.store import FILE_NAME, Store
 
     folder = Path(args.directory).expanduser()
     if (folder / "diagnosis.json").exists() and not (folder / FILE_NAME).exists():

@@ -5,8 +5,8 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from jaxopt_lab.status import Status
-from jaxopt_lab.store import Store
+from jaxopt_lab.core.status import Status
+from jaxopt_lab.storage.store import Store
 
 _FIRST = ("trial_id", "phase", "status", "score", "standard_error")
 _TIMING = ("networks", "seconds")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from jaxopt_lab.cli.console import duration, make_console
 from jaxopt_lab.cli.tune import default_directory, prepare_jax
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxopt_lab.tasks import TabularTask
+    from jaxopt_lab.problems import TabularTask
 
 _TABLE_OPTIONS = ("data", "target", "config")
 
@@ -75,8 +75,10 @@ def _directory(args: Namespace) -> Path:
 
 
 def _from_table(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | None, int]:
-    from jaxopt_lab import datasets, hyperparameters, tasks
-    from jaxopt_lab.space import read_toml
+    from jaxopt_lab import datasets
+    from jaxopt_lab import problems as tasks
+    from jaxopt_lab.problems.mlp import hyperparameters
+    from jaxopt_lab.spaces.space import read_toml
 
     hparams = read_toml(args.config, "hyperparameters")
     try:
@@ -90,8 +92,8 @@ def _from_table(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
 
 
 def _from_study(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | None, int]:
-    from jaxopt_lab import tasks
-    from jaxopt_lab.store import Store
+    from jaxopt_lab import problems as tasks
+    from jaxopt_lab.storage.store import Store
 
     store = Store.open(args.study, read_only=True)
     try:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from jaxopt_lab.cli import process, progress, summary
 from jaxopt_lab.cli.console import make_console
-from jaxopt_lab.errors import MachineError, UserError
+from jaxopt_lab.core.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from jaxopt_lab.datasets import Table
-    from jaxopt_lab.tune import Settings
+    from jaxopt_lab.tuning.tune import Settings
 
 #: Programs that took less than this to compile are not worth a file.
 _MIN_COMPILE_SECONDS = 0.2
@@ -23,7 +23,8 @@ def execute(args: Namespace) -> int:
     directory = Path(args.out).expanduser() if args.out else default_directory(args.data)
     console = make_console()
     prepare_jax(stored_devices(directory))
-    from jaxopt_lab import datasets, tune
+    from jaxopt_lab import datasets
+    from jaxopt_lab.tuning import tune
 
     settings = read_settings(args)
     table = datasets.load_table(
@@ -54,7 +55,7 @@ def default_directory(data: str) -> Path:
 
 def stored_devices(directory: Path) -> int | None:
     """The number of devices that the study in a directory began with; None for a new one."""
-    from jaxopt_lab.store import NoStudy, Store
+    from jaxopt_lab.storage.store import NoStudy, Store
 
     try:
         store = Store.open(directory, read_only=True)
@@ -76,7 +77,7 @@ def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
     """
     import jax
 
-    from jaxopt_lab.devices import use_all_cores
+    from jaxopt_lab.core.devices import use_all_cores
 
     use_all_cores(num_devices)
     if keep_programs:
@@ -116,8 +117,10 @@ def read_settings(args: Namespace) -> "Settings":
     Raises:
       UserError: for a space or calibration that cannot be.
     """
-    from jaxopt_lab import hyperparameters, sizing, tune
-    from jaxopt_lab.space import SearchSpace, read_toml
+    from jaxopt_lab.planning import sizing
+    from jaxopt_lab.problems.mlp import hyperparameters
+    from jaxopt_lab.spaces.space import SearchSpace, read_toml
+    from jaxopt_lab.tuning import tune
 
     space = None
     if args.space:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.cleaning import MANY_CATEGORIES
 from jaxopt_lab.datasets.column_codes import (
     CategoryCode,
@@ -32,7 +33,6 @@ from jaxopt_lab.datasets.columns import (
     to_dates,
     to_numbers,
 )
-from jaxopt_lab.errors import UserError, did_you_mean
 
 NUMERIC_ENCODINGS = ("standard", "quantile", "piecewise_linear")
 """How columns of numbers can be encoded."""

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.dialect import Dialect, decimal_points, find_dialect
-from jaxopt_lab.errors import UserError, did_you_mean
 
 BUILTIN = {"lucas_houses": "lucas_houses.csv.gz"}
 """Tables shipped inside the package: name -> file."""

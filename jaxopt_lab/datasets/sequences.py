@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 
 
 def load_ts(path: str | Path) -> tuple[list[Float[np.ndarray, "_ c"]], list[str]]:

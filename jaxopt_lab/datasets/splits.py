@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets.tables import Table
-from jaxopt_lab.errors import UserError
 
 Rows = NDArray[np.intp]
 

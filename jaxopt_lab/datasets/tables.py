@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.cleaning import clean_features, row_identifiers
 from jaxopt_lab.datasets.columns import Kind, is_missing
 from jaxopt_lab.datasets.reading import read_table
 from jaxopt_lab.datasets.target_column import Task, decide_log, read_target
-from jaxopt_lab.errors import UserError, did_you_mean
 
 MIN_ROWS = 10
 """Fewer rows than this cannot be split into training, validation and test."""

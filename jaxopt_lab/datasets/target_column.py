@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.columns import (
     FloatArray,
     find_date_format,
@@ -17,7 +18,6 @@ from jaxopt_lab.datasets.columns import (
     to_categories,
     to_numbers,
 )
-from jaxopt_lab.errors import UserError, did_you_mean
 
 Task = Literal["regression", "classification"]
 

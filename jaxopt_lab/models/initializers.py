@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_lab.hyperparameters import ACTIVATIONS, INITIALIZATIONS
-from jaxopt_lab.types import IntScalar, PRNGKey, Scalar
+from jaxopt_lab.core.types import IntScalar, PRNGKey, Scalar
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, INITIALIZATIONS
 
 #: Standard deviation of a standard normal truncated to [-2, 2], and the mass it keeps.
 _TRUNCATED_STD, _TRUNCATED_MASS = 0.87962566103423978, 0.95449973610364158

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
-from jaxopt_lab.hyperparameters import ACTIVATIONS
+from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, PRNGKey, Scalar
 from jaxopt_lab.models.initializers import init_kernel
 from jaxopt_lab.models.products import dot_general
-from jaxopt_lab.types import BoolScalar, Hparams, IntScalar, PRNGKey, Scalar
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,

@@ -8,7 +8,7 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-from jaxopt_lab.types import BoolScalar
+from jaxopt_lab.core.types import BoolScalar
 
 #: Below this many outputs (a head) the transposition costs more than it gains.
 MIN_OUTPUTS = 16

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxopt_lab.errors import UserError
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.status import Status
-from jaxopt_lab.store import FILE_NAME, Store
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.status import Status
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.store import FILE_NAME, Store
 
 #: Curves of more trials than this are not drawn.
 MAX_CURVES = 300

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.report import diagnosis_figures, tables, words
 from jaxopt_lab.report.sections import Page
 from jaxopt_lab.report.words import plain

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.distributions import Choice, Distribution, LogUniform
 from jaxopt_lab.report import words
+from jaxopt_lab.spaces.distributions import Choice, Distribution, LogUniform
 
 #: The same model has the same colour everywhere.
 MODEL_COLORS = {"ensemble": "@good", "single": "@accent"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from jaxopt_lab.errors import MachineError
-from jaxopt_lab.files import write_file
+from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.report import contents, diagnosis_page, sections
+from jaxopt_lab.storage.files import write_file
 
 FILE_NAME = "report.html"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.distributions import Choice, LogUniform
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import Figure, label, line, score_window
 from jaxopt_lab.report.search_figures import capped, diverged_trials
+from jaxopt_lab.spaces.distributions import Choice, LogUniform
 
 #: Lines of trials of similar rank are one trace with one colour of the scale.
 _BINS = 12

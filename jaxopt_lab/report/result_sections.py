@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import prediction_figures, result_figures, tables, words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.words import plain
-from jaxopt_lab.status import Status
 
 if TYPE_CHECKING:
     from jaxopt_lab.report.sections import Page

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.analysis import BestOfK, Isolated
-from jaxopt_lab.distributions import Choice, Distribution, IntUniform
+from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import (
@@ -20,7 +20,7 @@ from jaxopt_lab.report.figures import (
     score_window,
     value_axis,
 )
-from jaxopt_lab.status import Status
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
 
 _PHASE_COLORS = {"wide": "@muted", "search": "@accent", "refined": "@accent"}
 

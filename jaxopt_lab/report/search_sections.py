@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxopt_lab import analysis
-from jaxopt_lab.distributions import Choice, Distribution
+from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
 from jaxopt_lab.report.contents import MAX_CURVES, Contents
 from jaxopt_lab.report.words import plain
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.status import Status
+from jaxopt_lab.spaces.distributions import Choice, Distribution
+from jaxopt_lab.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from jaxopt_lab.report.sections import Page

@@ -1,6 +1,6 @@
 """Successive halving: train all a little, go on with the best part, and again."""
 
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.schedulers.base import Rung, Scheduler, promote_best
 
 

@@ -11,9 +11,9 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_lab.core.types import PRNGKey
 from jaxopt_lab.search.feasibility import log_probability
 from jaxopt_lab.search.gaussian_process import JITTER, Posterior, covariance, cross_factor, predict
-from jaxopt_lab.types import PRNGKey
 
 _LOG_SQRT_2PI = 0.9189385332046727
 

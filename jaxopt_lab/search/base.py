@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.core.types import Config, PRNGKey
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: The most proposals that one call may ask for.
 MAX_PROPOSALS = 256

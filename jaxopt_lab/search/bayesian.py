@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.acquisition import (
     Candidates,
     appraise,
@@ -19,8 +20,7 @@ from jaxopt_lab.search.candidates import STEP_SIZES, around, mutate
 from jaxopt_lab.search.encoding import active_mask, features, fill_up, first_new, row_keys, snap
 from jaxopt_lab.search.models import Models, fit_models, float64_on_cpu
 from jaxopt_lab.search.quasi_random import quasi_random, sequence
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.spaces.space import SearchSpace
 
 NUM_GLOBAL = 1024
 NUM_LOCAL = 1024

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxopt_lab.search.encoding import is_categorical, snap
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: Standard deviations, in the unit cube, of the steps along ordered dimensions.
 STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 0.003)

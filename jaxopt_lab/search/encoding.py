@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxopt_lab.distributions import (
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.spaces.distributions import (
     Choice,
     Distribution,
     IntUniform,
@@ -16,8 +17,7 @@ from jaxopt_lab.distributions import (
     LogUniform,
     Uniform,
 )
-from jaxopt_lab.space import INACTIVE, SearchSpace
-from jaxopt_lab.types import Config
+from jaxopt_lab.spaces.space import INACTIVE, SearchSpace
 
 #: Finite spaces up to this size are enumerated when few configurations are left.
 MAX_ENUMERATED = 100_000

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.distributions import Distribution, IntUniform, LogIntUniform, LogUniform
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request
 from jaxopt_lab.search.encoding import Enumeration, known_keys, row_keys, snap
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.spaces.distributions import Distribution, IntUniform, LogIntUniform, LogUniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: How many points of a long grid are looked at together.
 _CHUNK = 256

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxopt_lab.devices import on_host
+from jaxopt_lab.core.devices import on_host
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels
@@ -26,7 +26,7 @@ from jaxopt_lab.search.gaussian_process import (
     predict,
 )
 from jaxopt_lab.search.outputs import Outputs, warps
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: Observations the process is conditioned on: the best half and the latest half beyond that.
 MAX_OBSERVATIONS = 2048

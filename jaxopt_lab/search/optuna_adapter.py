@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_lab.errors import MachineError
+from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys, snap
 from jaxopt_lab.search.random import uniform_draws
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: Samplers that read finished trials alone: their history can be added without being asked again.
 _STATELESS = ("TPESampler", "GPSampler", "RandomSampler", "BruteForceSampler")

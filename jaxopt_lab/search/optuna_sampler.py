@@ -10,10 +10,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from jaxopt_lab.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.bayesian import bayesian
-from jaxopt_lab.space import SearchSpace
+from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 class OptunaBayesianSampler(optuna.samplers.BaseSampler):

@@ -10,7 +10,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from jaxopt_lab.distributions import (
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.search.encoding import parents_first
+from jaxopt_lab.spaces.distributions import (
     Choice,
     Distribution,
     IntUniform,
@@ -18,9 +20,7 @@ from jaxopt_lab.distributions import (
     LogUniform,
     Uniform,
 )
-from jaxopt_lab.search.encoding import parents_first
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config
+from jaxopt_lab.spaces.space import SearchSpace
 
 
 def is_indexed(dist: Distribution) -> bool:

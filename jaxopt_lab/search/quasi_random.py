@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Float
 
-from jaxopt_lab.errors import UserError, did_you_mean
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.spaces.space import SearchSpace
 
 KINDS = ("sobol", "halton")
 

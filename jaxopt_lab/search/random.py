@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys, row_keys, snap
-from jaxopt_lab.space import SearchSpace
-from jaxopt_lab.types import Config, PRNGKey
+from jaxopt_lab.spaces.space import SearchSpace
 
 #: Draws per proposal until one is new; only small spaces need more than one.
 NUM_ATTEMPTS = 32

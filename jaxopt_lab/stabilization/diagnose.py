@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.runner import Result
+from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, RISES, STILL_FALLS, Remedy, mean
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.summary import Summary

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.files import write_file
-from jaxopt_lab.observation import norm_edges, norm_quantile
-from jaxopt_lab.optimizers import averaging_code
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
+from jaxopt_lab.problems.mlp.optimizers import averaging_code
 from jaxopt_lab.stabilization.compare import (
     GOAL_FLOOR,
     GOAL_RATIO,
@@ -26,7 +26,7 @@ from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.types import Config
+from jaxopt_lab.storage.files import write_file
 
 SCHEMA = 1
 FILE_NAME = "diagnosis.json"

@@ -14,10 +14,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from jaxopt_lab.files import write_file
-from jaxopt_lab.plan import Job
-from jaxopt_lab.runner import Result
-from jaxopt_lab.tasks import FoldArrays
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.problems import FoldArrays
+from jaxopt_lab.storage.files import write_file
 
 FOLDER = "finished"
 

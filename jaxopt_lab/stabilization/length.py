@@ -7,9 +7,9 @@ the same, and goes on from what it has kept.
 import math
 from typing import NamedTuple
 
-from jaxopt_lab import trainer
-from jaxopt_lab.costs import SHIPPED, Load
-from jaxopt_lab.estimates import epoch_seconds
+from jaxopt_lab.planning.costs import SHIPPED, Load
+from jaxopt_lab.problems.mlp import trainer
+from jaxopt_lab.problems.mlp.estimates import epoch_seconds
 from jaxopt_lab.stabilization import members
 from jaxopt_lab.stabilization.population import Population
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lab.types import Config
+from jaxopt_lab.core.types import Config
 
 #: Learning rates of the ladder, as multiples of the base's; 0 trains nothing.
 RATE_LADDER = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)

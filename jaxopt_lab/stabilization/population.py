@@ -9,17 +9,17 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from jaxopt_lab import trainer
-from jaxopt_lab.hyperparameters import SCHEDULES, features_on
-from jaxopt_lab.plan import Job
-from jaxopt_lab.programs import Programs
-from jaxopt_lab.runner import Result, Runner
-from jaxopt_lab.signature import Signature
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.problems import FoldArrays, Objective
+from jaxopt_lab.problems.mlp import trainer
+from jaxopt_lab.problems.mlp.hyperparameters import SCHEDULES, features_on
+from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.probes import make_probe
-from jaxopt_lab.tasks import FoldArrays, Objective
-from jaxopt_lab.types import Config
 
 #: Evaluations of a training, at least.
 NUM_EVALUATIONS = 120

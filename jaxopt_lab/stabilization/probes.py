@@ -9,11 +9,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from jaxopt_lab import schedules
-from jaxopt_lab.signature import Signature
-from jaxopt_lab.tasks import Objective
-from jaxopt_lab.trainer import Batch, Probe, TrainState
-from jaxopt_lab.types import Hparams, Params, PyTree, Scalar
+from jaxopt_lab.core.types import Hparams, Params, PyTree, Scalar
+from jaxopt_lab.problems import Objective
+from jaxopt_lab.problems.mlp import schedules
+from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.problems.mlp.trainer import Batch, Probe, TrainState
 
 #: Hessian-vector products of the power iteration.
 NUM_PRODUCTS = 24

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from jaxopt_lab import hyperparameters
-from jaxopt_lab.errors import UserError
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import fitting, whole

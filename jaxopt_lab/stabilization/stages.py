@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab import optimizers
-from jaxopt_lab.errors import MachineError
-from jaxopt_lab.observation import norm_quantile
-from jaxopt_lab.runner import Result
-from jaxopt_lab.schedules import steps_per_epoch
+from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.problems.mlp import optimizers
+from jaxopt_lab.problems.mlp.observation import norm_quantile
+from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.stabilization import diagnose, members
 from jaxopt_lab.stabilization.compare import HEALTHY, Remedy, compare, mean, overfits, ranked
 from jaxopt_lab.stabilization.diagnosis import Diagnosis

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxopt_lab.observation import norm_quantile
-from jaxopt_lab.runner import Result
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.stabilization import fluctuation
 from jaxopt_lab.stabilization.population import curve
 

@@ -5,10 +5,11 @@ import numpy as np
 
 import jaxopt_lab as lab
 from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
-from jaxopt_lab import choosing, costs, hyperparameters
-from jaxopt_lab.plan import Job
-from jaxopt_lab.runner import Runner
-from jaxopt_lab.tasks.base import lay_out, regression
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Runner
+from jaxopt_lab.planning import costs
+from jaxopt_lab.problems.mlp import choosing, hyperparameters
+from jaxopt_lab.problems.mlp.data import lay_out, regression
 
 
 class Ours:

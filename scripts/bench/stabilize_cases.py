@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab import datasets, tasks
+from jaxopt_lab import datasets
+from jaxopt_lab import problems as tasks
 from jaxopt_lab.models import make_rnn
-from jaxopt_lab.tasks import ArrayTask
-from jaxopt_lab.tasks.base import classification, regression
+from jaxopt_lab.problems import ArrayTask
+from jaxopt_lab.problems.mlp.data import classification, regression
 
 #: Where the tables and `.ts` files are.
 DATA = Path("../shared/data")

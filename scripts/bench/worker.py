@@ -52,7 +52,7 @@ def _start_jax(spec: Spec) -> str:
     import jax
 
     if spec.devices:
-        from jaxopt_lab.devices import use_all_cores
+        from jaxopt_lab.core.devices import use_all_cores
 
         use_all_cores()
     if jax.default_backend() == "cpu":

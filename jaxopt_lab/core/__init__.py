@@ -1,0 +1,1 @@
+"""Populations of trials in training: pure functions, cohorts, programs, waves."""

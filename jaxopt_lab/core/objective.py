@@ -1,0 +1,55 @@
+"""What a study optimises: a metric by name, and which way."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+
+DIRECTIONS = ("minimize", "maximize")
+READINGS = ("last", "best")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric, its direction, and which of its values counts.
+
+    Attributes:
+      metric: its name.
+      direction: "minimize" or "maximize".
+      at: "last" takes the value after the last unit, "best" the best of all units.
+
+    Raises:
+      UserError: for another direction or reading.
+    """
+
+    metric: str
+    direction: Literal["minimize", "maximize"] = "minimize"
+    at: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("direction", self.direction, DIRECTIONS),
+            ("objective_at", self.at, READINGS),
+        ):
+            if value not in known:
+                hint = did_you_mean(str(value), known)
+                raise UserError(f"{what} must be {' or '.join(known)}, got {value!r}.{hint}")
+
+    @property
+    def sign(self) -> int:
+        """1 where the metric is minimised, -1 where it is maximised."""
+        return 1 if self.direction == "minimize" else -1
+
+    def best_unit(self, curve: Float[np.ndarray, " units"]) -> int:
+        """The index of the value that counts; a value that is not finite never wins.
+
+        Args:
+          curve: the metric after each unit.
+        """
+        if self.at == "last":
+            return len(curve) - 1
+        costs = np.where(np.isfinite(curve), self.sign * curve, np.inf)
+        return int(np.argmin(costs))

@@ -1,0 +1,1 @@
+"""What a study costs before it trains: cohort widths, memory, seconds."""

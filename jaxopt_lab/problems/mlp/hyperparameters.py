@@ -1,0 +1,313 @@
+"""The hyperparameters that a trial can have: meaning, default, hard limits, static or dynamic.
+
+A *static* hyperparameter fixes a shape or a code path, so trials that differ in it need
+different programs. All others are *dynamic*: traced scalars that never recompile.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lion")
+#: Optimizers that keep a running mean or sum of gradients, and one of their squares.
+FIRST_MOMENT = ("momentum", "nesterov", "adam", "adamw", "lion")
+SECOND_MOMENT = ("adam", "adamw", "rmsprop")
+#: Optimizers that one formula covers; lion's needs the old moment.
+MERGEABLE = tuple(name for name in OPTIMIZERS if name != "lion")
+ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "sigmoid")
+SCHEDULES = (
+    "constant",
+    "cosine",
+    "exponential",
+    "step",
+    "linear",
+    "one_cycle",
+    "inverse_sqrt",
+    "reduce_on_plateau",
+)
+INITIALIZATIONS = (
+    "auto",
+    "he_normal",
+    "he_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+)
+OFF = math.inf
+PRECISIONS = ("float32", "bfloat16")
+#: Static hyperparameters that a program can also take as traced values: by padding, by masks, by
+#: coefficients.
+TRACED_STATIC = ("num_layers", "hidden_size", "activation", "optimizer")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One hyperparameter.
+
+    Attributes:
+      default: the value of a trial whose search space does not name it.
+      doc: what it is, with its unit.
+      low: least value allowed (`exclusive_low`: must be above it).
+      high: greatest value allowed (`exclusive_high`: must be below it).
+      choices: the values of a category; its traced code is the index here.
+      static: whether it fixes a shape or a code path.
+      feature_off: a dynamic value that switches a feature off. A study in which no trial can
+        have another value compiles without the feature.
+    """
+
+    default: Any
+    doc: str
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    exclusive_low: bool = False
+    exclusive_high: bool = False
+    choices: tuple[Any, ...] = ()
+    static: bool = False
+    feature_off: float | None = None
+
+    @property
+    def kind(self) -> Literal["category", "bool", "int", "float"]:
+        """The type of its values."""
+        if self.choices:
+            return "category"
+        if isinstance(self.default, bool):
+            return "bool"
+        return "int" if isinstance(self.default, int) else "float"
+
+
+def _real(default: float, doc: str, low: float, high: float, **kwargs: Any) -> Hyperparameter:
+    return Hyperparameter(float(default), doc, low, high, **kwargs)
+
+
+REGISTRY: dict[str, Hyperparameter] = {
+    "learning_rate": _real(1e-3, "peak learning rate", 0.0, math.inf),
+    "optimizer": Hyperparameter("adamw", "update rule", choices=OPTIMIZERS, static=True),
+    "momentum": _real(0.9, "of momentum and nesterov", 0.0, 1.0, exclusive_high=True),
+    "b1": _real(0.9, "first-moment decay of adam, adamw, lion", 0.0, 1.0, exclusive_high=True),
+    "b2": _real(
+        0.999, "second-moment decay of adam, adamw, rmsprop, lion", 0.0, 1.0, exclusive_high=True
+    ),
+    "epsilon": _real(1e-8, "of adam, adamw, rmsprop", 0.0, 1.0, exclusive_low=True),
+    "weight_decay": _real(
+        0.0,
+        "decoupled decay, times the learning rate; not for adam",
+        0.0,
+        math.inf,
+        feature_off=0.0,
+    ),
+    "l1": _real(0.0, "penalty l1 * sum |w|", 0.0, math.inf, feature_off=0.0),
+    "l2": _real(0.0, "penalty l2 / 2 * sum w^2", 0.0, math.inf, feature_off=0.0),
+    "penalize_biases": Hyperparameter(
+        False, "whether weight_decay, l1 and l2 act on biases too", static=True
+    ),
+    "clip_value": _real(
+        OFF,
+        "each gradient entry is clipped to ±this",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "clip_norm": _real(
+        OFF,
+        "global gradient norm is clipped to this",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "schedule": Hyperparameter("constant", "shape of the learning rate", choices=SCHEDULES),
+    "warmup_fraction": _real(
+        0.0,
+        "linear warm-up, share of all steps",
+        0.0,
+        1.0,
+        exclusive_high=True,
+        feature_off=0.0,
+    ),
+    "final_fraction": _real(
+        0.01, "last rate / peak rate of cosine, linear, exponential, one_cycle", 0.0, 1.0
+    ),
+    "decay_factor": _real(0.5, "of step: multiplier at each drop", 0.0, 1.0, exclusive_low=True),
+    "decay_every": _real(
+        0.25,
+        "of step: share of the steps after warm-up between drops",
+        0.0,
+        1.0,
+        exclusive_low=True,
+    ),
+    "peak_fraction": _real(
+        0.3,
+        "of one_cycle: share of the steps before the peak",
+        0.0,
+        1.0,
+        exclusive_low=True,
+        exclusive_high=True,
+    ),
+    "plateau_factor": _real(
+        0.2, "reduce_on_plateau multiplies the rate by this", 0.0, 1.0, exclusive_high=True
+    ),
+    "plateau_patience": Hyperparameter(5, "epochs without improvement before it does", 1, 10**6),
+    "plateau_cooldown": Hyperparameter(0, "epochs after a reduction that do not count", 0, 10**6),
+    "plateau_floor": _real(0.01, "least multiplier it leaves", 0.0, 1.0),
+    "plateau_min_delta": _real(1e-4, "least improvement of the validation loss", 0.0, math.inf),
+    "batch_size": Hyperparameter(32, "rows per step", 1, 2**20, static=True),
+    "num_layers": Hyperparameter(3, "hidden layers", 1, 128, static=True),
+    "hidden_size": Hyperparameter(64, "neurons per hidden layer", 1, 2**16, static=True),
+    "dropout": _real(
+        0.0, "share of hidden units dropped", 0.0, 1.0, exclusive_high=True, feature_off=0.0
+    ),
+    "initialization": Hyperparameter(
+        "auto",
+        "of the kernels; auto: he_normal for relu, gelu, silu, xavier_normal for tanh, sigmoid",
+        choices=INITIALIZATIONS,
+    ),
+    "activation": Hyperparameter("relu", "of the hidden layers", choices=ACTIVATIONS, static=True),
+    "ema": Hyperparameter(False, "evaluate exponentially averaged weights", static=True),
+    "ema_decay": _real(
+        0.99, "decay per step of the averaged weights", 0.0, 1.0, exclusive_high=True
+    ),
+    "early_stopping": Hyperparameter(
+        False, "stop after patience epochs without improvement; keep the best weights", static=True
+    ),
+    "early_stopping_patience": Hyperparameter(10, "epochs", 1, 10**6),
+    "precision": Hyperparameter(
+        "float32",
+        "of the hidden layers' arithmetic in training; weights, loss and updates are float32",
+        choices=PRECISIONS,
+        static=True,
+    ),
+}
+
+
+def check_value(name: str, value: Any) -> Any:
+    """Check one value of a hyperparameter against its type and hard limits.
+
+    Args:
+      name: a key of `REGISTRY`.
+      value: what the user gave.
+
+    Returns:
+      The value as the Python type of the hyperparameter.
+
+    Raises:
+      UserError: naming the value and what would be right.
+    """
+    spec = lookup(name)
+    if spec.kind == "category":
+        if value not in spec.choices:
+            hint = did_you_mean(str(value), spec.choices)
+            raise UserError(
+                f"{name}: unknown value {value!r}.{hint} Choose from: {', '.join(spec.choices)}"
+            )
+        return value
+    if spec.kind == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false, got {value!r}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise UserError(f"{name} must be a number, got {value!r}")
+    if spec.kind == "int" and not float(value).is_integer():
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    below = value <= spec.low if spec.exclusive_low else value < spec.low
+    above = value >= spec.high if spec.exclusive_high else value > spec.high
+    if math.isnan(value) or below or above:
+        left, right = "(" if spec.exclusive_low else "[", ")" if spec.exclusive_high else "]"
+        raise UserError(f"{name} = {value:g} is outside {left}{spec.low:g}, {spec.high:g}{right}")
+    return int(value) if spec.kind == "int" else float(value)
+
+
+def check_values(values: Mapping[str, Iterable[Any]]) -> None:
+    """Check hyperparameter -> values, such as `SearchSpace.extremes` gives them.
+
+    Raises:
+      UserError: naming the hyperparameter and what would be right.
+    """
+    for name, some in values.items():
+        for value in some:
+            check_value(name, value)
+
+
+def lookup(name: str) -> Hyperparameter:
+    """Return the entry of `REGISTRY`, or raise `UserError` with the nearest name."""
+    if name not in REGISTRY:
+        hint = did_you_mean(name, REGISTRY)
+        raise UserError(
+            f"unknown hyperparameter {name!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
+        )
+    return REGISTRY[name]
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in defaults and check every value, so that all trials have the same keys."""
+    full = {name: spec.default for name, spec in REGISTRY.items()}
+    full.update({name: check_value(name, value) for name, value in config.items()})
+    return full
+
+
+def num_moments(optimizers: Iterable[str]) -> int:
+    """How many moments a program of these optimizers keeps, each as large as the weights."""
+    names = set(optimizers)
+    return sum(bool(names & set(kind)) for kind in (FIRST_MOMENT, SECOND_MOMENT))
+
+
+def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
+    """Name the optional features that a study needs in its programs.
+
+    Args:
+      values: hyperparameter -> values it can take (for a range, its two ends suffice).
+
+    Returns:
+      Names out of: each hyperparameter with a `feature_off` value, the schedules other than
+      `constant`, `orthogonal`. A feature that is absent costs nothing in the compiled program.
+    """
+    defaults = {name: [spec.default] for name, spec in REGISTRY.items()}
+    pairs = ((name, value) for name, some in {**defaults, **values}.items() for value in some)
+    return frozenset(filter(None, (_feature(name, value) for name, value in pairs)))
+
+
+def features_on(config: Mapping[str, Any]) -> frozenset[str]:
+    """`features_of` the values of one complete configuration."""
+    return frozenset(filter(None, (_feature(name, value) for name, value in config.items())))
+
+
+_FEATURES_OFF = {n: s.feature_off for n, s in REGISTRY.items() if s.feature_off is not None}
+
+
+def _feature(name: str, value: Any) -> str | None:
+    """The feature that one value switches on."""
+    if name in _FEATURES_OFF:
+        return name if value != _FEATURES_OFF[name] else None
+    if name == "schedule":
+        return value if value != "constant" else None
+    return "orthogonal" if name == "initialization" and value == "orthogonal" else None
+
+
+def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Turn the dynamic hyperparameters of a complete configuration into arrays.
+
+    Returns:
+      name -> float32 or int32 scalar; a category becomes its index in `choices`. Besides the
+      dynamic ones, depth, width, activation and optimizer, which a program for several reads.
+    """
+    return {name: row.reshape(()) for name, row in traced_rows([config]).items()}
+
+
+def traced_rows(configs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The same of n configurations: name -> [n]."""
+    out = {}
+    for name, spec in REGISTRY.items():
+        if spec.static and name not in TRACED_STATIC:
+            continue
+        values, kind = [config[name] for config in configs], spec.kind
+        if kind == "category":
+            values = [spec.choices.index(value) for value in values]
+        out[name] = np.asarray(values, np.float32 if kind == "float" else np.int32)
+    return out

@@ -1,0 +1,1 @@
+"""A table as a problem, and trained networks that leave the study."""

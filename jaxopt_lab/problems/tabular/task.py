@@ -1,0 +1,213 @@
+"""A table as a task: split, fold, encode, and score in the target's own units."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_lab import datasets
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets import Encoder, Table, TargetTransform
+from jaxopt_lab.problems.mlp.data import FoldArrays, Objective, classification, lay_out, regression
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Prepared(NamedTuple):
+    """A task made ready for a number of folds.
+
+    Attributes:
+      arrays: rows of the development table by fold; the last fold is the refit.
+      encoders: one per fold, fitted on its training rows.
+      transforms: one per fold for regression; empty for classification.
+      constant_losses: validation loss of a constant predictor, per fold.
+      folds: (training rows, validation rows) into the development table.
+      development: rows of the table that are not test rows.
+      test: held-out rows of the table; may be empty.
+    """
+
+    arrays: FoldArrays
+    encoders: list[Encoder]
+    transforms: list[TargetTransform]
+    constant_losses: list[float]
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    development: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TabularTask:
+    """Predict a column of a table.
+
+    Attributes:
+      table: all rows.
+      test_fraction: share of the rows never seen in tuning; 0 for none.
+      numeric: encoding of numeric columns: standard, quantile or piecewise_linear.
+      num_bins: bins of piecewise_linear; None takes `datasets.default_num_bins`.
+    """
+
+    table: Table
+    test_fraction: float = 0.0
+    numeric: str = "piecewise_linear"
+    num_bins: int | None = None
+    _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.test_fraction < 1.0:
+            raise UserError(
+                f"test fraction must be at least 0 and below 1, got {self.test_fraction}"
+            )
+
+        if self.num_bins is None:
+            rows = round(len(self.table) * (1 - self.test_fraction))
+            object.__setattr__(self, "num_bins", datasets.default_num_bins(rows))
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the target is a number."""
+        return self.table.task == "regression"
+
+    @property
+    def objective(self) -> Objective:
+        """Loss and metrics on the encoded target."""
+        return regression() if self.is_regression else classification(self.table.num_classes)
+
+    @property
+    def metric(self) -> str:
+        """The score that trials are compared by; lower is better."""
+        if not self.is_regression:
+            return "log_loss"
+        return "log_rmse" if self.table.log_target else "rmse"
+
+    def describe(self) -> dict[str, Any]:
+        """What makes this task the same task when a study is opened again."""
+        return {
+            "kind": "tabular",
+            "sha256": self.table.sha256,
+            "target": self.table.target_name,
+            "task": self.table.task,
+            "log_target": self.table.log_target,
+            "test_fraction": self.test_fraction,
+            "numeric": self.numeric,
+            "num_bins": self.num_bins,
+        }
+
+    def prepare(self, num_folds: int, seed: int) -> Prepared:
+        """Split, fold and encode; everything is fitted on training rows only.
+
+        Args:
+          num_folds: K; 1 is one hold-out split.
+          seed: of the splits.
+        """
+        key = (num_folds, seed)
+        if key not in self._cache:
+            self._cache[key] = self._prepare(num_folds, seed)
+        return self._cache[key]
+
+    def fold_arrays(self, seed: int) -> FoldArrays:
+        """Rows by fold of one hold-out split."""
+        return self.prepare(1, seed).arrays
+
+    def _prepare(self, num_folds: int, seed: int) -> Prepared:
+        table, stratify = self.table, not self.is_regression
+        development, test = np.arange(len(table)), np.zeros(0, np.int64)
+        if self.test_fraction:
+            development, test = datasets.test_split(table, self.test_fraction, seed)
+        rows = table.take(development)
+        folds = datasets.folds(rows.target, num_folds, seed, stratify)
+        folds = [*folds, (np.arange(len(rows)), np.zeros(0, np.int64))]
+        encoders, inputs, targets, transforms, losses = [], [], [], [], []
+        for train, valid in folds:
+            encoder = self._fit(rows.take(train))
+            encoders.append(encoder)
+            inputs.append(encoder.transform(rows.frame))
+            if self.is_regression:
+                transform = TargetTransform.fit(rows.target[train], rows.log_target)
+                transforms.append(transform)
+                targets.append(transform.forward(rows.target))
+            else:
+                targets.append(rows.target.astype(np.int32))
+            losses.append(self._constant_loss(targets[-1], train, valid))
+        arrays = lay_out(inputs, targets, folds)
+        return Prepared(arrays, encoders, transforms, losses, folds, development, test)
+
+    def _fit(self, rows: Table) -> Encoder:
+        return datasets.fit_encoder(
+            rows.frame,
+            rows.kinds,
+            numeric=self.numeric,
+            num_bins=self.num_bins,
+            date_formats=rows.date_formats,
+        )
+
+    def _constant_loss(self, target: np.ndarray, train: np.ndarray, valid: np.ndarray) -> float:
+        seen = target[valid] if len(valid) else target[train]
+        if self.is_regression:
+            return float(np.mean((seen - target[train].mean()) ** 2))
+        share = np.bincount(target[train], minlength=self.table.num_classes) / len(train)
+        return float(-np.mean(np.log(np.maximum(share[seen], 1e-12))))
+
+    def score(self, loss: float, fold: int, prepared: Prepared) -> float:
+        """Turn a mean validation loss into the metric.
+
+        Args:
+          loss: mean squared error of the standardised target, or cross-entropy in nats.
+          fold: whose transform to use.
+          prepared: from `prepare`.
+
+        Returns:
+          Root mean squared error in the (logarithmic) units of the target, or log loss.
+        """
+        if not self.is_regression:
+            return loss
+        return float(np.sqrt(loss) * prepared.transforms[fold].scale)
+
+    def scores(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+        """All metrics of predictions, in the target's own units."""
+        if self.is_regression:
+            return datasets.regression_scores(truth, predicted)
+        return datasets.classification_scores(truth, predicted)
+
+
+def to_target(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndarray:
+    """Network outputs [n, o] -> target's units [n] (regression) or probabilities [n, c]."""
+    if transform is not None:
+        return transform.inverse(outputs[:, 0].astype(np.float64))
+    shifted = outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)
+    exponent = np.exp(shifted)
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def tabular(table: Table, **options: Any) -> TabularTask:
+    """Make a task of a table.
+
+    Args:
+      table: from `datasets.load_table`.
+      **options: `test_fraction`, `numeric`, `num_bins` of `TabularTask`.
+    """
+    return TabularTask(table, **options)
+
+
+def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> TabularTask:
+    """Make a task again from what `TabularTask.describe` gave.
+
+    Args:
+      description: of the task.
+      source: its table; "" if that was a DataFrame.
+
+    Raises:
+      UserError: if the table is not there, or is another one.
+    """
+    if isinstance(source, str) and not source:
+        raise UserError("the study's table was a DataFrame; give it: Study.load(directory, frame)")
+    table = datasets.load_table(
+        source,
+        target=description["target"],
+        task=description["task"],
+        log_target="yes" if description["log_target"] else "no",
+    )
+    if table.sha256 != description["sha256"]:
+        raise UserError(f"{table.source} has changed since the study began; give its own table")
+    return tabular(table, **{k: description[k] for k in ("test_fraction", "numeric", "num_bins")})

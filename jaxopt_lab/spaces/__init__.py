@@ -1,0 +1,1 @@
+"""Search spaces: distributions of hyperparameters, and the unit cube."""

@@ -1,0 +1,183 @@
+"""Search spaces: named distributions, conditions, and the way to and from the unit cube."""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.spaces.distributions import Distribution, parse, to_dict
+
+#: Where a parameter that its condition switches off lies in the unit cube.
+INACTIVE = 0.5
+
+
+class SearchSpace:
+    """Named distributions; a bare value is fixed.
+
+    Args:
+      **parameters: hyperparameter -> `Distribution`, or a number, text or boolean that is fixed.
+
+    Raises:
+      UserError: for a condition whose parent is missing or comes later in a circle.
+
+    Example:
+      >>> from jaxopt_lab.distributions import LogUniform
+      >>> space = SearchSpace(learning_rate=LogUniform(1e-4, 1e-1), batch_size=64)
+      >>> space.from_unit([[0.5]])[0]["batch_size"]
+      64
+    """
+
+    def __init__(self, /, **parameters: Any) -> None:
+        self.parameters: dict[str, Distribution] = {
+            k: v for k, v in parameters.items() if isinstance(v, Distribution)
+        }
+        self.fixed: Config = {k: v for k, v in parameters.items() if k not in self.parameters}
+        for name, value in self.fixed.items():
+            if not isinstance(value, int | float | str | bool):
+                raise UserError(f"{name}: {value!r} is neither a distribution nor a plain value")
+        self._order = self._sort_by_condition()
+
+    def _sort_by_condition(self) -> tuple[str, ...]:
+        order: list[str] = []
+        left = dict(self.parameters)
+        for name, dist in left.items():
+            for parent, _ in dist.condition:
+                if parent not in self.parameters and parent not in self.fixed:
+                    hint = did_you_mean(parent, [*self.parameters, *self.fixed])
+                    raise UserError(
+                        f"{name}: its condition names {parent!r}, which is not in the space.{hint}"
+                    )
+        while left:
+            ready = [
+                n
+                for n, d in left.items()
+                if all(p in order or p in self.fixed for p, _ in d.condition)
+            ]
+            if not ready:
+                raise UserError(f"conditions run in a circle: {', '.join(left)}")
+            order += ready
+            left = {n: d for n, d in left.items() if n not in ready}
+        return tuple(order)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters that vary: the axes of the unit cube."""
+        return tuple(self.parameters)
+
+    @property
+    def num_dims(self) -> int:
+        """Number of axes of the unit cube."""
+        return len(self.parameters)
+
+    @property
+    def cardinality(self) -> int | float:
+        """Number of points of the unconditioned product; inf with a real range."""
+        return math.prod(d.cardinality for d in self.parameters.values())
+
+    def is_active(self, name: str, config: Mapping[str, Any]) -> bool:
+        """Whether the parameter exists in a configuration that already holds its parents."""
+        return all(
+            parent in config and config[parent] in values
+            for parent, values in self.parameters[name].condition
+        )
+
+    def from_unit(self, points: Float[np.ndarray, "..."] | Sequence[Any]) -> list[Config]:
+        """Map points of the unit cube to configurations (inactive parameters left out).
+
+        Args:
+          points: [n, num_dims] in [0, 1].
+
+        Raises:
+          ValueError: for a wrong shape or a coordinate outside [0, 1].
+        """
+        if not self.num_dims:
+            return [dict(self.fixed) for _ in points]
+        points = np.asarray(points, np.float64)
+        if len(points) == 0:
+            return []
+        if points.ndim != 2 or points.shape[1] != self.num_dims:
+            raise ValueError(f"points must be [n, {self.num_dims}], got shape {points.shape}")
+        if not np.all(points >= 0) or not np.all(points <= 1):
+            raise ValueError("coordinates must lie in [0, 1]")
+        return [self._config(row) for row in points]
+
+    def _config(self, row: Float[np.ndarray, " d"]) -> Config:
+        axis = {name: i for i, name in enumerate(self.names)}
+        drawn: Config = dict(self.fixed)
+        for name in self._order:
+            if self.is_active(name, drawn):
+                drawn[name] = self.parameters[name].from_unit(float(row[axis[name]]))
+        order = [n for n in (*self.names, *self.fixed) if n in drawn]
+        return {n: drawn[n] for n in order}
+
+    def to_unit(self, configs: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, "n d"]:
+        """Map configurations to the unit cube; an inactive parameter lies at `INACTIVE`."""
+        out = np.full((len(configs), self.num_dims), INACTIVE)
+        for i, config in enumerate(configs):
+            for j, (name, dist) in enumerate(self.parameters.items()):
+                if name in config and self.is_active(name, config):
+                    out[i, j] = dist.to_unit(config[name])
+        return out
+
+    def extremes(self) -> dict[str, tuple[Any, ...]]:
+        """name -> all values of a choice, the ends of a range, or the one fixed value."""
+        values = {name: dist.extremes for name, dist in self.parameters.items()}
+        return {**values, **{name: (value,) for name, value in self.fixed.items()}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and TOML-like description; `from_dict` takes it back."""
+        return {
+            **{name: to_dict(dist) for name, dist in self.parameters.items()},
+            **self.fixed,
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "SearchSpace":
+        """Build a space from `{name: value or {kind = [...]}}`; errors name the parameter."""
+        return cls(**{name: parse(name, value) for name, value in table.items()})
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "SearchSpace":
+        """Read the table `[space]` of a TOML file.
+
+        Raises:
+          UserError: if the file is missing, is no TOML, or describes no valid space.
+        """
+        table = read_toml(path, "space")
+        return cls.from_dict(table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchSpace) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(repr(self.to_dict()))
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in {**self.parameters, **self.fixed}.items())
+        return f"SearchSpace({inner})"
+
+
+def read_toml(path: str | Path, table: str) -> dict[str, Any]:
+    """Read one table of a TOML file.
+
+    Raises:
+      UserError: if the file is missing, is no TOML, or has no such table.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    if not isinstance(content.get(table), dict):
+        found = f" It has: {', '.join(content)}." if content else ""
+        raise UserError(f"{path} has no table [{table}].{found}{did_you_mean(table, content)}")
+    if not content[table]:
+        raise UserError(f"{path}: table [{table}] is empty")
+    return content[table]

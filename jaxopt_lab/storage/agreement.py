@@ -1,0 +1,42 @@
+"""Settings that a study keeps for ever: stored once, compared ever after."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.storage.store import Store
+
+
+def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
+    """Store settings, or refuse if they differ from those stored.
+
+    Args:
+      store: of the study.
+      wanted: name -> JSON-like value.
+      directory: of the study, for the message.
+
+    Raises:
+      UserError: naming the first setting that differs, and how.
+    """
+    stored = store.settings()
+    differing = [k for k, v in wanted.items() if k in stored and stored[k] != v]
+    if differing:
+        name = differing[0]
+        old, new = _difference(stored[name], wanted[name])
+        others = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
+        raise UserError(
+            f"the study in {directory} has another {name}{others}: {old} there, {new} "
+            "now; give the same settings, or another directory"
+        )
+    with store.transaction():
+        for name in wanted.keys() - stored.keys():
+            store.set(name, wanted[name])
+
+
+def _difference(old: Any, new: Any) -> tuple[Any, Any]:
+    """The first part in which two settings differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *new]:
+            if old.get(key) != new.get(key):
+                return f"{key} = {old.get(key)!r}", f"{new.get(key)!r}"
+    return repr(old), repr(new)

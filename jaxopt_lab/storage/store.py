@@ -1,0 +1,364 @@
+"""One SQLite file per study: settings, decisions, trials, members and their curves.
+
+Every finished wave is one transaction, so a process killed at any moment loses at most the waves
+in the making. Nothing is pickled: JSON for small things, raw little-endian float32 for arrays.
+"""
+
+import fcntl
+import json
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.status import Config, Status
+from jaxopt_lab.storage.files import explain
+from jaxopt_lab.storage.packing import pack_curves, unpack_curves
+from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
+
+FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
+Member = tuple[int, int, int]
+#: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
+_LISTED = "(SELECT value FROM json_each(?))"
+
+
+class NoStudy(UserError):
+    """There is no study yet where one is to be read."""
+
+
+class Store:
+    """The study's file. Use `Store.open`.
+
+    Args:
+      connection: an open database.
+      path: its file, or None in memory.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._db, self.path = connection, path
+        self._configs: dict[str, Config] = {}
+        #: What callers found out about stored trials: name -> trial -> value. Not on disk.
+        self.memory: dict[str, dict[int, Any]] = {}
+        self._open_files = ExitStack()
+        self._open_files.callback(connection.close)
+        # A study that nobody closed gives up its lock when it is forgotten.
+        self._finalizer = weakref.finalize(self, _close, self._open_files)
+
+    @classmethod
+    def open(cls, directory: str | Path | None, read_only: bool = False) -> "Store":
+        """Open or make the study in a directory (None: in memory, gone with the process).
+
+        Raises:
+          UserError: if there is none to read (`NoStudy`), or the file is corrupt or of a later
+            version; it is then left as it is.
+          MachineError: if the directory cannot be written or another process uses the study.
+        """
+        if directory is None:
+            database = sqlite3.connect(":memory:", isolation_level=None)
+            database.executescript(TABLES + MORE)
+            return cls(database, None)
+        path = Path(directory) / FILE_NAME
+        if read_only and not path.exists():
+            raise NoStudy(f"no study in {directory}: there is no {FILE_NAME}")
+        try:
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            mode = "ro" if read_only else "rwc"
+            uri = f"{path.absolute().as_uri()}?mode={mode}"
+            database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0)
+            store = cls(database, path)
+            try:
+                store._prepare(read_only)
+            except BaseException:
+                store.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise explain(error, path) from None
+        return store
+
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._lock()
+        if self._has_tables():
+            self._check_schema()
+        elif read_only:
+            raise NoStudy(f"no study in {self.path}: it is empty")
+        if read_only:
+            return
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("BEGIN EXCLUSIVE")
+        if not self._has_tables():
+            for statement in TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        for statement in MORE.split(";"):
+            self._db.execute(statement)
+        self._db.execute("COMMIT")
+
+    def _has_tables(self) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
+
+    def _check_schema(self) -> None:
+        """Only reads, so that a file of somebody else stays as it is."""
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA:
+            raise UserError(
+                f"{self.path} was written by a later version of jaxopt-lab (schema {found}, this "
+                f"one reads {SCHEMA}); upgrade jaxopt-lab, or give another directory"
+            )
+        if 0 < found < SCHEMA:
+            raise UserError(
+                f"{self.path} was written by an earlier version of jaxopt-lab (schema {found}, "
+                f"this one reads {SCHEMA}); begin in another directory"
+            )
+        if found < SCHEMA:
+            raise UserError(f"{self.path} is not a study of jaxopt-lab; give another directory")
+
+    def _lock(self) -> None:
+        """Keep other writers out for as long as the study is open; readers may look on."""
+        assert self.path is not None
+        lock_file = open(self.path.with_name(LOCK_NAME), "w")  # noqa: SIM115
+        self._open_files.callback(lock_file.close)
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise sqlite3.OperationalError("locked") from None
+
+    def close(self) -> None:
+        """Close the file and give up the lock."""
+        self._finalizer()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are on disk at the end, or none is."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # SQLite may have rolled back, as on a full disk
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise explain(error, self.path) from None
+            raise
+
+    def _rows(self, query: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, tuple(arguments)).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from None
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name."""
+        return {n: json.loads(v) for n, v in self._rows("SELECT name, value FROM settings")}
+
+    def setting(self, name: str) -> Any:
+        """One setting; `KeyError` if it is not there."""
+        for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", [name]):
+            return json.loads(value)
+        raise KeyError(name)
+
+    def set(self, name: str, value: Any) -> None:
+        """Write one setting."""
+        self._db.execute("REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
+
+    def decisions(self, kind: str) -> list[Any]:
+        """Decisions of one kind, in the order in which they were taken."""
+        query = "SELECT value FROM decisions WHERE kind = ? ORDER BY number"
+        return [json.loads(value) for (value,) in self._rows(query, [kind])]
+
+    def decide(self, kind: str, value: Any) -> None:
+        """Record a decision, so that a resumed run takes the same one."""
+        text = json.dumps(value)
+        self._db.execute("INSERT INTO decisions (kind, value) VALUES (?, ?)", (kind, text))
+
+    def add_trial(self, trial_id: int, phase: str, config: Config) -> None:
+        """Write a proposed trial as pending."""
+        self._db.execute(
+            "INSERT INTO trials (trial_id, phase, status, config) VALUES (?, ?, ?, ?)",
+            (trial_id, phase, Status.PENDING, json.dumps(config)),
+        )
+
+    def set_trial(
+        self,
+        trial_id: int,
+        status: Status,
+        score: float | None = None,
+        standard_error: float | None = None,
+        reason: str = "",
+    ) -> None:
+        """Write what became of a trial."""
+        self._db.execute(
+            "UPDATE trials SET status=?, score=?, standard_error=?, reason=? WHERE trial_id=?",
+            (status, score, standard_error, reason, trial_id),
+        )
+
+    def trials(
+        self, phase: str | None = None, status: Status | None = None
+    ) -> list[dict[str, Any]]:
+        """Trials in `trial_id` order: trial_id, phase, status, score, ..., config (a dict).
+
+        Args:
+          phase: only those of a phase.
+          status: only those with a status.
+        """
+        wanted = {"phase": phase, "status": status}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = f"WHERE {' AND '.join(f'{name} = ?' for name in given)} " if given else ""
+        columns = ("trial_id", "phase", "status", "score", "standard_error", "reason", "config")
+        query = f"SELECT {', '.join(columns)} FROM trials {where}ORDER BY trial_id"
+        found = [dict(zip(columns, row, strict=True)) for row in self._rows(query, given.values())]
+        for row in found:
+            row["config"] = dict(self._config(row["config"]))
+            row["status"] = Status(row["status"])
+        return found
+
+    def _config(self, text: str) -> Config:
+        """Read a configuration; each text is read once."""
+        if text not in self._configs:
+            self._configs[text] = json.loads(text)
+        return self._configs[text]
+
+    def num_trials(self, phase: str | None = None) -> int:
+        """Of a phase, or of all."""
+        where, arguments = ("", []) if phase is None else (" WHERE phase = ?", [phase])
+        return int(self._rows(f"SELECT COUNT(*) FROM trials{where}", arguments)[0][0])
+
+    def trials_with(self, status: Status, among: Sequence[int] | None = None) -> list[int]:
+        """The numbers of the trials with a status (only those among some), ascending."""
+        where = "" if among is None else f" AND trial_id IN {_LISTED}"
+        query = f"SELECT trial_id FROM trials WHERE status = ?{where} ORDER BY trial_id"
+        listed = [] if among is None else [json.dumps(among)]
+        return [trial_id for (trial_id,) in self._rows(query, [status, *listed])]
+
+    def counts(self) -> dict[Status, int]:
+        """How many trials have each status."""
+        found = dict(self._rows("SELECT status, COUNT(*) FROM trials GROUP BY status"))
+        return {status: found.get(status, 0) for status in Status}
+
+    def best_trials(self, n: int) -> list[int]:
+        """The n completed trials with the least scores, ties by number."""
+        query = "SELECT trial_id FROM trials WHERE status = ? ORDER BY score, trial_id LIMIT ?"
+        return [trial_id for (trial_id,) in self._rows(query, [Status.COMPLETED, n])]
+
+    def best_scores(self, n: int) -> list[float]:
+        """Their scores."""
+        query = "SELECT score FROM trials WHERE status = ? ORDER BY score LIMIT ?"
+        return [score for (score,) in self._rows(query, [Status.COMPLETED, n])]
+
+    def best_score(self) -> float | None:
+        """The least score of a completed trial."""
+        return self._rows("SELECT MIN(score) FROM trials WHERE status = 'completed'")[0][0]
+
+    def add_member(
+        self,
+        trial_id: int,
+        fold: int,
+        replicate: int,
+        score: float | None,
+        reason: str,
+        best_epoch: int,
+        curves: Mapping[str, np.ndarray],
+        outputs: np.ndarray,
+        num_epochs: int,
+    ) -> None:
+        """Write one trained network of a trial: its score, curves, validation outputs and age."""
+        self._db.execute(
+            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                trial_id,
+                fold,
+                replicate,
+                score,
+                reason,
+                best_epoch,
+                pack_curves(curves),
+                np.ascontiguousarray(outputs, "<f4").tobytes(),
+                outputs.shape[-1],
+                num_epochs,
+            ),
+        )
+
+    def members(self, first: int = 0) -> list[dict[str, Any]]:
+        """All members by (trial, fold, replicate), without arrays, from trial `first` on."""
+        return self._members("WHERE trial_id >= ?", (first,))
+
+    def members_of(self, *trial_ids: int) -> list[dict[str, Any]]:
+        """The members of some trials by (trial, fold, replicate), without arrays."""
+        return self._members(f"WHERE trial_id IN {_LISTED}", (json.dumps(trial_ids),))
+
+    def member_arrays(self, trial_id: int) -> list[dict[str, Any]]:
+        """The members of one trial, with `curves` (name -> [epochs]) and `outputs` [n, o]."""
+        found = self._members(
+            "WHERE trial_id = ?", (trial_id,), ("curves", "outputs", "num_outputs")
+        )
+        for row in found:
+            row["curves"] = unpack_curves(row["curves"])
+            flat = np.frombuffer(row["outputs"], "<f4")
+            row["outputs"] = flat.reshape(-1, row.pop("num_outputs"))
+        return found
+
+    def _members(
+        self, where: str, arguments: tuple[Any, ...], more: tuple[str, ...] = ()
+    ) -> list[dict[str, Any]]:
+        known = ("trial_id", "fold", "replicate", "score", "reason", "best_epoch", "num_epochs")
+        columns = known + more
+        query = f"SELECT {', '.join(columns)} FROM members {where}"
+        rows = self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def keep(self, kind: str, member: Member, content: bytes) -> None:
+        """Keep arrays of a network (trial, fold, replicate), in place of what was kept before."""
+        self._db.execute("REPLACE INTO arrays VALUES (?, ?, ?, ?, ?)", (kind, *member, content))
+
+    def kept(self, kind: str, member: Member) -> bytes:
+        """What `keep` was given; `KeyError` if there is nothing."""
+        where = "kind = ? AND trial_id = ? AND fold = ? AND replicate = ?"
+        for (content,) in self._rows(f"SELECT content FROM arrays WHERE {where}", (kind, *member)):
+            return bytes(content)
+        raise KeyError((kind, *member))
+
+    def kept_members(self, kind: str) -> frozenset[Member]:
+        """The networks of which there are arrays of a kind."""
+        query = "SELECT trial_id, fold, replicate FROM arrays WHERE kind = ?"
+        found: list[Any] = self._rows(query, (kind,))
+        return frozenset(found)
+
+    def drop(self, kind: str, trial_ids: Iterable[int]) -> None:
+        """Forget what was kept of trials."""
+        rows = [(kind, trial_id) for trial_id in trial_ids]
+        self._db.executemany("DELETE FROM arrays WHERE kind = ? AND trial_id = ?", rows)
+
+    def add_wave(
+        self,
+        phase: str,
+        seconds: float,
+        compile_seconds: float,
+        jobs: int,
+        epochs: int,
+        program: str,
+    ) -> None:
+        """Write what a wave cost."""
+        self._db.execute(
+            "INSERT INTO waves (phase, seconds, compile_seconds, jobs, epochs, program) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (phase, seconds, compile_seconds, jobs, epochs, program),
+        )
+
+    def waves(self) -> list[dict[str, Any]]:
+        """All waves in the order in which they finished."""
+        columns = ("phase", "seconds", "compile_seconds", "jobs", "epochs", "program")
+        rows = self._rows(f"SELECT {', '.join(columns)} FROM waves ORDER BY number")
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _close(files: ExitStack) -> None:
+    with suppress(sqlite3.Error, OSError):
+        files.close()

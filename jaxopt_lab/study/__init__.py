@@ -1,0 +1,1 @@
+"""A study: problem and search space in, trained and scored trials out."""

@@ -1,0 +1,166 @@
+"""Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.types import Config, Status
+from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
+from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.store import Store
+
+#: Proposals at a time of a sampler that does not see scores.
+BLIND_ROUND = 4096
+
+
+def round_of(
+    sampler: Sampler,
+    round_size: int | None,
+    stopping: StoppingRule | None,
+    time_limit: float | None,
+) -> int:
+    """The most proposals at a time: few where something is to be learnt between them, or where
+    they may be in vain.
+    """
+    if round_size is not None or stopping is not None:
+        return min(round_size or ROUND_SIZE, MAX_PROPOSALS)
+    return MAX_PROPOSALS if sampler.sees_scores or time_limit is not None else BLIND_ROUND
+
+
+def history_of(store: Store, space: SearchSpace) -> History:
+    """All trials of a study, whatever their phase, that lie in a space.
+
+    Trials without a score that did not diverge, a time limit having struck say, are pending.
+    """
+    places = store.memory.setdefault(json.dumps(space.to_dict()), {})
+    mine, points = [], []
+    for row in store.trials():
+        if row["trial_id"] not in places:
+            inside = why_outside(space, row["config"]) is None
+            places[row["trial_id"]] = space.to_unit([row["config"]])[0] if inside else None
+        if places[row["trial_id"]] is not None:
+            mine.append(row)
+            points.append(places[row["trial_id"]])
+    diverged = [t["status"] == Status.INFEASIBLE for t in mine]
+    scores = [t["score"] for t in mine]
+    return History(
+        np.reshape(points, (len(points), space.num_dims)),
+        [math.nan if score is None else score for score in scores],
+        infeasible=diverged,
+        pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
+        noise=[t["standard_error"] or 0.0 for t in mine],
+    )
+
+
+def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
+    """What keeps a configuration out of a space; None if it lies inside."""
+    for name, value in space.fixed.items():
+        if config.get(name, value) != value:
+            return f"{name} is fixed at {value!r}, got {config[name]!r}"
+    for name, dist in space.parameters.items():
+        if not space.is_active(name, {**space.fixed, **config}):
+            continue
+        if name not in config:
+            return f"{name} is missing"
+        if not dist.contains(config[name]):
+            return f"{name} = {config[name]!r} is not in {dist!r}"
+    return None
+
+
+def enqueue(
+    store: Store, space: SearchSpace, phase: str, configs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write configurations as pending trials of a phase, before a sampler proposes any.
+
+    They count among the phase's trials. Those that it has already are left out, so that a script
+    may be run again.
+
+    Args:
+      store: of the study.
+      space: of the study.
+      phase: a name, as for `Study.optimize`.
+      configs: each with a value for every parameter that is active in it.
+
+    Raises:
+      UserError: for a configuration outside the space; then nothing is written.
+    """
+    known = store.trials()
+    ready: list[Config] = [t["config"] for t in known if t["phase"] == phase]
+    num_before = len(ready)
+    for config in configs:
+        names = [*space.parameters, *space.fixed]
+        strange = [name for name in config if name not in names]
+        if strange:
+            hint = did_you_mean(strange[0], names)
+            raise UserError(f"enqueue: {strange[0]!r} is not in the space.{hint}")
+        reason = why_outside(space, config)
+        if reason is not None:
+            raise UserError(f"enqueue: {reason}")
+        (whole,) = space.from_unit(space.to_unit([config]))
+        exact = {name: config.get(name, value) for name, value in whole.items()}
+        if exact not in ready:
+            ready.append(exact)
+    with store.transaction():
+        for i, config in enumerate(ready[num_before:]):
+            store.add_trial(len(known) + i, phase, config)
+
+
+def propose(
+    store: Store, sampler: Sampler, space: SearchSpace, phase: str, seed: int, n: int
+) -> int:
+    """Write n proposals as pending trials, in one transaction.
+
+    Args:
+      store: of the study.
+      sampler: sees the trials of all phases that lie in the space.
+      space: where to search.
+      phase: its name; enters the randomness.
+      seed: of the study.
+      n: how many; at most `MAX_PROPOSALS` of a sampler that sees scores.
+
+    Returns:
+      The number really proposed: a grid may be exhausted.
+    """
+    num_known, history = store.num_trials(), history_of(store, space)
+    configs: list[Config] = []
+    while len(configs) < n:
+        batch = min(n - len(configs), MAX_PROPOSALS)
+        more = sampler.propose(_key(seed, phase), space, history, batch)
+        if not more:
+            break
+        configs += more
+        history = history.extended(space, more, np.full(len(more), np.nan))
+    with store.transaction():
+        for i, config in enumerate(configs):
+            store.add_trial(num_known + i, phase, config)
+    return len(configs)
+
+
+def enough(store: Store, rule: StoppingRule | None, space: SearchSpace, phase: str) -> bool:
+    """Whether a rule stops a phase; why is written as a decision of kind "enough"."""
+    if rule is None:
+        return False
+    reason = rule.reason(space, history_of(store, space))
+    if reason is None:
+        return False
+    decision = {"phase": phase, "rule": rule.name, "reason": reason}
+    if decision not in store.decisions("enough"):
+        with store.transaction():
+            store.decide("enough", decision)
+    return True
+
+
+def first_proposals(sampler: Sampler, space: SearchSpace, seed: int, n: int) -> list[Config]:
+    """What a sampler would propose to a new study."""
+    return sampler.propose(_key(seed, "search"), space, History.from_configs(space, [], []), n)
+
+
+def _key(seed: int, phase: str) -> jax.Array:
+    key = jax.random.key(seed, impl="threefry2x32")
+    return jax.random.fold_in(key, sum(phase.encode()))

@@ -1,0 +1,128 @@
+"""What a stored trial comes to: its status, score, rank and row in a table."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.types import Status
+from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIME_LIMIT = "the time limit struck"
+
+
+def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float) -> str:
+    """Say why a member is infeasible; empty if it is not.
+
+    Args:
+      loss: its final loss.
+      diverged_at: first step with a loss that was not finite; -1 if none.
+      last_loss: the last finite training loss.
+      limit: losses above this count as diverged.
+    """
+    if diverged_at >= 0:
+        seen = f"last finite loss {last_loss:.4g}" if math.isfinite(last_loss) else "no finite loss"
+        return f"diverged at step {diverged_at}, {seen}"
+    if not math.isfinite(loss):
+        return "its final loss is not finite"
+    if loss > limit:
+        return f"final loss {loss:.4g} is above {limit:.4g}, many times a constant predictor's"
+    return ""
+
+
+def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) -> list[int]:
+    """Give trials their status and score from the members they have; inside a transaction.
+
+    Infeasible as soon as one fold is; complete when all folds have trained to the end, reruns
+    apart.
+
+    Args:
+      store: of the study.
+      trial_ids: which.
+      num_folds: K.
+      budget: epochs of a network trained to the end.
+
+    Returns:
+      Those that are one of these.
+    """
+    by_trial: dict[int, list[dict[str, Any]]] = {trial_id: [] for trial_id in trial_ids}
+    for member in store.members_of(*trial_ids):
+        if member["fold"] < num_folds and member["replicate"] == 0:
+            by_trial[member["trial_id"]].append(member)
+    settled = []
+    for trial_id, mine in by_trial.items():
+        failed = next((m for m in mine if m["score"] is None), None)
+        if failed:
+            reason = f"fold {failed['fold']}: {failed['reason']}"
+            store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
+        elif sum(m["num_epochs"] == budget for m in mine) == num_folds:
+            scores = np.array([m["score"] for m in mine])
+            error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
+            store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
+        else:
+            continue
+        settled.append(trial_id)
+    return settled
+
+
+def refit_epochs(store: Store, trial_id: int, num_folds: int) -> int:
+    """The mean of the folds' best epochs with early stopping; 0, the whole budget, without."""
+    config = complete(store.trials()[trial_id]["config"])
+    if not config["early_stopping"]:
+        return 0
+    mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds]
+    return round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
+
+
+def ranking(store: Store) -> list[int]:
+    """Completed trials, best score first; ties go to the lower number."""
+    return store.best_trials(-1)
+
+
+def counts(store: Store) -> dict[str, int]:
+    """How many trials were completed, infeasible and stopped."""
+    found = store.counts()
+    kinds = (Status.COMPLETED, Status.INFEASIBLE, Status.STOPPED)
+    return {str(kind): found[kind] for kind in kinds}
+
+
+def best_trial(store: Store) -> int:
+    """The completed trial with the lowest score.
+
+    Raises:
+      MachineError: if there is none, saying why.
+    """
+    ranked = ranking(store)
+    if ranked:
+        return ranked[0]
+    rows = store.trials()
+    infeasible = [t for t in rows if t["status"] == Status.INFEASIBLE]
+    if infeasible and len(infeasible) == len(rows):
+        raise MachineError(
+            f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0]['trial_id']}: "
+            f"{infeasible[0]['reason']}); lower the learning rates of the space"
+        )
+    raise MachineError(
+        f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
+        "give more time or fewer epochs"
+    )
+
+
+def to_frame(store: Store) -> "pd.DataFrame":
+    """All trials as a table, hyperparameters as columns."""
+    import pandas as pd
+
+    rows = [
+        {**{k: v for k, v in t.items() if k != "config"}, **t["config"]} for t in store.trials()
+    ]
+    frame = pd.DataFrame(rows)
+    if rows:
+        frame["status"] = [str(s) for s in frame["status"]]
+        frame["reason"] = frame.pop("reason")
+    return frame

@@ -1,0 +1,98 @@
+"""Time limit and progress of one phase of a study."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxopt_lab.core.runner import WaveReport
+from jaxopt_lab.core.types import Status
+from jaxopt_lab.storage.store import Store
+from jaxopt_lab.study import trials
+
+
+class Progress(NamedTuple):
+    """What a running study tells about itself after each wave."""
+
+    phase: str
+    jobs_done: int
+    jobs_total: int
+    counts: dict[Status, int]
+    best: float | None
+    metric: str
+    seconds: float
+
+
+def stop_pending(store: Store, limit: float | None) -> None:
+    """A time limit struck: mark what was not trained, and remember why."""
+    ids = store.trials_with(Status.PENDING)
+    with store.transaction():
+        store.decide("time limit", {"seconds": limit, "stopped": ids})
+        for trial_id in ids:
+            store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
+
+
+def revive(store: Store, limit: float | None) -> None:
+    """Trials stopped by an earlier, shorter time limit go on."""
+    for decision in store.decisions("time limit"):
+        if limit is not None and limit <= decision["seconds"]:
+            continue
+        with store.transaction():
+            for row in store.trials():
+                if row["reason"] == trials.TIME_LIMIT:
+                    store.set_trial(row["trial_id"], Status.PENDING)
+
+
+class Watch:
+    """Stops a phase at its time limit, and tells how it goes.
+
+    Args:
+      store: of the study.
+      phase: its name.
+      metric: name of the score.
+      spent: seconds that earlier processes spent on the study.
+      started: `time.monotonic()` when this process began.
+      limit: seconds after which no wave is started; None for none.
+      progress: called after each wave.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        phase: str,
+        metric: str,
+        spent: float,
+        started: float,
+        limit: float | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.phase, self.limit, self.struck = phase, limit, False
+        self._store, self._metric, self._progress = store, metric, progress
+        self._spent, self._started = spent, started
+        self._done = self._total = 0
+        self._slowest = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on the study, those of earlier processes included."""
+        return self._spent + time.monotonic() - self._started
+
+    def begin(self, num_jobs: int) -> None:
+        """Count from here: so many networks are to be trained."""
+        self._done, self._total = 0, num_jobs
+
+    def go_on(self, num_waves_left: int) -> bool:
+        """Whether another wave, as slow as the slowest so far, ends before the limit."""
+        if self.limit is not None and self.seconds + self._slowest > self.limit:
+            self.struck = True
+        return not self.struck
+
+    def after(self, report: WaveReport) -> None:
+        """Take note of a finished wave, and tell the caller."""
+        self._done += len(report.results)
+        self._slowest = max(self._slowest, report.seconds - report.compile_seconds)
+        if self._progress is None:
+            return
+        counts, score = self._store.counts(), self._store.best_score()
+        self._progress(
+            Progress(self.phase, self._done, self._total, counts, score, self._metric, self.seconds)
+        )

@@ -1,0 +1,1 @@
+"""The whole job on a table: search phases, winner, ensemble, files."""

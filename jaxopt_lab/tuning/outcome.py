@@ -1,0 +1,277 @@
+"""What a finished search comes to: winner, ensemble, baselines, and the files that say so."""
+
+import importlib.metadata
+import json
+import math
+import platform
+import time
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab import analysis
+from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.types import Config, Status
+from jaxopt_lab.models.mlp import count_parameters
+from jaxopt_lab.problems.mlp import hyperparameters, optimizers
+from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
+from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
+from jaxopt_lab.problems.tabular.task import to_target
+from jaxopt_lab.storage.files import write_file
+from jaxopt_lab.study import trials
+from jaxopt_lab.study.study import Study
+from jaxopt_lab.tuning import ensemble
+
+SCHEMA = 1
+#: Trials that the ensemble may choose from.
+NUM_CANDIDATES = 20
+
+
+def write(study: Study, prefer: str, started: float, seconds_before: float) -> dict[str, Any]:
+    """Choose the winner, refit it, build the ensemble, score both, and write every file.
+
+    Args:
+      study: whose search is done.
+      prefer: "best" or "small".
+      started: `time.monotonic()` at the start of this session.
+      seconds_before: of earlier sessions.
+
+    Returns:
+      The content of `best.json`.
+    """
+    ranked = candidates(study)
+    winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
+    best, models = ranked[0], final_predictor(study, winner, ranked)
+    row, waves = study.store.trials()[winner], study.store.waves()
+    config = hyperparameters.complete(row["config"])
+    members = [m for m in study.store.members_of(winner) if m["fold"] < study.num_folds]
+    small = smallest_within_error(study, ranked)
+    content = {
+        "schema": SCHEMA,
+        "trial_id": winner,
+        "hyperparameters": row["config"],
+        "optax": _optax(study, config),
+        "validation": {
+            "metric": study.task.metric,
+            "mean": row["score"],
+            "standard_error": row["standard_error"],
+            "folds": [m["score"] for m in members if m["replicate"] == 0],
+            "rerun": [m["score"] for m in members if m["replicate"] > 0],
+        },
+        **_held_out(study, models),
+        "ensemble": {
+            "networks": sum(w > 0 for w in models.ensemble),
+            "trials": study.recall("ensemble", list),
+        },
+        "efficiency": {
+            "parameters": _count(study, config),
+            "microseconds_per_row": {
+                "single": _microseconds(models, study, single=True),
+                "ensemble": _microseconds(models, study, single=False),
+            },
+            "best_trial": best,
+            "smallest_within_one_standard_error": small,
+            "its_parameters": _count(study, _config(study, small)),
+        },
+        "analysis": _analysis(study),
+        "trials": trials.counts(study.store),
+        "seconds": {
+            "total": round(seconds_before + time.monotonic() - started, 1),
+            "compile": round(sum(w["compile_seconds"] for w in waves), 1),
+            "train": round(sum(w["seconds"] - w["compile_seconds"] for w in waves), 1),
+        },
+        "parameters": _count(study, config),
+        "versions": versions(),
+    }
+    if study.directory is not None:
+        models.save(study.directory / "model")
+        write_file(study.directory / "best.json", _json(content))
+    return content
+
+
+def candidates(study: Study) -> list[int]:
+    """Completed trials, best first; trials that were rerun are ranked by all their seeds.
+
+    Raises:
+      MachineError: if no trial is complete.
+    """
+    trials.best_trial(study.store)
+    ranked = trials.ranking(study.store)
+    rows = study.store.trials()
+    rerun = {}
+    for trial_id in ranked:
+        members = [m for m in study.store.members_of(trial_id) if m["fold"] < study.num_folds]
+        if any(m["replicate"] for m in members):
+            scores = [math.inf if m["score"] is None else m["score"] for m in members]
+            rerun[trial_id] = float(np.mean(scores))
+    first = sorted(rerun, key=lambda i: (rerun[i], i))
+    return [*first, *(i for i in ranked if i not in rerun and rows[i]["score"] is not None)]
+
+
+def smallest_within_error(study: Study, ranked: list[int]) -> int:
+    """The completed trial with the fewest weights within one standard error of the best."""
+    rows = study.store.trials()
+    best = rows[ranked[0]]
+    limit = best["score"] + (best["standard_error"] or 0.0)
+    near = [i for i in ranked if rows[i]["score"] <= limit] or ranked[:1]
+    return min(near, key=lambda i: (_count(study, _config(study, i)), rows[i]["score"]))
+
+
+def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
+    """The refitted winner first, then the members of the ensemble with their weights.
+
+    A trial's weight is shared by its networks: one per fold, and for the winner the refit too,
+    which was trained on more rows than any of them.
+    """
+    if winner != ranked[0]:
+        ranked = [winner, *(i for i in ranked if i != winner)]
+    chosen = ensemble_weights(study, ranked[:NUM_CANDIDATES])
+    networks = [(_config(study, winner), study.refit_params(winner), study.num_folds)]
+    weights = [0.0]
+    for trial_id, weight in chosen.items():
+        share = weight / (study.num_folds + (trial_id == winner))
+        if trial_id == winner:
+            weights[0] = share
+        for fold in range(study.num_folds):
+            params = study.weights.get((trial_id, fold, 0))
+            networks.append((_config(study, trial_id), params, fold))
+            weights.append(share)
+    if not chosen:
+        weights = [1.0]
+    return assemble(study.task, study.prepared, networks, weights)
+
+
+def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
+    """Greedy ensemble of trials, chosen on the rows that each fold's networks did not see."""
+    folds = study.prepared.folds[: study.num_folds]
+    rows = np.concatenate([valid for _, valid in folds])
+    names, predictions = [], []
+    for trial_id in ranked:
+        members = [
+            m
+            for m in study.store.member_arrays(trial_id)
+            if m["fold"] < study.num_folds and m["replicate"] == 0
+        ]
+        kept = all(study.weights.has((trial_id, f, 0)) for f in range(study.num_folds))
+        if len(members) == study.num_folds and kept:
+            names.append(trial_id)
+            predictions.append(np.concatenate([_decode(study, m) for m in members]))
+    if not names:
+        return {}
+    truth = study.task.table.take(study.prepared.development).target[rows]
+    if study.task.table.log_target:
+        truth = np.log(truth)
+    loss = _rmse if study.task.is_regression else _log_loss
+    weights = ensemble.greedy(np.stack(predictions), truth, loss)
+    chosen = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
+    study.recall("ensemble", lambda: [[n, w] for n, w in chosen.items()], again=True)
+    return chosen
+
+
+def _decode(study: Study, member: dict[str, Any]) -> np.ndarray:
+    """Outputs of a member [n, o] -> the target, on its log scale where it has one [n, 1 or c]."""
+    if not study.task.is_regression:
+        return to_target(member["outputs"], None)
+    transform = study.prepared.transforms[member["fold"]]
+    return member["outputs"].astype(np.float64) * transform.scale + transform.mean
+
+
+def _rmse(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((predicted[:, 0] - truth) ** 2)))
+
+
+def _log_loss(predicted: np.ndarray, truth: np.ndarray) -> float:
+    picked = predicted[np.arange(len(truth)), truth]
+    return float(-np.mean(np.log(np.maximum(picked, 1e-12))))
+
+
+def _config(study: Study, trial_id: int) -> Config:
+    return hyperparameters.complete(study.store.trials()[trial_id]["config"])
+
+
+def _count(study: Study, config: Config) -> int:
+    """Weights of a configuration's own network, without padding."""
+    num_features = study.prepared.arrays.inputs.shape[2]
+    size, depth = config["hidden_size"], config["num_layers"]
+    return count_parameters(num_features, size, depth, study.task.objective.num_outputs)
+
+
+def _optax(study: Study, config: Config) -> str:
+    steps = steps_per_epoch(len(study.prepared.development), config["batch_size"])
+    return optimizers.to_optax(config, steps, int(study.store.settings()["num_epochs"]))
+
+
+def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
+    """Scores of the single network, the ensemble and the baselines on the test rows."""
+    from jaxopt_lab.datasets.baselines import fit_baselines
+
+    table, rows = study.task.table, study.prepared.test
+    if not len(rows):
+        return {"test": {}, "baselines": {}}
+    train, test = table.take(study.prepared.development), table.take(rows)
+    single = models.predict_raw(test.frame, single=True)
+    together = models.predict_raw(test.frame)
+    if study.directory is not None:
+        _write_predictions(study, test.target, single, together)
+    scores = {
+        "single": study.task.scores(test.target, single),
+        "ensemble": study.task.scores(test.target, together),
+    }
+    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed))
+    return {"test": scores, "baselines": baselines}
+
+
+def _analysis(study: Study) -> dict[str, Any]:
+    """Importance, findings and verdict on the budget, over all trials with a result."""
+    rows = [t for t in study.store.trials() if t["score"] is not None or t["reason"]]
+    return analysis.summary(
+        study.space,
+        [t["config"] for t in rows],
+        [math.nan if t["score"] is None else t["score"] for t in rows],
+        [t["status"] == Status.INFEASIBLE for t in rows],
+        study.seed,
+    )
+
+
+def _microseconds(models: Predictor, study: Study, single: bool) -> float:
+    """Wall time of a prediction per row, encoding included; the second of two calls."""
+    frame = study.task.table.frame.iloc[:4096]
+    models.predict_raw(frame, single)
+    started = time.perf_counter()
+    models.predict_raw(frame, single)
+    return round((time.perf_counter() - started) / len(frame) * 1e6, 3)
+
+
+def _write_predictions(
+    study: Study, truth: np.ndarray, single: np.ndarray, together: np.ndarray
+) -> None:
+    """`test_predictions.csv`: row of the table as read, truth, single, ensemble."""
+    import pandas as pd
+
+    classes = study.task.table.classes
+    if classes:
+        names = np.asarray(classes, dtype=object)
+        truth, single, together = names[truth], names[single.argmax(1)], names[together.argmax(1)]
+    columns = {"row": study.prepared.test, "truth": truth, "single": single, "ensemble": together}
+    assert study.directory is not None
+    text = pd.DataFrame(columns).to_csv(index=False)
+    write_file(study.directory / "test_predictions.csv", text.encode())
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+    except ValueError as error:
+        raise MachineError(f"a score is not finite: {error}") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the results depend on."""
+    names = ("jaxopt-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

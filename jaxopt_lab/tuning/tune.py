@@ -1,0 +1,341 @@
+"""The whole job: wide search, analysis, refined search, reruns, winner, ensemble, files."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lab import analysis, schedulers, search
+from jaxopt_lab import problems as tasks
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.types import Status
+from jaxopt_lab.datasets import Table
+from jaxopt_lab.planning.costs import Costs
+from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.search import stopping
+from jaxopt_lab.search.prior import centre_of
+from jaxopt_lab.spaces.distributions import Choice, LogUniform, Uniform
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.study import trials
+from jaxopt_lab.study.study import Study
+from jaxopt_lab.study.watch import Progress
+from jaxopt_lab.tuning import outcome
+
+#: Floating-point operations that the default number of trials may cost.
+DEFAULT_WORK = 6e12
+#: Shares of a time limit after which the wide search, the refined one and the reruns stop.
+SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85}
+#: Trials that are rerun with other seeds before one of them wins.
+NUM_RERUN = 3
+#: Searches that make sense in one phase only.
+ONE_PHASE = ("grid",)
+#: Bayesian search proposes a third of its trials at a time, but no fewer than these: a race of
+#: less than four stops next to nothing.
+MIN_ROUND = 4
+#: It starts from so many results inside them; those of the wide search count.
+NUM_KNOWN = 6
+#: How trials are stopped early: on fewer folds, at fewer epochs, or not at all.
+SCHEDULERS = ("race", "successive_halving", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; None stands for the documented formula.
+
+    Attributes:
+      trials: configurations in all, half of them in the refined ranges.
+      folds: K of the cross-validation; 1 is one hold-out split.
+      epochs: of each network.
+      seed: of everything.
+      search: key of `search.REGISTRY`; before "bayesian" the wide search is quasi-random.
+      scheduler: "race" trains on one fold first, and the better half on the others;
+        "successive_halving" compares on all folds after fewer epochs; "none" stops nothing.
+      space: where to search; `default_space` if None.
+      test_fraction: share of the rows that is held out to the end; 0 for none.
+      time_limit: seconds; searching stops in time for the winner to be refitted.
+      widen: whether refined ranges may leave those the user wrote.
+      prefer: "best", or "small": the smallest network within one standard error of it.
+      numeric: encoding of numeric columns.
+      num_bins: of `piecewise_linear`; None stands for a formula from the rows.
+      prior: hyperparameters believed to be good; the first trials are drawn around them.
+      stop_at: stop searching once a trial's score is at most this.
+      stop_improvement: stop once the greatest expected improvement stays below this share of the
+        best trial's standard error over folds.
+      costs: of the devices, from `sizing.read_costs`; None for shipped ones.
+      memory_limit: bytes that training may take on all devices together.
+      cohort_width: the most trials that train together on a device.
+    """
+
+    trials: int | None = None
+    folds: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    search: str = "bayesian"
+    scheduler: str = "race"
+    space: SearchSpace | None = None
+    test_fraction: float = 0.2
+    time_limit: float | None = None
+    widen: bool = False
+    prefer: str = "best"
+    numeric: str = "piecewise_linear"
+    num_bins: int | None = None
+    prior: Mapping[str, Any] | None = None
+    stop_at: float | None = None
+    stop_improvement: float | None = None
+    costs: Costs | None = None
+    memory_limit: int | None = None
+    cohort_width: int | None = None
+
+    def __post_init__(self) -> None:
+        for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
+            name = getattr(self, kind)
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
+        if self.prefer not in ("best", "small"):
+            raise UserError(f"prefer must be best or small, got {self.prefer!r}")
+        for name, least in (("trials", 1), ("folds", 1), ("epochs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UserError(f"the time limit must be above 0 seconds, got {self.time_limit:g}")
+        if not 0 <= self.test_fraction < 1:
+            raise UserError(
+                f"the test fraction must be at least 0 and below 1, got {self.test_fraction:g}"
+            )
+
+
+def default_space(num_rows: int) -> SearchSpace:
+    """The space that is searched unless the user gives one.
+
+    Args:
+      num_rows: training rows; more of them allow larger batches and networks.
+    """
+    base = 32 if num_rows < 5000 else 64 if num_rows < 10000 else 128
+    size = 64 if num_rows < 2000 else 128
+    return SearchSpace(
+        learning_rate=LogUniform(3e-4, 2e-2),
+        batch_size=Choice([base, 2 * base]),
+        num_layers=Choice([2, 3, 4]),
+        hidden_size=Choice([size, 2 * size]),
+        dropout=Uniform(0.0, 0.4),
+        weight_decay=LogUniform(1e-5, 1.0),
+        activation=Choice(["relu", "gelu", "silu"]),
+        warmup_fraction=Uniform(0.0, 0.2),
+        optimizer="adamw",
+        schedule="cosine",
+    )
+
+
+def default_budget(num_rows: int, num_features: int) -> tuple[int, int, int]:
+    """Trials, folds and epochs from the size of the training table; never from a clock.
+
+    K = 5 below 5,000 rows, 3 below 15,000, else 1: a hold-out of thousands of rows. E = 600,000 /
+    rows, between 30 and 60. N so that N (1 + K) / 2 networks of 3 layers of 160 neurons cost about
+    `DEFAULT_WORK`, between 16 and 64.
+
+    Args:
+      num_rows: rows that are not test rows.
+      num_features: encoded columns.
+    """
+    folds = 5 if num_rows < 5000 else 3 if num_rows < 15000 else 1
+    epochs = min(max(round(6e5 / num_rows), 30), 60)
+    parameters = num_features * 160 + 2 * 160 * 160
+    training = 6.0 * parameters * num_rows * epochs * ((folds - 1) / folds or 0.8)
+    num_trainings = (1 + folds) / 2
+    return min(max(round(DEFAULT_WORK / (training * num_trainings)), 16), 64), folds, epochs
+
+
+def run(
+    table: Table,
+    settings: Settings,
+    directory: str | Path,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Tune a network on a table, or go on where the same call stopped before.
+
+    Args:
+      table: from `datasets.load_table`.
+      settings: what the user asked for.
+      directory: receives `study.sqlite`, `best.json`, `model/` and `test_predictions.csv`.
+      progress: called after each wave.
+      say: takes one line of text at a time.
+
+    Returns:
+      The content of `best.json`.
+
+    Raises:
+      UserError: for settings that cannot be, or differ from those the directory began with.
+      MachineError: if no trial was completed, or the disk is full.
+    """
+    started = time.monotonic()
+    study, budget = _begin(table, settings, directory)
+    try:
+        search_all(study, settings, budget, progress, say)
+        before = study.store.decisions("session")
+        content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
+        if not before or study.trained:
+            with study.store.transaction():
+                study.store.decide("session", time.monotonic() - started)
+        return content
+    finally:
+        study.close()
+
+
+def plan(table: Table, settings: Settings) -> Plan:
+    """What `run` would compile and train, as if all trials were known at once.
+
+    Reruns of the best, refits and half-filled waves between the rounds of a search come on top.
+
+    Raises:
+      UserError: as `run`.
+    """
+    study, (num_trials, num_folds, num_epochs) = _begin(table, settings, None)
+    try:
+        return study.plan(
+            num_trials,
+            num_epochs,
+            num_folds,
+            race=settings.scheduler == "race" and num_folds > 1,
+            scheduler=_scheduler(settings),
+            num_first=num_trials if settings.search in ONE_PHASE else _num_wide(num_trials),
+        )
+    finally:
+        study.close()
+
+
+def _begin(
+    table: Table, settings: Settings, directory: str | Path | None
+) -> tuple[Study, tuple[int, int, int]]:
+    """A study, and how many trials, folds and epochs it gets."""
+    task = tasks.tabular(
+        table,
+        test_fraction=settings.test_fraction,
+        numeric=settings.numeric,
+        num_bins=settings.num_bins,
+    )
+    num_rows = round(len(table) * (1 - settings.test_fraction))
+    space = settings.space or default_space(num_rows)
+    encoded = task.prepare(settings.folds or 1, settings.seed).arrays.inputs.shape[2]
+    trials_, folds, epochs = default_budget(num_rows, encoded)
+    # What cannot be folded is refused before anything is written.
+    task.prepare(settings.folds or folds, settings.seed)
+    study = Study(
+        task,
+        space,
+        directory,
+        settings.seed,
+        costs=settings.costs,
+        memory_limit=settings.memory_limit,
+        cohort_width=settings.cohort_width,
+    )
+    return study, (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
+
+
+def _num_wide(num_trials: int) -> int:
+    """Trials of the wide search."""
+    return math.ceil(num_trials / 2)
+
+
+def _stopping(settings: Settings) -> stopping.StoppingRule | None:
+    rules = []
+    if settings.stop_at is not None:
+        rules.append(stopping.target(settings.stop_at))
+    if settings.stop_improvement is not None:
+        rules.append(stopping.small_improvement(settings.stop_improvement))
+    return stopping.any_of(*rules) if rules else None
+
+
+def _scheduler(settings: Settings) -> schedulers.Scheduler | None:
+    halving = settings.scheduler == "successive_halving"
+    return schedulers.successive_halving() if halving else None
+
+
+def search_all(
+    study: Study,
+    settings: Settings,
+    budget: tuple[int, int, int],
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> None:
+    """Wide search, refined search, and reruns of the best."""
+    num_trials, folds, epochs = budget
+    is_bayesian = settings.search == "bayesian"
+
+    def phase(name: str, total: int, space: SearchSpace) -> None:
+        limit = settings.time_limit and settings.time_limit * SHARES[name]
+        sampler, round_size = search.REGISTRY[settings.search](), None
+        if is_bayesian and name == "wide":
+            sampler = search.quasi_random()
+        elif is_bayesian:
+            sampler = search.bayesian(num_initial=NUM_KNOWN)
+            round_size = max(MIN_ROUND, math.ceil(total / 3))
+        if settings.prior and name == "wide":
+            sampler = search.with_prior(sampler, _prior(study, settings.prior))
+        study.optimize(
+            sampler,
+            total,
+            epochs,
+            folds,
+            time_limit=limit,
+            race=settings.scheduler == "race" and folds > 1,
+            scheduler=_scheduler(settings),
+            phase=name,
+            space=space,
+            round_size=round_size,
+            stopping=_stopping(settings),
+            progress=progress,
+        )
+
+    if settings.search in ONE_PHASE:
+        phase("wide", num_trials, study.space)
+    else:
+        wide = study.recall("wide trials", lambda: _num_wide(num_trials))
+        phase("wide", min(wide, num_trials), study.space)
+        if num_trials > wide:
+            refined = study.recall("refined space", lambda: refine(study, settings, say))
+            phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
+    for decision in study.store.decisions("enough")[:1]:
+        say(f"stopped searching: {decision['reason']}")
+    limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
+    study.rerun(trials.ranking(study.store)[:NUM_RERUN], 1, limit, progress)
+
+
+def _prior(study: Study, believed: Mapping[str, Any]) -> dict[str, Any]:
+    """What is believed of the parameters that are searched.
+
+    Raises:
+      UserError: if it contradicts what the space fixes, or what the study began with.
+    """
+    searched = {}
+    everywhere = hyperparameters.complete(study.space.fixed)
+    for name, value in believed.items():
+        if name in study.space.parameters or name not in everywhere:
+            searched[name] = value
+        elif everywhere[name] != value:
+            raise UserError(f"prior: {name} is {everywhere[name]!r} in every trial, got {value!r}")
+    centre_of(study.space, searched)  # before it is written for ever
+    if study.recall("prior", lambda: searched) != searched:
+        raise UserError("the study began with another prior; give the same, or another directory")
+    return searched
+
+
+def refine(study: Study, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
+    """Narrow the ranges to where the best trials of the wide search lie."""
+    rows = [t for t in study.store.trials() if t["status"] != Status.PENDING]
+    scores = [math.nan if t["score"] is None else t["score"] for t in rows]
+    bad = [t["status"] == Status.INFEASIBLE for t in rows]
+    configs = [t["config"] for t in rows]
+    for finding in analysis.boundary_findings(study.space, configs, scores, bad):
+        say(finding.text)
+    if not trials.ranking(study.store):
+        return study.space.to_dict()
+    refined = analysis.refine(study.space, configs, scores, bad, widen=settings.widen)
+    for name in refined.fixed:
+        hyperparameters.check_value(name, refined.fixed[name])
+    return refined.to_dict()
