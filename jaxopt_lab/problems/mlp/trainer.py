@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
 from jaxopt_lab.models import MLP
-from jaxopt_lab.problems import Objective
 from jaxopt_lab.problems.mlp import observation, optimizers, schedules, skipping
+from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
 from jaxopt_lab.problems.mlp.signature import Signature
 
@@ -145,7 +145,7 @@ def make_model(signature: Signature, num_outputs: int) -> MLP:
 
 def make_trainer(
     signature: Signature,
-    objective: Objective,
+    criterion: Criterion,
     input_shape: tuple[int, ...],
     model: Any = None,
 ) -> Trainer:
@@ -153,7 +153,7 @@ def make_trainer(
 
     Args:
       signature: fixes shapes and code paths.
-      objective: loss and metrics.
+      criterion: loss and metrics.
       input_shape: shape of one row.
       model: a Flax module called as `MLP` is; the signature's MLP by default.
 
@@ -161,7 +161,7 @@ def make_trainer(
       The pure functions. `hparams` must hold the traced hyperparameters and `total_steps`, the
       updates in the trial's whole budget (float32).
     """
-    model = model or make_model(signature, objective.num_outputs)
+    model = model or make_model(signature, criterion.num_outputs)
     features = signature.features
     use_average, use_best = signature.ema, signature.early_stopping
     use_plateau = "reduce_on_plateau" in features
@@ -266,7 +266,7 @@ def make_trainer(
                     for name, layer in params.items()
                 }
             outputs = forward(params, batch, hparams, noise)
-            losses = objective.loss(outputs, batch.targets)
+            losses = criterion.loss(outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
@@ -291,8 +291,8 @@ def make_trainer(
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
         outputs = forward(params, batch, hparams)
-        per_row = {"loss": objective.loss(outputs, batch.targets)}
-        per_row.update(objective.metrics(outputs, batch.targets))
+        per_row = {"loss": criterion.loss(outputs, batch.targets)}
+        per_row.update(criterion.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
         if batch.coins is not None:
             losses = jnp.where(batch.mask, per_row["loss"], 0.0)
