@@ -1,0 +1,88 @@
+"""A Flax linen module as pure functions: random streams by name, collections that it changes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.types import PRNGKey, PyTree
+from jaxopt_lab.problems.supervised.batches import Batch
+from jaxopt_lab.problems.supervised.modules import Network, Variables, call_keywords
+
+
+def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
+    """Wrap a module.
+
+    `__call__(inputs)` gets `train` or `deterministic`, `hparams` and `mask` where it names them.
+
+    Args:
+      module: takes the inputs of a batch as its first argument.
+      streams: names of its random streams besides "params"; one that it asks for and that is not
+        among them draws from "params".
+    """
+    name = type(module).__name__
+
+    def rngs_of(key: PRNGKey) -> dict[str, PRNGKey]:
+        every = dict.fromkeys(("params", *streams))
+        return {stream: jax.random.fold_in(key, i) for i, stream in enumerate(every)}
+
+    def keywords(batch: Batch, hparams: Any, train: bool) -> dict[str, Any]:
+        return call_keywords(type(module).__call__, train, {"hparams": hparams, "mask": batch.mask})
+
+    def init(key: PRNGKey, batch: Batch, hparams: Any) -> Variables:
+        given = keywords(batch, hparams, False)
+        return split(name, module.init(rngs_of(key), batch.inputs, **given))
+
+    def apply(
+        variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
+    ) -> tuple[PyTree, PyTree]:
+        given = keywords(batch, hparams, train)
+        rngs, old = rngs_of(key), variables.collections
+        moving = list(old) if train else []
+        if not moving:
+            return module.apply(joined(variables), batch.inputs, rngs=rngs, **given), old
+        outputs, new = module.apply(
+            joined(variables), batch.inputs, rngs=rngs, mutable=moving, **given
+        )
+        return outputs, {**old, **new}
+
+    def arguments(
+        variables: Variables, hparams: Any, key: PRNGKey, train: bool
+    ) -> dict[str, Any]:
+        del hparams, train
+        return {"module": module, "variables": joined(variables), "rngs": rngs_of(key)}
+
+    def moved(arguments: dict[str, Any], new: Any) -> PyTree:
+        old = {key: value for key, value in arguments["variables"].items() if key != "params"}
+        if new is None:
+            return old
+        new = {key: value for key, value in new.items() if key != "params"}
+        unknown = [key for key in new if key not in old]
+        if unknown:
+            raise UserError(
+                f"the loss returned the collection {unknown[0]!r}, which {name} does not have; it "
+                f"has: {', '.join(old) or 'none'}"
+            )
+        return {**old, **new}
+
+    return Network(module, init, apply, arguments, moved, joined)
+
+
+def split(name: str, variables: Any) -> Variables:
+    """Parameters apart from other collections.
+
+    Args:
+      name: the module's, for messages.
+      variables: what `module.init` returned.
+    """
+    found = dict(variables)
+    if not jax.tree.leaves(found.get("params")):
+        raise UserError(f"{name} has no parameters to train")
+    return Variables(found.pop("params"), found)
+
+
+def joined(variables: Variables) -> dict[str, Any]:
+    """What `module.apply` takes."""
+    return {"params": variables.params, **variables.collections}

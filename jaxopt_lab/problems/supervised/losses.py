@@ -1,0 +1,200 @@
+"""What a user gives as `loss`: of outputs and targets, or of the module itself."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.types import PRNGKey, PyTree, Scalar
+from jaxopt_lab.problems.supervised import metrics
+from jaxopt_lab.problems.supervised.batches import Batch
+from jaxopt_lab.problems.supervised.modules import Network, Variables, name_of, parameters_of
+
+#: Functions whose targets are the indices of their outputs' last axis.
+OF_CLASSES = (
+    optax.softmax_cross_entropy_with_integer_labels,
+    metrics.accuracy,
+    metrics.log_loss,
+    metrics.f1_macro,
+    metrics.balanced_accuracy,
+)
+#: What a loss of the whole form may name.
+ARGUMENTS = ("module", "variables", "batch", "hparams", "rngs", "train")
+
+
+class Scored(NamedTuple):
+    """What a batch comes to.
+
+    Attributes:
+      losses: [b], or a scalar mean.
+      outputs: of the module; () where the loss has its own way.
+      collections: of the module, after the batch.
+    """
+
+    losses: Float[Array, "..."]
+    outputs: PyTree
+    collections: PyTree
+
+
+#: (variables, batch, hparams, key, train) -> losses and more.
+Score = Callable[[Variables, Batch, Any, PRNGKey, bool], Scored]
+
+
+def is_whole(loss: Any) -> bool:
+    """Whether a loss is of the whole form: whether it has a parameter named `module`."""
+    return "module" in parameters_of(loss)
+
+
+def checked_loss(loss: Any) -> None:
+    """Refuse what cannot be a loss, before anything is traced.
+
+    Raises:
+      UserError: for what is no function, or has parameters that nothing is known to give.
+    """
+    if not callable(loss):
+        raise UserError(
+            f"loss must be a function of (outputs, targets), got {type(loss).__name__}; "
+            "optax.squared_error is one"
+        )
+    found = {
+        name: parameter
+        for name, parameter in parameters_of(loss).items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    if not is_whole(loss):
+        return
+    needed = [name for name, parameter in found.items() if parameter.default is parameter.empty]
+    unknown = [name for name in needed if name not in ARGUMENTS]
+    if unknown:
+        raise UserError(
+            f"{name_of(loss)} takes {unknown[0]!r}, which nothing gives; a loss of the module may "
+            f"take {', '.join(ARGUMENTS)}"
+        )
+
+
+def make_score(network: Network, loss: Any, label_range: tuple[int, int] | None) -> Score:
+    """Make one function of both forms of a loss.
+
+    Args:
+      network: of the module.
+      loss: checked.
+      label_range: least and greatest target, where targets are one array of integers.
+    """
+    if is_whole(loss):
+        return _whole(network, loss)
+    name = name_of(loss)
+    takes_hparams = "hparams" in parameters_of(loss)
+
+    def score(
+        variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
+    ) -> Scored:
+        outputs, collections = network.apply(variables, batch, hparams, key, train)
+        check_labels(loss, outputs, label_range)
+        given = {"hparams": hparams} if takes_hparams else {}
+        losses = loss(outputs, batch.targets, **given)
+        return Scored(one_per_row(name, losses, batch, outputs), outputs, collections)
+
+    return score
+
+
+def _whole(network: Network, loss: Any) -> Score:
+    name, named = name_of(loss), [arg for arg in parameters_of(loss) if arg in ARGUMENTS]
+
+    def score(
+        variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
+    ) -> Scored:
+        arguments = network.arguments(variables, hparams, key, train)
+        offered = {"variables": None, **arguments, "batch": batch, "hparams": hparams}
+        offered["train"] = train
+        found = loss(**{arg: offered[arg] for arg in named})
+        losses, new = found if isinstance(found, tuple) else (found, None)
+        if np.ndim(losses):
+            losses = one_per_row(name, losses, batch, None)
+        return Scored(_floating(name, losses), (), network.moved(arguments, new))
+
+    return score
+
+
+def one_per_row(name: str, values: Any, batch: Batch, outputs: PyTree) -> Float[Array, " b"]:
+    """The values of a function that must give one number for each row.
+
+    Args:
+      name: of the function.
+      values: what it returned.
+      batch: of which.
+      outputs: for the message.
+
+    Raises:
+      UserError: for anything but floating-point numbers [b].
+    """
+    num_rows = batch.mask.shape[0]
+    if isinstance(values, (tuple, list, dict)) or np.shape(values) != (num_rows,):
+        targets = _shapes(batch.targets)
+        of = "" if outputs is None else f" of outputs {_shapes(outputs)} and targets {targets}"
+        raise UserError(
+            f"{name} must return one number for each of {num_rows} rows, [{num_rows}]; it returned "
+            f"{_shapes(values)}{of}. {_mend(values, batch, outputs)}"
+        )
+    return _floating(name, values)
+
+
+def _floating(name: str, values: Any) -> Array:
+    array = jnp.asarray(values)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise UserError(f"{name} must return real numbers, it returned {array.dtype}")
+    return array.astype(jnp.float32)
+
+
+def _shapes(tree: PyTree) -> str:
+    shapes = [str(list(np.shape(leaf))) for leaf in jax.tree.leaves(tree)]
+    return ", ".join(shapes) or "nothing"
+
+
+def _mend(values: Any, batch: Batch, outputs: PyTree) -> str:
+    num_rows, shape = batch.mask.shape[0], () if isinstance(values, dict) else np.shape(values)
+    if shape == ():
+        return "Do not average over the rows: that is done with their weights."
+    if shape == (num_rows, num_rows):
+        return (
+            "Outputs and targets were broadcast against each other: let the module return "
+            "x[..., 0], or give targets a last axis."
+        )
+    if shape[:1] == (num_rows,):
+        return "Take the mean over its other axes."
+    return ""
+
+
+def check_labels(function: Any, outputs: PyTree, label_range: tuple[int, int] | None) -> None:
+    """Refuse labels that are none of the classes, which JAX would take for others in silence.
+
+    Args:
+      function: a loss or metric; only those of `OF_CLASSES` are checked.
+      outputs: of the module, [b, ..., c].
+      label_range: least and greatest target.
+
+    Raises:
+      UserError: if a label lies outside 0 to c - 1.
+    """
+    if label_range is None or function not in OF_CLASSES or not np.ndim(outputs):
+        return
+    num_classes, (low, high) = np.shape(outputs)[-1], label_range
+    if np.ndim(outputs) < 2 or num_classes < 2:
+        return
+    if low < 0 or high >= num_classes:
+        raise UserError(
+            f"{name_of(function)} got labels from {low} to {high}, but the module has "
+            f"{num_classes} outputs, for labels from 0 to {num_classes - 1}; give it {high + 1} "
+            "outputs, or number the classes from 0"
+        )
+
+
+def weighted(values: Float[Array, "..."], batch: Batch) -> Scalar:
+    """The sum of weighted values over the rows of a batch; of a mean, times their weight."""
+    if np.ndim(values) == 0:
+        return values * batch.weights.sum()
+    return jnp.where(batch.weights > 0, values * batch.weights, 0.0).sum()

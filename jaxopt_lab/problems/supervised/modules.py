@@ -1,0 +1,136 @@
+"""What a user gives as `model`, and the pure functions that training needs of it."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+from flax import nnx
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.types import PRNGKey, PyTree
+from jaxopt_lab.problems.general import REQUIRED
+from jaxopt_lab.problems.supervised.batches import Batch
+
+
+class Variables(NamedTuple):
+    """What a module computes with.
+
+    Attributes:
+      params: what the optimizer moves, nested dicts.
+      collections: what the module itself moves, such as `batch_stats`; keys of random numbers as
+        uint32 data. {} without any.
+    """
+
+    params: PyTree
+    collections: PyTree
+
+
+class Network(NamedTuple):
+    """Pure functions of one module.
+
+    Attributes:
+      module: the linen module; of NNX its graph definition.
+      init: (key, batch, hparams) -> `Variables`.
+      apply: (variables, batch, hparams, key, train) -> (outputs, collections).
+      arguments: (variables, hparams, key, train) -> what a loss of the whole form is given of the
+        module: `module`, `variables`, `rngs`.
+      moved: (arguments, collections a loss returned or None) -> collections.
+      exported: variables -> what is kept of a trained trial.
+    """
+
+    module: Any
+    init: Callable[[PRNGKey, Batch, Any], Variables]
+    apply: Callable[[Variables, Batch, Any, PRNGKey, bool], tuple[PyTree, PyTree]]
+    arguments: Callable[[Variables, Any, PRNGKey, bool], dict[str, Any]]
+    moved: Callable[[dict[str, Any], Any], PyTree]
+    exported: Callable[[Variables], PyTree]
+
+
+class Builder(NamedTuple):
+    """What a user gives as `model`.
+
+    Attributes:
+      name: for messages.
+      keywords: name -> default, `REQUIRED` without one.
+      make: (**keywords) -> a linen module, or a function of `rngs` that makes an NNX module.
+    """
+
+    name: str
+    keywords: Mapping[str, Any]
+    make: Callable[..., Any]
+
+
+def name_of(function: Any) -> str:
+    """What a function or class is called, for messages and to know it again."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function; none where Python cannot tell."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def read_builder(model: Any) -> Builder:
+    """Understand what was given as `model`.
+
+    Args:
+      model: a function of keywords that returns a linen module or a function of `rngs`; a linen or
+        NNX class; a linen module; a function of `rngs`.
+
+    Raises:
+      UserError: for anything else.
+    """
+    if isinstance(model, nn.Module):
+        return Builder(type(model).__name__, {}, lambda: model)
+    if isinstance(model, nnx.Module):
+        name = type(model).__name__
+        raise UserError(
+            f"model is an NNX module that exists already, and every trial needs one of its own: "
+            f"give a function of rngs, such as lambda rngs: {name}(..., rngs=rngs)"
+        )
+    if not callable(model):
+        raise UserError(
+            "model must be a function that returns a Flax module, a Flax class or a linen module, "
+            f"got {type(model).__name__}"
+        )
+    name, found = name_of(model), dict(parameters_of(model))
+    is_class = inspect.isclass(model)
+    if is_class and issubclass(model, nn.Module):
+        found = {key: value for key, value in found.items() if key not in ("parent", "name")}
+    elif "rngs" in found:
+        del found["rngs"]
+        whole = model
+
+        def later(**keywords: Any) -> Callable[..., Any]:
+            return lambda rngs: whole(rngs=rngs, **keywords)
+
+        model = later
+    keywords = {}
+    for key, parameter in found.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise UserError(f"{name} takes {key!r} by position only; make it a keyword")
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        no_default = parameter.default is parameter.empty
+        keywords[key] = REQUIRED if no_default else parameter.default
+    return Builder(name, keywords, model)
+
+
+def call_keywords(call: Callable[..., Any], train: bool, given: Mapping[str, Any]) -> dict:
+    """Which keywords a module's `__call__` gets: those that it names.
+
+    Args:
+      call: the method.
+      train: whether in training: `train` is that, `deterministic` the contrary.
+      given: others that it may name: `hparams`, `mask`, `rngs`.
+    """
+    offered = {"train": train, "training": train, "deterministic": not train, **given}
+    names = list(parameters_of(call))[1:]
+    return {name: offered[name] for name in names if name in offered}

@@ -1,0 +1,84 @@
+"""Dense layers of any module get the matrix product of `models.products`, fast in a population."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lab.models.products import MIN_OUTPUTS, product
+from jaxopt_lab.problems.supervised import equations
+
+_PLAIN = (((1,), (0,)), ((), ()))
+
+
+def with_fast_products(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose products of rows with a wide kernel have a gradient that is fast.
+
+    It is traced once, and its equations are run again with those products exchanged. Where JAX's
+    equations cannot be run that way, it is called as it is.
+
+    Args:
+      function: of pytrees of arrays; differentiated in reverse only.
+    """
+
+    def fast(*arguments: Any) -> Any:
+        closed, like = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        if not _has_product(closed.jaxpr):
+            return function(*arguments)
+        try:
+            outputs = _run(closed, jax.tree.leaves(arguments))
+        except Exception:
+            return function(*arguments)
+        return jax.tree.unflatten(jax.tree.structure(like), outputs)
+
+    return fast
+
+
+def _run(closed: Any, arguments: list[Any]) -> list[Any]:
+    jaxpr = closed.jaxpr
+    environment = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    environment.update(zip(jaxpr.invars, arguments, strict=True))
+    equations.run(jaxpr.eqns, environment, _rule)
+    return [equations.value_of(environment, atom) for atom in jaxpr.outvars]
+
+
+def _rule(equation: Any, values: list[Any]) -> list[Any] | None:
+    if _is_product(equation):
+        return [product(*values)]
+    if (inner := _inner(equation)) is not None and _has_product(inner.jaxpr):
+        return _run(inner, values)
+    return None
+
+
+def _inner(equation: Any) -> Any:
+    """The jaxpr of a jitted function."""
+    if equation.primitive.name not in ("jit", "pjit"):
+        return None
+    return equation.params["jaxpr"]
+
+
+def _has_product(jaxpr: Any) -> bool:
+    return any(
+        _is_product(equation)
+        or ((inner := _inner(equation)) is not None and _has_product(inner.jaxpr))
+        for equation in jaxpr.eqns
+    )
+
+
+def _is_product(equation: Any) -> bool:
+    if equation.primitive.name != "dot_general":
+        return False
+    rows, kernel = (atom.aval for atom in equation.invars)
+    params = equation.params
+    (contracted, batched) = params["dimension_numbers"]
+    dimensions = tuple(map(tuple, contracted)), tuple(map(tuple, batched))
+    return (
+        rows.ndim == kernel.ndim == 2
+        and dimensions == _PLAIN
+        and kernel.shape[1] >= MIN_OUTPUTS
+        and rows.dtype == kernel.dtype == jnp.float32
+        and params.get("precision") is None
+        and params.get("preferred_element_type") in (None, jnp.float32)
+        and params.get("out_sharding") is None
+    )
