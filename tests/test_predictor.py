@@ -11,7 +11,7 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
 
@@ -56,7 +56,7 @@ def test_predictions_are_in_full_precision_on_any_device(
 ) -> None:
     seen = []
 
-    def apply(model: MLP, params: dict, inputs: np.ndarray) -> np.ndarray:
+    def apply(model: PaddedMLP, params: dict, inputs: np.ndarray) -> np.ndarray:
         seen.append(jax.config.jax_default_matmul_precision)
         return np.zeros((len(inputs), model.num_outputs))
 

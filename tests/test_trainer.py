@@ -15,7 +15,7 @@ from jaxopt_lab.core import engine
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.keys import fold_in
 from jaxopt_lab.core.runner import Result, Runner
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import FoldArrays, lay_out, regression
@@ -79,7 +79,7 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
     trainer = make_trainer(sig, regression(), ARRAYS.inputs.shape[2:])
     hparams = engine_values(config)
     params = trainer.init(fold_in(key, 3, 0, 0, engine._INIT), hparams).params
-    net = MLP(sig.num_layers, sig.hidden_size, 1, sig.activations)
+    net = PaddedMLP(sig.num_layers, sig.hidden_size, 1, sig.activations)
     batch = config["batch_size"]
     inputs, targets = jnp.asarray(ARRAYS.inputs[0]), jnp.asarray(ARRAYS.targets[0])
     text = optimizers.to_optax(config, steps_per_epoch(TRAIN, batch), epochs)
@@ -334,13 +334,13 @@ def test_a_loss_that_is_not_finite_is_never_the_best(bad: float) -> None:
 
 
 def test_trimming_cuts_padding_away() -> None:
-    net = MLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
+    net = PaddedMLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
     values = engine_values(complete({**BASE, "hidden_size": 6, "num_layers": 2}))
     params = net.init(jax.random.key(0), jnp.zeros((1, FEATURES)), values)["params"]
     small = trim(jax.tree.map(np.asarray, params), 2, 6)
     shapes = {name: layer["kernel"].shape for name, layer in small.items()}
     assert shapes == {"hidden_0": (FEATURES, 6), "hidden_1": (6, 6), "output": (6, 2)}
-    alone = MLP(2, 6, 2, ("relu",))
+    alone = PaddedMLP(2, 6, 2, ("relu",))
     x = jnp.asarray(ARRAYS.inputs[0][:5, :FEATURES])
     np.testing.assert_allclose(
         alone.apply({"params": small}, x, values), net.apply({"params": params}, x, values),

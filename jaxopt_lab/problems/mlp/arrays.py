@@ -20,8 +20,8 @@ class ArrayTask:
       targets: [N] or [N, ...], float32 or int32.
       criterion: loss and metrics; `tasks.base.regression()` or `classification(c)`.
       valid_rows: indices of the validation rows; all others are trained on.
-      make_model: signature, number of outputs -> Flax module called as `models.MLP` is; None for
-        the MLP, which takes vectors.
+      make_model: signature, number of outputs -> Flax module called as `models.mlp.PaddedMLP` is;
+        None for that MLP, which takes vectors.
     """
 
     inputs: np.ndarray

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import observation, optimizers, schedules, skipping
 from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
@@ -128,9 +128,9 @@ class Trainer(NamedTuple):
 Probe = Callable[[Any, Hparams, Batch], dict[str, Array]]
 
 
-def make_model(signature: Signature, num_outputs: int) -> MLP:
+def make_model(signature: Signature, num_outputs: int) -> PaddedMLP:
     """The network that a signature describes."""
-    return MLP(
+    return PaddedMLP(
         num_layers=signature.num_layers,
         hidden_size=signature.hidden_size,
         num_outputs=num_outputs,
@@ -155,7 +155,7 @@ def make_trainer(
       signature: fixes shapes and code paths.
       criterion: loss and metrics.
       input_shape: shape of one row.
-      model: a Flax module called as `MLP` is; the signature's MLP by default.
+      model: a Flax module called as `PaddedMLP` is; the signature's MLP by default.
 
     Returns:
       The pure functions. `hparams` must hold the traced hyperparameters and `total_steps`, the
@@ -167,7 +167,9 @@ def make_trainer(
     use_plateau = "reduce_on_plateau" in features
     biases = signature.penalize_biases
     # What is observed is observed of all layers.
-    optional = model.optional_layers if isinstance(model, MLP) and not signature.observe else ()
+    optional = (
+        model.optional_layers if isinstance(model, PaddedMLP) and not signature.observe else ()
+    )
 
     def forward(
         params: Params, batch: Batch, hparams: Hparams, noise: Array | None = None

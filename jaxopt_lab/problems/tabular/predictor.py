@@ -19,7 +19,7 @@ from jaxopt_lab.core.devices import on_host
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems import Prepared, TabularTask
 from jaxopt_lab.problems.tabular.task import to_target
 from jaxopt_lab.storage.files import write_file
@@ -33,7 +33,7 @@ _ROWS = 4096
 
 
 class Network(NamedTuple):
-    """One trained network: its architecture (arguments of `MLP`), weights and encoder."""
+    """One trained network: its architecture (arguments of `PaddedMLP`), weights and encoder."""
 
     architecture: dict[str, Any]
     params: Params
@@ -191,7 +191,7 @@ def assemble(
 
 
 def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
-    """The arguments of `models.MLP` for a complete configuration."""
+    """The arguments of `models.mlp.PaddedMLP` for a complete configuration."""
     return {
         "num_layers": config["num_layers"],
         "hidden_size": config["hidden_size"],
@@ -207,7 +207,7 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
     width = np.shape(network.params["hidden_0"]["kernel"])[0]
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, width - inputs.shape[1])])
     kinds = tuple(network.architecture["activations"])
-    model = MLP(**{**network.architecture, "activations": kinds})
+    model = PaddedMLP(**{**network.architecture, "activations": kinds})
     # Where there is no CPU backend, as in training: else a GPU multiplies with 10 bits of mantissa.
     with on_host(), jax.default_matmul_precision("highest"):
         chunks = [
@@ -218,7 +218,7 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(model: MLP, params: Params, inputs: Any) -> Any:
+def _apply(model: PaddedMLP, params: Params, inputs: Any) -> Any:
     unread = jnp.zeros((), jnp.int32)
     hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
     return model.apply({"params": params}, jnp.asarray(inputs), hparams)
