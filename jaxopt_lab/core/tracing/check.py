@@ -64,8 +64,8 @@ def check_trainable(
     traced: Mapping[str, Any],
     static: Mapping[str, Any] | None = None,
     data: PyTree = (),
-    members: int = 1,
-    budget: int | None = None,
+    members: Any = 1,
+    budget: Any = None,
     keywords: tuple[str, ...] = (),
     pure: bool = True,
 ) -> Checked:
@@ -139,6 +139,7 @@ class _Tracing:
         self.traced, self.static = traced, static
         self.lookups = Lookups()
         self._role = "build"
+        self._drawn: set[str] = set()
         self._evaluates = False
         self._names: dict[str, str] = {}
 
@@ -152,10 +153,13 @@ class _Tracing:
             again = self._trace(found.trainable, leaks=True)
         for role, program in found.programs.items():
             if not same_program(program, again.programs[role]):
-                name = self._names["step" if role == "unit" else role]
+                roles = ("step", "evaluate") if role == "unit" else (role,)
+                drew = [one for one in roles if one in self._drawn]
+                if drew:
+                    raise _impure(self._names[drew[0]], "random")
                 raise UserError(
-                    f"{name} is not pure: traced twice, it computes something else the second "
-                    "time (a random number that is not from its key, the time, or a variable "
+                    f"{self._names[roles[0]]} is not pure: traced twice, it computes something "
+                    "else the second time (a random number that is not from its key, the time, or a variable "
                     "outside it that changed); what changes belongs in the state, and chance in "
                     "jax.random with its key"
                 )
@@ -235,18 +239,19 @@ class _Tracing:
         states = RandomStates()
         returned = function(*arguments)
         generator = states.drawn_from()
-        if generator is not None:
-            raise UserError(
-                f"{self._names[role]} is not pure: it draws from {generator} while it is traced, "
-                "which gives every trial and every unit the same numbers; use jax.random with the "
-                "key of init or with shared.key"
-            )
+        if generator == "random":
+            # Not enough to refuse: type checkers of annotations draw from it, too.
+            self._drawn.add(role)
+        elif generator is not None:
+            raise _impure(self._names[role], generator)
         return returned
 
     def _jaxpr(self, function: Any, arguments: tuple, leaks: bool) -> tuple[Any, PyTree]:
         try:
             return jax.make_jaxpr(function, return_shape=True)(*arguments)
-        except UserError:
+        except UserError as error:
+            # JAX notes that it has shortened the traceback: no part of one clear line.
+            error.__dict__.pop("__notes__", None)
             raise
         except Exception as error:
 
@@ -289,7 +294,15 @@ _ARGUMENTS = {
 _ROLES = {role: f"{role} of {{}}" for role in _ARGUMENTS}
 
 
-def _check_counts(source: str, members: int, budget: int | None) -> None:
+def _impure(function: str, generator: str) -> UserError:
+    return UserError(
+        f"{function} is not pure: it draws from {generator} while it is traced, which gives every "
+        "trial and every unit the same numbers; use jax.random with the key of init or with "
+        "shared.key"
+    )
+
+
+def _check_counts(source: str, members: Any, budget: Any) -> None:
     for what, count in (("trainings per trial (num_seeds, splits)", members), ("budget", budget)):
         if count is None:
             continue
