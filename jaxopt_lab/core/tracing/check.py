@@ -159,8 +159,8 @@ class _Tracing:
                     raise _impure(self._names[drew[0]], "random")
                 raise UserError(
                     f"{self._names[roles[0]]} is not pure: traced twice, it computes something "
-                    "else the second time (a random number that is not from its key, the time, or a variable "
-                    "outside it that changed); what changes belongs in the state, and chance in "
+                    "else the second time (a random number that is not from its "
+                    "key, the time, or a variable outside it that changed); what changes belongs in the state, and chance in "
                     "jax.random with its key"
                 )
 

@@ -46,12 +46,9 @@ def name_of(function: Any, otherwise: str) -> str:
       otherwise: for lambdas, callable objects and functions of this package.
 
     Example:
-      >>> def build():
-      ...     def step(): ...
-      ...
-      ...     return step
-      >>> name_of(build(), "step"), name_of(lambda: 0, "step of build")
-      ('build.step', 'step of build')
+      >>> import json
+      >>> name_of(json.JSONDecoder.decode, "step"), name_of(lambda: 0, "step of build")
+      ('JSONDecoder.decode', 'step of build')
     """
     while isinstance(function, functools.partial):
         function = function.func
