@@ -355,6 +355,36 @@ def test_a_builder_that_fails_is_one_line() -> None:
     assert isinstance(refused.value.__cause__, IndexError)
 
 
+def test_a_builder_that_draws_is_refused_unless_it_seeds() -> None:
+    def build(seed: int | None) -> Any:
+        if seed is not None:
+            np.random.seed(seed)  # noqa: NPY002
+        start = np.random.rand(3).astype(np.float32)  # noqa: NPY002
+        return Trainable(lambda key, hparams: {"w": start * hparams.learning_rate, "t": 0}, step)
+
+    facts: dict[str, Any] = {"source": "build", "objective": "loss", "traced": TRACED}
+    check_trainable(lambda: build(3), **facts)
+    with pytest.raises(UserError, match=r"build is not pure: it draws from np\.random"):
+        check_trainable(lambda: build(None), **facts)
+
+
+def test_circles_of_objects_are_no_leak() -> None:
+    class Holder:
+        def __init__(self, value: Any) -> None:
+            self.value, self.own = value, self
+
+    def hold(state: Any, hparams: Any, shared: Any) -> Any:
+        rate = Holder(hparams.learning_rate * 2).value
+
+        def turn(carry: Any, _: Any) -> Any:
+            return Holder(carry * rate).value, None
+
+        return state, {"loss": jax.lax.scan(turn, state["w"].sum(), None, length=2)[0]}
+
+    traced = {"learning_rate": np.float32(0.1)}
+    assert check(Trainable(init, hold), traced, {}).unread == ()
+
+
 def test_the_users_own_refusal_passes() -> None:
     def refuse(state: Any, hparams: Any, shared: Any) -> Any:
         raise UserError("the table has no rows")
