@@ -48,9 +48,7 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
         )
         return outputs, {**old, **new}
 
-    def arguments(
-        variables: Variables, hparams: Any, key: PRNGKey, train: bool
-    ) -> dict[str, Any]:
+    def arguments(variables: Variables, hparams: Any, key: PRNGKey, train: bool) -> dict[str, Any]:
         del hparams, train
         return {"module": module, "variables": joined(variables), "rngs": rngs_of(key)}
 

@@ -63,9 +63,7 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
         outputs = module(batch.inputs, **call_keywords(call, train, offered))
         return outputs, taken_apart(module).collections if train else variables.collections
 
-    def arguments(
-        variables: Variables, hparams: Any, key: PRNGKey, train: bool
-    ) -> dict[str, Any]:
+    def arguments(variables: Variables, hparams: Any, key: PRNGKey, train: bool) -> dict[str, Any]:
         del hparams
         return {"module": merged(variables, train), "rngs": nnx.Rngs(key)}
 

@@ -104,9 +104,7 @@ def supervised(
     metrics = _checked_metrics(metrics, objective)
     chains = optimizers.checked_optimizers(optimizer)
     whole = losses.is_whole(loss)
-    rows, num_valid = _rows(
-        data, validation, splits, groups, sample_weight, random_state
-    )
+    rows, num_valid = _rows(data, validation, splits, groups, sample_weight, random_state)
     if not num_valid and (metrics or objective not in _OWN_METRICS):
         raise UserError(
             "metrics are of validation rows, and splits=None leaves none; give splits=0.2, say"

@@ -108,9 +108,7 @@ def _of_number(
     return list(found.split(rows, labels if stratified else None))
 
 
-def _of_splitter(
-    splitter: Any, num_rows: int, labels: np.ndarray | None, groups: Any
-) -> list[Any]:
+def _of_splitter(splitter: Any, num_rows: int, labels: np.ndarray | None, groups: Any) -> list[Any]:
     name = type(splitter).__name__
     try:
         return list(splitter.split(np.zeros((num_rows, 1)), labels, groups))

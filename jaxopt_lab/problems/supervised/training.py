@@ -14,7 +14,6 @@ from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
 from jaxopt_lab.core.types import BoolScalar, IntScalar, Params, PRNGKey, PyTree, Scalar
 from jaxopt_lab.problems.supervised.batches import (
     Batch,
-    Rows,
     epoch_order,
     minibatch,
     validation_chunk,
@@ -163,9 +162,7 @@ def _train_step(
         updates, new = optimizer.update(gradient, opt_state, params, **extra)
         return optax.apply_updates(params, updates), _like(new, opt_state, "the optimizer's state")
 
-    params, opt_state = update_in_place(
-        update, has_rows, gradient, state.opt_state, state.params
-    )
+    params, opt_state = update_in_place(update, has_rows, gradient, state.opt_state, state.params)
     collections = _like(collections, state.collections, "the module's collections")
     moved = _where(has_rows, collections, state.collections)
     return TrainState(params, moved, opt_state, state.step + has_rows, state.key), loss
@@ -211,7 +208,9 @@ def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared)
             outputs = setting.network.apply(variables, batch, hparams, chunk_key, False)[0]
         for name, function in by_row.items():
             check_labels(function, outputs, setting.label_range)
-            values = one_per_row(name_of(function), function(outputs, batch.targets), batch, outputs)
+            values = one_per_row(
+                name_of(function), function(outputs, batch.targets), batch, outputs
+            )
             sums[name] = weighted(values, batch)
         kept = (outputs, batch.targets, batch.weights) if whole else ()
         return batch.weights.sum(), sums, kept
