@@ -56,10 +56,12 @@ def main() -> None:
     study.optimize(lab.search.random(), half, phase="refined", space=refined, **options)
 
     # 6. The winner as one network, refitted on all rows but the test rows.
-    best, test = study.best, table.take(study.prepared.test)
+    best, test = study.best, table.take(study.training.prepared.test)
     print(f"trial {best.trial_id}: {best.hyperparameters}")
     found = {"network": task.scores(test.target, best.predict(test.frame))}
-    found.update(fit_baselines(table.take(study.prepared.development), test, arguments.seed))
+    found.update(
+        fit_baselines(table.take(study.training.prepared.development), test, arguments.seed)
+    )
     print(json.dumps({name: round(scores["log_rmse"], 4) for name, scores in found.items()}))
 
 

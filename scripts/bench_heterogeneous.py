@@ -37,6 +37,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning import costs
 from jaxopt_lab.problems.mlp import choosing, hyperparameters, programs
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.signature import Signature
 
@@ -92,7 +93,7 @@ def make_runner(max_cohort: Callable[[Signature], int]) -> Callable[[list[Job]],
     arrays = lay_out([inputs], [targets], [(np.arange(case.num_rows), np.arange(0))])
 
     def make(jobs: list[Job]) -> Runner:
-        runner = Runner(arrays, regression(), seed=0)
+        runner = Runner(RowsClient(arrays, regression()), seed=0)
         for job in jobs:
             width = min(runner.width(job.signature), max_cohort(job.signature))
             runner.widths[job.signature] = width

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from test_engine import EXACT, each_merge, make_engine
 
-from jaxopt_lab.core.engine import Clock, Engine
+from jaxopt_lab.core.controls import Clock
+from jaxopt_lab.core.engine import Engine
 from jaxopt_lab.problems.mlp import hyperparameters
 
 EPOCHS = 12
@@ -25,16 +26,16 @@ def curves(engine: Engine, moved: bool = False) -> np.ndarray:
     hparams = {k: np.repeat(v[None], engine.num_slots) for k, v in traced.items()}
     hparams["total_steps"] = np.full(engine.num_slots, 60.0, np.float32)
     zero = np.zeros(len(engine.devices), np.int32)
-    clock = Clock(zero, zero, zero, zero + EPOCHS, zero + 1, zero + 2)
+    clock = Clock(zero, zero, zero, zero + EPOCHS, zero + EPOCHS, (zero + 1, zero + 2))
     wave = engine.init(np.zeros(engine.num_slots, np.int32), clock, hparams)
     if moved:
-        params = jax.tree.map(np.array, wave.state.params)
+        params = jax.tree.map(np.array, wave.train.params)
         kernel = params["hidden_0"]["kernel"]
         for slot in range(engine.num_slots):
             kernel[slot, slot % 5, slot] = np.nextafter(kernel[slot, slot % 5, slot], np.float32(9))
-        sharding = jax.tree.map(lambda leaf: leaf.sharding, wave.state.params)
-        wave = wave._replace(state=wave.state._replace(params=jax.device_put(params, sharding)))
-    found = engine.advance(wave, clock, hparams)[1].valid["loss"]
+        sharding = jax.tree.map(lambda leaf: leaf.sharding, wave.train.params)
+        wave = wave._replace(train=wave.train._replace(params=jax.device_put(params, sharding)))
+    found = engine.advance(wave, clock, hparams)[1].metrics["loss"]
     return np.asarray(found)[:, :EPOCHS]
 
 

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab.core.engine import Clock, Curves, Engine
+from jaxopt_lab.core.controls import Clock
+from jaxopt_lab.core.engine import Engine
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.epochs import epochs
 from jaxopt_lab.problems.mlp.hyperparameters import MERGEABLE
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.trainer import Trainer, make_trainer
 
 ROWS, FEATURES, WIDTH = 200, 5, 4
+ON_CPU = jax.default_backend() == "cpu"
 EXACT = Signature(
     optimizers=("adamw",),
     activations=("tanh",),
@@ -32,7 +35,7 @@ EXACT = Signature(
 )
 
 
-def make_engine(signature: Signature, num_devices: int = 2) -> Engine:
+def make_engine(signature: Signature, num_devices: int = 2, on_cpu: bool = ON_CPU) -> Engine:
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(ROWS, FEATURES)).astype(np.float32)
     targets = (inputs[:, 0] * inputs[:, 1] + 0.1 * inputs[:, 2]).astype(np.float32)
@@ -40,7 +43,7 @@ def make_engine(signature: Signature, num_devices: int = 2) -> Engine:
     arrays = lay_out([inputs], [targets], [(rows[:150], rows[150:]), (rows, rows[:0])])
     trainer = make_trainer(signature, regression(), arrays.inputs.shape[2:])
     devices = jax.local_devices()[:num_devices]
-    return Engine(trainer, arrays, signature.block, signature.noise_rows, WIDTH, 1, 0, devices)
+    return Engine(epochs(trainer, signature, arrays, 1, 1, on_cpu), arrays, WIDTH, 0, devices)
 
 
 def train(
@@ -48,8 +51,9 @@ def train(
     trials: list[int],
     calls: tuple[int, ...] = (3,),
     depth: int = 2,
+    block: int = 32,
     **common: Any,
-) -> Curves:
+) -> dict[str, np.ndarray]:
     """Train trials (one per slot); a trial's number decides its hyperparameters.
 
     Args:
@@ -57,6 +61,7 @@ def train(
       trials: numbers.
       calls: epochs of each call.
       depth: layers of the deepest trial of the cohort.
+      block: rows per block of the program.
       **common: hyperparameters of all trials.
     """
     slots = [trials[i % len(trials)] for i in range(engine.num_slots)]
@@ -76,14 +81,14 @@ def train(
     hparams = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
     num_devices = len(engine.devices)
     zero = np.zeros(num_devices, np.int32)
-    blocks = zero + common.get("batch_size", 32) // engine.block
-    clock = Clock(zero, zero, zero, zero, blocks, zero + depth)
+    blocks = zero + common.get("batch_size", 32) // block
+    clock = Clock(zero, zero, zero, zero, zero + 3, (blocks, zero + depth))
     wave = engine.init(np.asarray(slots, np.int32), clock, hparams)
     pieces, done = [], 0
     for count in calls:
-        now = clock._replace(epoch=zero + done, num_epochs=zero + count)
+        now = clock._replace(unit=zero + done, num_units=zero + count)
         wave, curves = engine.advance(wave, now, hparams)
-        pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:, :n], curves))
+        pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:, :n], curves.metrics))
         done += count
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 
@@ -144,7 +149,7 @@ def exact() -> Engine:
 @pytest.fixture(scope="module")
 def alone(exact: Engine) -> np.ndarray:
     """Validation curve of trial 0 among copies of itself."""
-    return np.asarray(train(exact, [0]).valid["loss"][0])
+    return np.asarray(train(exact, [0])["loss"][0])
 
 
 @pytest.mark.parametrize("slot", [0, 1, 3, -4, -1])
@@ -154,19 +159,19 @@ def test_any_slot_and_company_is_bitwise_the_same(
     company = list(range(5, 5 + exact.num_slots))
     slot %= exact.num_slots
     company[slot] = 0
-    found = train(exact, company).valid["loss"]
+    found = train(exact, company)["loss"]
     np.testing.assert_array_equal(found[slot], alone)
     assert not np.array_equal(found[slot - 1], alone)
 
 
 def test_a_diverging_neighbour_harms_nobody(exact: Engine, alone: np.ndarray) -> None:
-    found = train(exact, [99, 0, 99, 99]).valid["loss"]
+    found = train(exact, [99, 0, 99, 99])["loss"]
     assert not np.isfinite(found[0]).all()
     np.testing.assert_array_equal(found[1], alone)
 
 
 def test_cutting_a_budget_into_calls_changes_nothing(exact: Engine, alone: np.ndarray) -> None:
-    np.testing.assert_array_equal(train(exact, [0], calls=(1, 2)).valid["loss"][0], alone)
+    np.testing.assert_array_equal(train(exact, [0], calls=(1, 2))["loss"][0], alone)
 
 
 def test_new_values_compile_nothing(exact: Engine) -> None:
@@ -180,15 +185,15 @@ def test_new_values_compile_nothing(exact: Engine) -> None:
 def test_a_merged_program_trains_the_same_network(
     alone: np.ndarray, changes: dict[str, Any]
 ) -> None:
-    found = train(make_engine(replace(EXACT, **changes)), [0, 1]).valid["loss"][0]
+    found = train(make_engine(replace(EXACT, **changes)), [0, 1])["loss"][0]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
 @each_merge
 def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[str, Any]) -> None:
     merged = make_engine(replace(EXACT, **changes))
-    among_its_like = train(merged, [0]).valid["loss"][0]
-    found = train(merged, [99, 0, 99, 99]).valid["loss"]
+    among_its_like = train(merged, [0])["loss"][0]
+    found = train(merged, [99, 0, 99, 99])["loss"]
     assert not np.isfinite(found[0]).all()
     np.testing.assert_array_equal(found[1], among_its_like)
 
@@ -212,14 +217,14 @@ def test_skipped_layers_leave_penalties_norms_and_averages_alone(
         ema=True,
         penalize_biases=True,
     )
-    alone = train(make_engine(own), [0, 1], **PENALTIES).valid["loss"]
+    alone = train(make_engine(own), [0, 1], **PENALTIES)["loss"]
     deep = make_engine(
         replace(own, num_layers=4, masked_depth=True, accumulate=accumulate, optimizers=optimizers)
     )
     skipped, computed = (train(deep, [0, 1], depth=n, **PENALTIES) for n in (2, 4))
-    np.testing.assert_allclose(skipped.valid["loss"], alone, rtol=1e-5)
-    np.testing.assert_array_equal(skipped.valid["loss"], computed.valid["loss"])
-    np.testing.assert_array_equal(skipped.train_loss, computed.train_loss)
+    np.testing.assert_allclose(skipped["loss"], alone, rtol=1e-5)
+    np.testing.assert_array_equal(skipped["loss"], computed["loss"])
+    np.testing.assert_array_equal(skipped["train_loss"], computed["train_loss"])
 
 
 @pytest.mark.parametrize("optimizer", MERGEABLE)
@@ -228,18 +233,18 @@ def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> 
     values = {"optimizer": optimizer, "weight_decay": 0.5, "learning_rate": 1e-3}
     own = train(make_engine(replace(EXACT, optimizers=(optimizer,))), [0], **values)
     merged = train(make_engine(replace(EXACT, optimizers=MERGEABLE)), [0, 1], **values)
-    np.testing.assert_allclose(merged.valid["loss"][0], own.valid["loss"][0], rtol=1e-5)
+    np.testing.assert_allclose(merged["loss"][0], own["loss"][0], rtol=1e-5)
 
 
 def test_batches_of_blocks_are_true_batches() -> None:
-    whole = train(make_engine(replace(EXACT, block=96)), [0, 1], batch_size=96)
+    whole = train(make_engine(replace(EXACT, block=96)), [0, 1], block=96, batch_size=96)
     blocks = train(make_engine(replace(EXACT, accumulate=True)), [0, 1], batch_size=96)
-    np.testing.assert_allclose(blocks.valid["loss"], whole.valid["loss"], rtol=1e-5)
-    np.testing.assert_allclose(blocks.train_loss, whole.train_loss, rtol=1e-5)
+    np.testing.assert_allclose(blocks["loss"], whole["loss"], rtol=1e-5)
+    np.testing.assert_allclose(blocks["train_loss"], whole["train_loss"], rtol=1e-5)
 
 
 def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
-    found = train(make_engine(EXACT, num_devices=1), [0]).valid["loss"][0]
+    found = train(make_engine(EXACT, num_devices=1), [0])["loss"][0]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
@@ -274,13 +279,14 @@ def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> N
 def test_bfloat16_learns_about_the_same_with_weights_in_float32(alone: np.ndarray) -> None:
     engine = make_engine(replace(EXACT, precision="bfloat16"))
     found = train(engine, [0, 1])
-    np.testing.assert_allclose(found.valid["loss"][0], alone, rtol=0.05)
-    assert not np.array_equal(found.valid["loss"][0], alone)
-    params = jax.tree.leaves(engine.trainer.init(jax.random.key(0), traced_defaults()).params)
+    np.testing.assert_allclose(found["loss"][0], alone, rtol=0.05)
+    assert not np.array_equal(found["loss"][0], alone)
+    state = engine.trainable.init(jax.random.key(0), traced_defaults())
+    params = jax.tree.leaves(state.train.params)
     assert {leaf.dtype for leaf in params} == {np.dtype("float32")}
     # In any slot and company it is bitwise the same, like float32.
-    again = train(engine, [3, 99, 0, 5]).valid["loss"][2]
-    np.testing.assert_array_equal(again, found.valid["loss"][0])
+    again = train(engine, [3, 99, 0, 5])["loss"][2]
+    np.testing.assert_array_equal(again, found["loss"][0])
 
 
 def test_matrix_products_are_pinned_on_accelerators_only() -> None:
@@ -288,8 +294,8 @@ def test_matrix_products_are_pinned_on_accelerators_only() -> None:
     assert engine.compiler.on_cpu == (jax.default_backend() == "cpu")
     engine.compiler.on_cpu = False
     seen = []
-    init = engine.trainer.init
-    engine.trainer = engine.trainer._replace(
+    init = engine.trainable.init
+    engine.trainable = engine.trainable._replace(
         init=lambda *args: seen.append(jax.config.jax_default_matmul_precision) or init(*args)
     )
     train(engine, [0], calls=(1,))
@@ -306,10 +312,10 @@ def test_the_code_for_accelerators_trains_the_same_network(orthogonal: bool) -> 
     merged = replace(EXACT, features=features, num_layers=4, masked_depth=True)
     curves = []
     for on_cpu in (True, False):
-        engine = make_engine(merged)
+        engine = make_engine(merged, on_cpu=on_cpu)
         engine.init_in_turn = orthogonal
         engine.compiler.on_cpu = on_cpu
-        curves.append(train(engine, [0, 1, 2], initialization=kind).valid["loss"])
+        curves.append(train(engine, [0, 1, 2], initialization=kind)["loss"])
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 

@@ -1,215 +1,292 @@
-"""One conformance suite for every model: listing a new one here tests it."""
+"""One conformance suite for every plain model: listing a new one here tests it."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxopt_lab.models import MLP
-from jaxopt_lab.models.initializers import AUTO, init_kernel
-from jaxopt_lab.models.mlp import ACTIVATION_FUNCTIONS, count_parameters, drop, uniform16
-from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
+from jaxopt_lab import models
+from jaxopt_lab.core.hparams import Hparams
+from jaxopt_lab.models.activations import activation_function
+from jaxopt_lab.models.rnn import GATES
 
-#: name -> class that takes the arguments of `MLP`.
-MODELS = {"mlp": MLP}
-WIDE, NARROW, DEEP, SHALLOW, FEATURES, OUTPUTS = 24, 10, 4, 2, 5, 3
-
-each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+OUTPUTS, ROWS = 3, 12
+Builder = Callable[[int | None], nn.Module]
 
 
-def hparams_of(**config: Any) -> dict[str, jax.Array]:
-    return {k: jnp.asarray(v) for k, v in traced(complete(config)).items()}
+def vectors() -> jax.Array:
+    return jax.random.normal(jax.random.key(1), (ROWS, 5))
 
 
-def rows(n: int = 7) -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (n, FEATURES))
+def images() -> jax.Array:
+    return jax.random.normal(jax.random.key(1), (ROWS, 7, 6, 2))
 
 
-def value_and_gradient(net: Any, hparams: Any, noise: Any = None, depth: Any = None) -> Any:
-    """Outputs, parameters and gradients of a quadratic loss."""
-    params = net.init(jax.random.key(0), rows(), hparams)["params"]
+def sequences(steps: int = 7) -> jax.Array:
+    """Of 1 to 6 steps; the last channel is the mask; other draws do not depend on `steps`."""
+    lengths = np.arange(ROWS) % 6 + 1
+    real = np.arange(steps) < lengths[:, None]
+    values = np.random.default_rng(0).normal(size=(ROWS, 7, 2)).astype(np.float32)
+    values = np.pad(values, [(0, 0), (0, max(0, steps - 7)), (0, 0)])[:, :steps]
+    joined = np.concatenate([values * real[..., None], real[..., None]], axis=-1)
+    return jnp.asarray(joined, jnp.float32)
 
-    def loss(params: Any) -> Any:
-        out = net.apply({"params": params}, rows(), hparams, noise, depth)
+
+#: name -> (number of outputs -> module, its inputs)
+MODELS: dict[str, tuple[Builder, Callable[[], jax.Array]]] = {
+    "mlp": (lambda n: models.MLP(n, hidden_size=8), vectors),
+    "mlp-tanh": (lambda n: models.MLP(n, 3, 8, jnp.tanh), images),
+    "cnn": (lambda n: models.CNN(n, (4, 16), hidden_size=8), images),
+    "cnn-plain": (lambda n: models.CNN(n, (4, 4, 4, 4), 2, 0, "silu", False), images),
+    "rnn": (lambda n: models.RNN(n, "vanilla", hidden_size=6), sequences),
+    "gru": (lambda n: models.RNN(n, "gru", 2, 6), sequences),
+    "lstm": (lambda n: models.RNN(n, "lstm", 2, 6, "mean"), sequences),
+}
+each_model = pytest.mark.parametrize("name", MODELS)
+each_cell = pytest.mark.parametrize("cell", GATES)
+each_pooling = pytest.mark.parametrize("pooling", ["last", "mean"])
+
+
+def init(name: str, key: int = 0) -> tuple[nn.Module, jax.Array, Any]:
+    build, inputs_of = MODELS[name]
+    net, inputs = build(OUTPUTS), inputs_of()
+    return net, inputs, net.init(jax.random.key(key), inputs)
+
+
+def make_train(name: str, steps: int) -> Callable[..., Any]:
+    """(key, hparams) -> (variables, losses): Adam on classes that the inputs decide."""
+    build, inputs_of = MODELS[name]
+    net, inputs = build(OUTPUTS), inputs_of()
+    labels = jnp.arange(ROWS) % OUTPUTS
+
+    def train(key: jax.Array, hparams: Hparams) -> Any:
+        init_key, noise_key = jax.random.split(key)
+        params_and_rest = net.init(init_key, inputs)
+        params = params_and_rest["params"]
+        stats = {k: v for k, v in params_and_rest.items() if k != "params"}
+        optimizer = optax.adam(hparams["learning_rate"])
+
+        def loss_of(params: Any, stats: Any, key: jax.Array) -> Any:
+            out, stats = net.apply(
+                {"params": params, **stats},
+                inputs,
+                train=True,
+                hparams=hparams,
+                rngs={"dropout": key},
+                mutable=list(stats),
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(out, labels).mean()
+            return loss, stats
+
+        def step(carry: Any, key: jax.Array) -> Any:
+            params, stats, state = carry
+            (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(params, stats, key)
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(params, updates), stats, state), loss
+
+        carry = params, stats, optimizer.init(params)
+        carry, losses = jax.lax.scan(step, carry, jax.random.split(noise_key, steps))
+        return {"params": carry[0], **carry[1]}, losses
+
+    return train
+
+
+def hparams_of(rate: Any = 1e-2, dropout: Any = 0.2) -> Hparams:
+    return Hparams({"learning_rate": jnp.asarray(rate), "dropout": jnp.asarray(dropout)})
+
+
+@each_model
+def test_outputs_have_one_row_per_row(name: str) -> None:
+    net, inputs, variables = init(name)
+    out = net.apply(variables, inputs)
+    chex.assert_shape(out, (ROWS, OUTPUTS))
+    chex.assert_type(out, jnp.float32)
+    chex.assert_tree_all_finite(variables)
+    np.testing.assert_allclose(net.apply(variables, inputs[:5]), out[:5], rtol=1e-5, atol=1e-6)
+    single = MODELS[name][0](None)
+    chex.assert_shape(single.apply(single.init(jax.random.key(0), inputs), inputs), (ROWS,))
+
+
+@each_model
+def test_it_learns_and_stays_finite(name: str) -> None:
+    variables, losses = jax.jit(make_train(name, 150))(jax.random.key(0), hparams_of())
+    chex.assert_tree_all_finite((variables, losses))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@each_model
+def test_the_key_decides(name: str) -> None:
+    train = jax.jit(make_train(name, 5))
+    first, again, other = (train(jax.random.key(i), hparams_of()) for i in (0, 0, 1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.array_equal(first[1], other[1])
+
+
+@each_model
+def test_a_population_trains_as_each_alone(name: str) -> None:
+    train = jax.jit(chex.assert_max_traces(make_train(name, 5), 1))
+    rates, drops = jnp.asarray([1e-3, 3e-3, 1e-3]), jnp.asarray([0.0, 0.3, 1.0])
+    keys = jax.random.split(jax.random.key(0), 3)
+    together = jax.jit(jax.vmap(make_train(name, 5)))(keys, hparams_of(rates, drops))
+    for i in range(3):
+        alone = train(keys[i], hparams_of(rates[i], drops[i]))
+        mine = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        chex.assert_trees_all_close(mine, alone, rtol=2e-3, atol=2e-5)
+
+
+@each_model
+def test_evaluation_draws_nothing_and_a_rate_of_zero_drops_nothing(name: str) -> None:
+    net, inputs, variables = init(name)
+    out = net.apply(variables, inputs, hparams=hparams_of(dropout=0.9))
+    chex.assert_trees_all_equal(out, net.apply(variables, inputs))
+
+    def train(hparams: Any, **rngs: jax.Array) -> Any:
+        options = {"train": True, "mutable": ["batch_stats"]}
+        return net.apply(variables, inputs, hparams=hparams, rngs=rngs, **options)[0]
+
+    undropped = jax.jit(train)(hparams_of(dropout=0.0), dropout=jax.random.key(0))
+    np.testing.assert_allclose(undropped, train(None), rtol=1e-5, atol=1e-6)
+    dropped = train(hparams_of(dropout=0.5), dropout=jax.random.key(0))
+    assert not np.allclose(dropped, undropped)
+
+
+@each_model
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_training_lowers_for_accelerators(name: str, platform: str) -> None:
+    traced = jax.jit(make_train(name, 2)).trace(jax.random.key(0), hparams_of())
+    assert traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@each_cell
+@each_pooling
+def test_padding_changes_nothing(cell: str, pooling: str) -> None:
+    net = models.RNN(OUTPUTS, cell, 2, 6, pooling)
+    short, long = sequences(6), np.array(sequences(15))
+    long[..., :-1][long[..., -1] == 0] = np.nan
+    variables = net.init(jax.random.key(0), short)
+
+    def total(variables: Any, inputs: Any) -> Any:
+        out = net.apply(variables, inputs)
         return (out**2).sum(), out
 
-    (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    return out, params, gradient
+    (_, found), gradient = jax.value_and_grad(total, has_aux=True)(variables, short)
+    (_, padded), of_padded = jax.value_and_grad(total, has_aux=True)(variables, jnp.asarray(long))
+    np.testing.assert_allclose(padded, found, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(of_padded, gradient, rtol=1e-4, atol=1e-5)
+    alone = net.apply(variables, short[2:3, :3])
+    np.testing.assert_allclose(alone, found[2:3], rtol=1e-5, atol=1e-6)
 
 
-def assert_same_network(small: Any, large: Any) -> None:
-    """Same outputs; the true block of weights and gradients the same, zero outside it."""
-    np.testing.assert_allclose(small[0], large[0], rtol=2e-5, atol=1e-5)
-    for mine, padded in zip(small[1:], large[1:], strict=True):
-        for name, layer in padded.items():
-            for leaf, value in layer.items():
-                block = jnp.zeros_like(value)
-                if name in mine:
-                    part = mine[name][leaf]
-                    block = block.at[tuple(slice(0, n) for n in part.shape)].set(part)
-                np.testing.assert_allclose(value, block, rtol=2e-4, atol=2e-5, err_msg=name)
+@each_cell
+@each_pooling
+def test_every_real_step_counts(cell: str, pooling: str) -> None:
+    net = models.RNN(OUTPUTS, cell, 1, 6, pooling)
+    inputs = sequences()
+    variables = net.init(jax.random.key(0), inputs)
+    gradient = jax.grad(lambda x: (net.apply(variables, x) ** 2).sum())(inputs)
+    seen = np.abs(gradient[..., :-1]).max(axis=-1) > 0
+    np.testing.assert_array_equal(seen, inputs[..., -1] > 0)
 
 
-@each_model
-def test_outputs_have_one_row_per_row(model: Any) -> None:
-    for layers in (1, 3):
-        net = model(layers, WIDE, OUTPUTS, ("relu",))
-        hparams = hparams_of(hidden_size=WIDE, num_layers=layers)
-        out, params, _ = value_and_gradient(net, hparams)
-        assert out.shape == (7, OUTPUTS)
-        assert out.dtype == jnp.float32
-        assert len(params) == layers + 1
-        assert params["hidden_0"]["kernel"].shape == (FEATURES, WIDE)
-        assert all(not layer["bias"].any() for layer in params.values())
-
-
-@each_model
-@each_activation
-def test_a_padded_network_is_the_narrow_one(model: Any, activation: str) -> None:
-    hparams = hparams_of(hidden_size=NARROW, num_layers=SHALLOW, activation=activation, dropout=0.3)
-    narrow = model(SHALLOW, NARROW, OUTPUTS, (activation,), draw_width=WIDE)
-    wide = model(SHALLOW, WIDE, OUTPUTS, (activation,), masked_width=True, draw_width=WIDE)
-    keys = jax.random.split(jax.random.key(2), 1)
-    small = value_and_gradient(narrow, hparams, narrow.noise(keys, 7))
-    assert_same_network(small, value_and_gradient(wide, hparams, wide.noise(keys, 7)))
-    assert small[2]["hidden_0"]["kernel"].any()
-
-
-@each_model
-@each_activation
-@pytest.mark.parametrize("depth", [None, SHALLOW, 3, DEEP])
-def test_a_masked_deep_network_is_the_shallow_one(
-    model: Any, activation: str, depth: int | None
-) -> None:
-    hparams = hparams_of(hidden_size=NARROW, num_layers=SHALLOW, activation=activation)
-    shallow = model(SHALLOW, NARROW, OUTPUTS, (activation,))
-    deep = model(DEEP, NARROW, OUTPUTS, (activation,), masked_depth=True)
-    traced_depth = None if depth is None else jnp.asarray(depth)
-    found = value_and_gradient(deep, hparams, depth=traced_depth)
-    assert_same_network(value_and_gradient(shallow, hparams), found)
-
-
-@each_model
-@each_activation
-def test_several_activations_are_the_one_that_is_picked(model: Any, activation: str) -> None:
-    hparams = hparams_of(hidden_size=NARROW, num_layers=2, activation=activation)
-    one = value_and_gradient(model(2, NARROW, OUTPUTS, (activation,)), hparams)
-    assert_same_network(one, value_and_gradient(model(2, NARROW, OUTPUTS, ACTIVATIONS), hparams))
-
-
-@each_model
-@pytest.mark.parametrize("rows_per_key", [1, 4, 8])
-def test_noise_of_a_block_is_that_of_its_parts(model: Any, rows_per_key: int) -> None:
-    net = model(2, NARROW, OUTPUTS, ("relu",))
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(8))
-    whole = net.noise(keys, rows_per_key)
-    assert whole.shape == (2, 8 * rows_per_key, NARROW)
-    parts = [net.noise(keys[i : i + 2], rows_per_key) for i in range(0, 8, 2)]
-    np.testing.assert_array_equal(whole, jnp.concatenate(parts, axis=1))
-    assert len(np.unique(whole[0], axis=0)) == 8 * rows_per_key
-    assert not np.array_equal(whole[0], whole[1])
-
-
-@pytest.mark.parametrize("width", [1, 2, 7, 48, 64])
-def test_a_narrower_draw_is_a_part_of_a_wider_one(width: int) -> None:
-    key = jax.random.key(4)
-    np.testing.assert_array_equal(uniform16(key, (9, width)), uniform16(key, (9, 64))[:, :width])
-
-
-def test_noise_is_uniform_over_all_levels() -> None:
-    noise = np.asarray(uniform16(jax.random.key(5), (1000, 64))).astype(float) / 2**16
-    assert noise.mean() == pytest.approx(0.5, abs=5e-3)
-    assert np.histogram(noise, 16, (0, 1))[0] / noise.size == pytest.approx([1 / 16] * 16, abs=5e-3)
-    assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.1
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
-def test_dropout_keeps_the_mean_and_drops_its_share(rate: float) -> None:
-    x = jnp.ones((1000, 64))
-    out = drop(x, uniform16(jax.random.key(6), x.shape), jnp.float32(rate))
-    assert float((out == 0).mean()) == pytest.approx(rate, abs=0.01)
-    assert float(out.mean()) == pytest.approx(1.0, abs=0.03)
-    if rate == 0.0:
-        np.testing.assert_array_equal(out, x)
-
-
-def test_a_higher_rate_drops_what_a_lower_one_drops_and_more() -> None:
-    noise = uniform16(jax.random.key(6), (50, 64))
-    few, many = (drop(jnp.ones((50, 64)), noise, jnp.float32(r)) == 0 for r in (0.2, 0.4))
-    assert bool((many | ~few).all())
-
-
-ROWS, COLUMNS = 300, 200
-REFERENCE = {
-    "he_normal": jax.nn.initializers.he_normal(),
-    "he_uniform": jax.nn.initializers.he_uniform(),
-    "xavier_normal": jax.nn.initializers.glorot_normal(),
-    "xavier_uniform": jax.nn.initializers.glorot_uniform(),
-    "lecun_normal": jax.nn.initializers.lecun_normal(),
-    "lecun_uniform": jax.nn.initializers.lecun_uniform(),
+FLAX_CELLS = {
+    "vanilla": (nn.SimpleCell, ["i"], ["h"]),
+    "gru": (nn.GRUCell, ["ir", "iz", "in"], ["hr", "hz", "hn"]),
+    "lstm": (nn.OptimizedLSTMCell, ["if", "ii", "io", "ig"], ["hf", "hi", "ho", "hg"]),
 }
 
 
-def kernel(
-    kind: str, shape: tuple[int, int], true: tuple[int, int] | None = None, act: str = "relu"
-) -> np.ndarray:
-    fans = tuple(jnp.float32(n) for n in true or shape)
-    codes = jnp.int32(INITIALIZATIONS.index(kind)), jnp.int32(ACTIVATIONS.index(act))
-    return np.asarray(
-        init_kernel(jax.random.key(7), shape, fans, *codes, max(ROWS, shape[0]), True)
-    )
+@each_cell
+def test_a_layer_computes_what_flax_computes(cell: str) -> None:
+    kind, inputs_of, hiddens_of = FLAX_CELLS[cell]
+    inputs = jnp.ones((4, 9, 6)).at[..., :-1].set(jax.random.normal(jax.random.key(2), (4, 9, 5)))
+    ours = models.RNN(OUTPUTS, cell, 1, 6)
+    params = ours.init(jax.random.key(0), inputs)["params"]
+    theirs = nn.RNN(kind(6))
+    copied: Any = theirs.init(jax.random.key(0), inputs[..., :-1])["params"]["cell"]
+    drive, kernel = params["layer_0_input"], params["layer_0_kernel"]
+    bias = jax.random.normal(jax.random.key(3), drive["bias"].shape)
+    params["layer_0_input"]["bias"] = bias
+    # An LSTM of Flax has its biases at the recurrent products, a GRU at those of the inputs.
+    biased = hiddens_of if cell == "lstm" else inputs_of
+    for i, (name, hidden, holder) in enumerate(zip(inputs_of, hiddens_of, biased, strict=True)):
+        part = slice(6 * i, 6 * i + 6)
+        copied[name]["kernel"] = drive["kernel"][:, part]
+        copied[hidden]["kernel"] = kernel[:, part]
+        copied[holder]["bias"] = bias[part]
+    if cell == "gru":
+        copied["hn"]["bias"] = jnp.zeros(6)
+    states = theirs.apply({"params": {"cell": copied}}, inputs[..., :-1])
+    head = params["output"]
+    expected = states[:, -1] @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(ours.apply({"params": params}, inputs), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", REFERENCE)
-def test_initialisers_have_the_spread_of_jax_own(kind: str) -> None:
-    found = kernel(kind, (ROWS, COLUMNS))
-    expected = np.asarray(REFERENCE[kind](jax.random.key(8), (ROWS, COLUMNS)))
-    assert found.std() == pytest.approx(expected.std(), rel=0.02)
-    assert abs(found.mean()) < 4 * expected.std() / found.size**0.5
-    assert np.abs(found).max() == pytest.approx(np.abs(expected).max(), rel=0.02)
-    quantiles = np.linspace(0.05, 0.95, 19)
-    np.testing.assert_allclose(
-        np.quantile(found, quantiles),
-        np.quantile(expected, quantiles),
-        atol=0.03 * expected.std(),
-    )
+def convolutions() -> Iterator[Any]:
+    for features in (3, 16):
+        for padding in ("SAME", "VALID", ((2, 0), (1, 3))):
+            for strides in (1, (2, 3)):
+                options = {"features": features, "padding": padding, "strides": strides}
+                yield pytest.param(options, id=f"{features}-{padding}-{strides}")
+    for options in ({"kernel_dilation": 2}, {"feature_group_count": 2}):
+        yield pytest.param({"features": 4, **options}, id=next(iter(options)))
 
 
-@pytest.mark.parametrize("shape", [(20, 20), (30, 12), (12, 30)])
-def test_orthogonal_kernels_are_orthogonal(shape: tuple[int, int]) -> None:
-    q = kernel("orthogonal", shape)
-    gram = q.T @ q if shape[0] >= shape[1] else q @ q.T
-    np.testing.assert_allclose(gram, np.eye(min(shape)), atol=2e-5)
+@pytest.mark.parametrize("options", list(convolutions()))
+def test_a_convolution_is_the_one_of_jax(options: dict[str, Any]) -> None:
+    plain = nn.Conv(kernel_size=(3, 2), **options)
+    fast = plain.clone(conv_general_dilated=models.conv_general_dilated)
+    variables = plain.init(jax.random.key(0), images())
+
+    def loss(net: nn.Module, variables: Any, inputs: Any) -> Any:
+        out = net.apply(variables, inputs)
+        return (out**2).sum(), out
+
+    for inputs in (images(), images()[:1, :4, :4]):
+        found, expected = (
+            jax.value_and_grad(loss, (1, 2), has_aux=True)(net, variables, inputs)
+            for net in (fast, plain)
+        )
+        chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_auto_is_he_for_rectifiers_and_xavier_for_sigmoids(activation: str) -> None:
-    found = kernel("auto", (40, 30), act=activation)
-    np.testing.assert_array_equal(found, kernel(AUTO[activation], (40, 30)))
-    assert AUTO[activation].startswith("xavier" if activation in ("tanh", "sigmoid") else "he")
-    assert set(AUTO) == set(ACTIVATIONS) == set(ACTIVATION_FUNCTIONS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pooling_is_the_one_of_flax(size: int) -> None:
+    expected = nn.max_pool(images(), (size, size), (size, size))
+    np.testing.assert_array_equal(models.max_pool(images(), size), expected)
 
 
-@pytest.mark.parametrize("kind", INITIALIZATIONS)
-@pytest.mark.parametrize("true", [(12, 9), (40, 9), (12, 30)])
-def test_a_padded_kernel_holds_the_numbers_of_the_unpadded_one(
-    kind: str, true: tuple[int, int]
-) -> None:
-    padded, alone = kernel(kind, (40, 30), true), kernel(kind, true)
-    np.testing.assert_allclose(padded[: true[0], : true[1]], alone, rtol=1e-4, atol=2e-6)
-    outside = np.ones(padded.shape, bool)
-    outside[: true[0], : true[1]] = False
-    assert not padded[outside].any()
-    assert alone.all()
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_dropout_keeps_the_mean_and_drops_its_share(rate: float) -> None:
+    x, rngs = jnp.ones((1000, 64)), {"dropout": jax.random.key(6)}
+
+    def drop(x: jax.Array, rate: Any) -> jax.Array:
+        return models.Dropout().apply({}, x, rate, train=True, rngs=rngs)
+
+    out = jax.jit(drop)(x, rate)
+    chex.assert_trees_all_equal(out, jax.jit(drop, static_argnums=1)(x, rate))
+    assert float((out == 0).mean()) == pytest.approx(rate, abs=0.01)
+    assert float(out.mean()) == pytest.approx(float(rate < 1), abs=0.03)
+    gradient = jax.jit(jax.grad(lambda x, rate: drop(x, rate).sum()))(x, rate)
+    np.testing.assert_array_equal(gradient, out)
 
 
-@pytest.mark.parametrize(("num_layers", "num_outputs"), [(1, 1), (4, 3)])
-def test_weights_are_counted_without_making_them(num_layers: int, num_outputs: int) -> None:
-    net = MLP(num_layers, 6, num_outputs, ("relu",))
-    hparams = {k: jnp.asarray(v) for k, v in traced(complete({})).items()}
-    params = net.init(jax.random.key(0), jnp.zeros((1, 5)), hparams)["params"]
-    expected = sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert count_parameters(5, 6, num_layers, num_outputs) == expected
+def test_entries_along_broadcast_axes_share_their_noise() -> None:
+    x, rngs = jnp.ones((20, 5, 8)), {"dropout": jax.random.key(0)}
+    out = models.Dropout((1,)).apply({}, x, 0.5, train=True, rngs=rngs)
+    np.testing.assert_array_equal(out, np.broadcast_to(out[:, :1], out.shape))
+    assert len(np.unique(out[:, 0], axis=0)) > 10
+
+
+def test_what_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"unknown activation 'rleu'.*relu"):
+        activation_function("rleu")
+    with pytest.raises(ValueError, match=r"unknown cell 'lstmm'.*lstm"):
+        models.RNN(1, "lstmm")
+    with pytest.raises(ValueError, match=r"unknown pooling 'max'.*mean"):
+        models.RNN(1, pooling="max")

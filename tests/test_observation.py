@@ -11,6 +11,7 @@ import pytest
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.problems.mlp import observation
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.hyperparameters import complete, features_of
 from jaxopt_lab.problems.mlp.observation import BINS_PER_DECADE, NUM_BINS
@@ -33,7 +34,9 @@ def train(signature: Signature = EXACT, evaluations: int = 1, probe: Any = None)
     rows = np.arange(TRAIN + VALID)
     arrays = lay_out([inputs], [targets], [(rows[:TRAIN], rows[TRAIN:]), (rows, rows[:0])])
     devices = jax.local_devices()[:1]
-    runner = Runner(arrays, regression(), 0, {signature: 2}, devices, evaluations=evaluations)
+    runner = Runner(
+        RowsClient(arrays, regression(), evaluations=evaluations), 0, {signature: 2}, devices
+    )
     jobs = [Job(7, 0, 0, BASE, signature, EPOCHS, EPOCHS, twin=0)]
     (report,) = runner.run(jobs, probe=probe)
     return report.results[0]

@@ -67,16 +67,16 @@ def test_every_job_stands_in_exactly_one_cohort(work: list[Job], width: int, dev
     assert Counter(name(j) for w in waves for j in w.jobs) == Counter(map(name, work))
     for wave in waves:
         assert 1 <= len(wave.cohorts) <= devices
-        epochs = [cohort.num_epochs for cohort in wave.cohorts]
+        epochs = [cohort.num_units for cohort in wave.cohorts]
         assert epochs == sorted(epochs, reverse=True)
         assert len({cohort.start > 0 for cohort in wave.cohorts}) == 1
         for cohort in wave.cohorts:
-            assert 1 <= len(cohort.jobs) <= widths[wave.signature]
-            assert cohort.depth == max(j.config["num_layers"] for j in cohort.jobs)
+            assert 1 <= len(cohort.jobs) <= widths[wave.program]
+            assert cohort.order == max(j.config["num_layers"] for j in cohort.jobs)
             for job in cohort.jobs:
-                assert (job.signature, job.fold, job.replicate, job.num_epochs) == cohort[:4]
-                assert job.config["batch_size"] == cohort.blocks * cohort.signature.block
-                assert cohort.signature == wave.signature
+                assert (job.program, job.fold, job.replicate, job.num_units) == cohort[:4]
+                assert job.config["batch_size"] == cohort.extra[0] * cohort.program.block
+                assert cohort.program == wave.program
 
 
 @given(jobs(), st.integers(1, 4))

@@ -6,9 +6,9 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.planning.costs import SHIPPED, Load
-from jaxopt_lab.planning.plan import make_plan
 from jaxopt_lab.planning.sizing import Sizing
 from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.planning import make_plan
 
 SPACE = lab.SearchSpace(
     hidden_size=lab.Choice([4, 8]), num_layers=lab.IntUniform(1, 2), batch_size=lab.Choice([32, 64])

@@ -11,7 +11,7 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
 
@@ -29,10 +29,10 @@ def predictor(request: pytest.FixtureRequest, houses: pd.DataFrame, tmp_path_fac
     study.optimize(lab.search.grid(), 4, num_epochs=1, num_folds=2)
     rows = study.store.trials()
     networks = [
-        (hyperparameters.complete(rows[i]["config"]), study.weights.get((i, fold, 0)), fold)
+        (hyperparameters.complete(rows[i]["config"]), study.kept((i, fold, 0)), fold)
         for i, fold in ((0, 0), (3, 1))
     ]
-    return assemble(task, study.prepared, networks, [0.25, 0.75])
+    return assemble(task, study.training.prepared, networks, [0.25, 0.75])
 
 
 def test_the_ensemble_is_the_weighted_mean(predictor: Predictor, houses: pd.DataFrame) -> None:
@@ -56,7 +56,7 @@ def test_predictions_are_in_full_precision_on_any_device(
 ) -> None:
     seen = []
 
-    def apply(model: MLP, params: dict, inputs: np.ndarray) -> np.ndarray:
+    def apply(model: PaddedMLP, params: dict, inputs: np.ndarray) -> np.ndarray:
         seen.append(jax.config.jax_default_matmul_precision)
         return np.zeros((len(inputs), model.num_outputs))
 

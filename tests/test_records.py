@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab.problems.tabular.predictor import Weights
 from jaxopt_lab.study import records
+from jaxopt_lab.study.weights import Weights
 
 
 @pytest.mark.parametrize(("num_folds", "race"), [(1, False), (2, False), (2, True)])

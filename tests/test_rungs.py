@@ -78,7 +78,7 @@ def test_two_brackets_of_ten_are_halved_to_one_each(halved: lab.Study) -> None:
 
 def scores_at(study: lab.Study, trial_id: int, epoch: int) -> list[float]:
     """Root mean squared errors on each fold, from the curves."""
-    scales = [t.scale for t in study.prepared.transforms]
+    scales = [t.scale for t in study.training.prepared.transforms]
     return [
         float(np.sqrt(m["curves"]["loss"][epoch - 1]) * scales[m["fold"]])
         for m in study.store.member_arrays(trial_id)

@@ -10,6 +10,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.engine import Engine
 from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.programs import Programs
 
@@ -22,7 +23,7 @@ def make_runner() -> Runner:
     targets = inputs[:, 0] * inputs[:, 1]
     rows = np.arange(ROWS)
     arrays = lay_out([inputs], [targets], [(rows[:40], rows[40:])])
-    return Runner(arrays, regression(), 0, devices=jax.local_devices()[:1])
+    return Runner(RowsClient(arrays, regression()), 0, devices=jax.local_devices()[:1])
 
 
 def make_jobs() -> list[Job]:

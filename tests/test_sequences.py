@@ -11,7 +11,7 @@ import pytest
 
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.models.rnn import CELLS, RNN
+from jaxopt_lab.models.rnn_of_task import CELLS, TaskRNN
 from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import classification, regression
 
@@ -26,8 +26,8 @@ def sequences(lengths: list[int], steps: int, seed: int = 0) -> np.ndarray:
     return datasets.pad(series, steps)
 
 
-def make(cell: str, layers: int = 1) -> tuple[RNN, Any]:
-    model = RNN(cell, layers, 5, 3)
+def make(cell: str, layers: int = 1) -> tuple[TaskRNN, Any]:
+    model = TaskRNN(cell, layers, 5, 3)
     return model, model.init(jax.random.key(0), jnp.zeros((1, 7, 3)), HPARAMS)
 
 
@@ -84,7 +84,7 @@ def test_dropout_is_one_mask_for_all_steps() -> None:
 
 def test_an_unknown_cell_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown cell 'lstmm', choose from vanilla, gru, lstm"):
-        RNN("lstmm", 1, 4, 1)
+        TaskRNN("lstmm", 1, 4, 1)
 
 
 def test_ts_files_are_read(tmp_path: Path) -> None:

@@ -9,16 +9,20 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import cli
-from jaxopt_lab.core.cohorts import MAX_WIDTH
+from jaxopt_lab.core.cohorts import MAX_WIDTH, Job
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning import sizing
 from jaxopt_lab.planning.costs import SHIPPED, Costs, Load
-from jaxopt_lab.planning.sizing import Sizing, read_costs, trial_bytes, write_costs
+from jaxopt_lab.planning.sizing import Sizing, read_costs, write_costs
 from jaxopt_lab.problems.mlp import calibration
 from jaxopt_lab.problems.mlp.calibration import SHAPES, Shape
 from jaxopt_lab.problems.mlp.choosing import choose
+from jaxopt_lab.problems.mlp.client import RowsClient
+from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.estimates import epoch_seconds
 from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.planning import trial_bytes
 
 MIB = 2**20
 
@@ -64,19 +68,16 @@ def test_the_estimate_of_memory_covers_a_real_trial() -> None:
     space = lab.SearchSpace(num_layers=3, hidden_size=128, batch_size=64)
     signature = choose(space, Load(8, 1, 1, 2000, 8), SHIPPED[True]).signature(config)
     rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
-    arrays = lab.tasks.base.lay_out(
-        [rows], [rows[:, 0]], [(np.arange(1500), np.arange(1500, 2000))]
-    )
-    runner = lab.runner.Runner(
-        arrays, lab.tasks.base.regression(), 0, {signature: 8}, jax.local_devices()[:1]
-    )
-    jobs = [lab.plan.Job(i, 0, 0, config, signature, 1, 1) for i in range(8)]
+    arrays = lay_out([rows], [rows[:, 0]], [(np.arange(1500), np.arange(1500, 2000))])
+    client = RowsClient(arrays, regression())
+    runner = Runner(client, 0, {signature: 8}, jax.local_devices()[:1])
+    jobs = [Job(i, 0, 0, config, signature, 1, 1) for i in range(8)]
     list(runner.run(jobs))
     program = runner._engines[signature].compiler.program("advance")
     found = program.memory_analysis()
     used = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
     data = sum(x.nbytes for x in arrays)
-    estimate = 8 * trial_bytes(signature, runner.count_parameters(signature), 500, 1) + data
+    estimate = 8 * trial_bytes(signature, client.count_parameters(signature), 500, 1) + data
     assert 0.3 * estimate < used < estimate
 
 

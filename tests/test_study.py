@@ -11,7 +11,7 @@ import pytest
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.status import Status
-from jaxopt_lab.study import records
+from jaxopt_lab.problems.mlp import training
 
 SMALL = {"num_layers": 1, "hidden_size": 4, "batch_size": 32}
 SPACE = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-1), **SMALL)
@@ -44,7 +44,7 @@ def test_no_diverged_trial_wins(houses_csv: Path) -> None:
 def test_a_loss_far_above_a_constant_predictors_is_infeasible(
     houses_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "INFEASIBLE_RATIO", 1e-6)
+    monkeypatch.setattr(training, "INFEASIBLE_RATIO", 1e-6)
     study = make_study(houses_csv)
     study.optimize(lab.search.random(), 2, **BUDGET)
     assert (study.trials["status"] == "infeasible").all()

@@ -13,15 +13,17 @@ import pytest
 
 from jaxopt_lab.core import engine
 from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.keys import fold_in
 from jaxopt_lab.core.runner import Result, Runner
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import optimizers
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import FoldArrays, lay_out, regression
 from jaxopt_lab.problems.mlp.hyperparameters import complete, features_of
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.mlp.signature import Signature
-from jaxopt_lab.problems.mlp.stream import fold_in, shuffled
+from jaxopt_lab.problems.mlp.stream import shuffled
 from jaxopt_lab.problems.mlp.trainer import (
     Batch,
     Metrics,
@@ -59,7 +61,9 @@ def signature_of(config: dict[str, Any], features: frozenset[str] | None = None)
 
 def train(config: dict[str, Any], fold: int = 0, epochs: int = EPOCHS) -> Result:
     """Train one trial through the whole machinery."""
-    runner = Runner(ARRAYS, regression(), 0, {signature_of(config): 2}, jax.local_devices()[:1])
+    runner = Runner(
+        RowsClient(ARRAYS, regression()), 0, {signature_of(config): 2}, jax.local_devices()[:1]
+    )
     job = Job(3, fold, 0, config, signature_of(config), epochs, epochs)
     (report,) = runner.run([job])
     return report.results[0]
@@ -75,7 +79,7 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
     trainer = make_trainer(sig, regression(), ARRAYS.inputs.shape[2:])
     hparams = engine_values(config)
     params = trainer.init(fold_in(key, 3, 0, 0, engine._INIT), hparams).params
-    net = MLP(sig.num_layers, sig.hidden_size, 1, sig.activations)
+    net = PaddedMLP(sig.num_layers, sig.hidden_size, 1, sig.activations)
     batch = config["batch_size"]
     inputs, targets = jnp.asarray(ARRAYS.inputs[0]), jnp.asarray(ARRAYS.targets[0])
     text = optimizers.to_optax(config, steps_per_epoch(TRAIN, batch), epochs)
@@ -96,11 +100,11 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
     curves: dict[str, list[float]] = {"train_loss": [], "loss": []}
     for epoch in range(epochs):
         epoch_key = fold_in(key, 0, 0, epoch)
-        order = shuffled(fold_in(epoch_key, engine._ORDER), jnp.arange(ROWS), jnp.int32(TRAIN))
+        order = shuffled(fold_in(epoch_key, mlp_epochs._ORDER), jnp.arange(ROWS), jnp.int32(TRAIN))
         total = 0.0
         for i, start in enumerate(range(0, TRAIN, batch)):
             rows = np.asarray(order[start : min(start + batch, TRAIN)])
-            noise_key = jax.random.fold_in(fold_in(epoch_key, engine._NOISE), i)
+            noise_key = jax.random.fold_in(fold_in(epoch_key, mlp_epochs._NOISE), i)
             noise = net.noise(noise_key[None], batch)[:, : len(rows)] if config["dropout"] else None
             params, state, loss = step(params, state, inputs[rows], targets[rows], noise)
             if averaging:
@@ -117,7 +121,7 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
 
 
 def engine_values(config: dict[str, Any]) -> dict[str, jax.Array]:
-    runner = Runner(ARRAYS, regression(), 0)
+    runner = Runner(RowsClient(ARRAYS, regression()), 0)
     job = Job(0, 0, 0, config, signature_of(config), EPOCHS, EPOCHS)
     return {k: jnp.asarray(v[0]) for k, v in runner._hparams([job]).items()}
 
@@ -150,6 +154,11 @@ def test_a_trial_is_what_a_plain_optax_loop_trains(name: str) -> None:
         np.testing.assert_allclose(a, b[: a.shape[0]], rtol=2e-3, atol=2e-4)
 
 
+def outputs_seen(result: Result) -> np.ndarray:
+    """The validation outputs that were noted in training."""
+    return result.info["outputs"][: ARRAYS.num_valid[result.job.fold]]
+
+
 def outputs_of(result: Result) -> np.ndarray:
     """The validation outputs of a result's weights."""
     config = result.job.config
@@ -171,7 +180,7 @@ def outputs_of(result: Result) -> np.ndarray:
 )
 def test_outputs_and_weights_are_those_of_the_epoch_that_counts(changes: dict[str, Any]) -> None:
     found = train(complete({**BASE, **changes}), epochs=20)
-    curve, kept = found.curves["loss"], np.flatnonzero(found.keep)
+    curve, kept = found.curves["loss"], np.flatnonzero(found.curves["keep"])
     if changes.get("early_stopping"):
         best, wait = 0, 0
         for epoch in range(1, 20):
@@ -182,9 +191,9 @@ def test_outputs_and_weights_are_those_of_the_epoch_that_counts(changes: dict[st
     else:
         assert len(kept) == 20
     targets = ARRAYS.targets[0][TRAIN:]
-    loss = float(np.mean((found.outputs[:, 0] - targets) ** 2))
+    loss = float(np.mean((outputs_seen(found)[:, 0] - targets) ** 2))
     assert loss == pytest.approx(curve[kept[-1]], rel=1e-5)
-    np.testing.assert_allclose(outputs_of(found), found.outputs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs_of(found), outputs_seen(found), rtol=1e-4, atol=1e-5)
 
 
 def test_plateau_lowers_the_rate_in_training() -> None:
@@ -205,7 +214,7 @@ def test_without_validation_rows_the_training_loss_is_watched() -> None:
     never = {"plateau_min_delta": 1e3, "plateau_patience": 1, "plateau_floor": 0.0}
     found = train(complete({**BASE, **values, **never}), fold=1)
     assert np.isnan(found.curves["loss"]).all()
-    assert found.outputs.shape == (0, 1)
+    assert outputs_seen(found).shape == (0, 1)
     # From the third epoch on nothing moves: only the order in which losses are added does.
     np.testing.assert_allclose(found.curves["train_loss"][2:], found.curves["train_loss"][2],
                                rtol=1e-5)  # fmt: skip
@@ -214,9 +223,9 @@ def test_without_validation_rows_the_training_loss_is_watched() -> None:
 
 def test_a_diverged_trial_says_at_which_step() -> None:
     found = train(complete({**BASE, "optimizer": "sgd", "learning_rate": 1e30}))
-    assert 1 <= found.diverged_at < 5
-    assert np.isfinite(found.last_loss)
-    assert train(BASE).diverged_at == -1
+    assert 1 <= found.info["diverged_at"] < 5
+    assert np.isfinite(found.info["last_loss"])
+    assert train(BASE).info["diverged_at"] == -1
 
 
 FEATURES_ALL = frozenset({"dropout", "l2", "clip_norm", "weight_decay", "reduce_on_plateau"})
@@ -325,13 +334,13 @@ def test_a_loss_that_is_not_finite_is_never_the_best(bad: float) -> None:
 
 
 def test_trimming_cuts_padding_away() -> None:
-    net = MLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
+    net = PaddedMLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
     values = engine_values(complete({**BASE, "hidden_size": 6, "num_layers": 2}))
     params = net.init(jax.random.key(0), jnp.zeros((1, FEATURES)), values)["params"]
     small = trim(jax.tree.map(np.asarray, params), 2, 6)
     shapes = {name: layer["kernel"].shape for name, layer in small.items()}
     assert shapes == {"hidden_0": (FEATURES, 6), "hidden_1": (6, 6), "output": (6, 2)}
-    alone = MLP(2, 6, 2, ("relu",))
+    alone = PaddedMLP(2, 6, 2, ("relu",))
     x = jnp.asarray(ARRAYS.inputs[0][:5, :FEATURES])
     np.testing.assert_allclose(
         alone.apply({"params": small}, x, values), net.apply({"params": params}, x, values),

@@ -1,14 +1,13 @@
 """Which jobs train together: jobs -> cohorts -> waves. No JAX here, and no clock.
 
-A job is one trial on one fold with one replicate of the seeds. A cohort is up to V jobs with one
-signature, fold, replicate, age and epochs to train; a wave is one cohort per device.
+A job is one member of a trial: one split of the data, one seed, one replicate. A cohort is up to V
+jobs that one program trains in lockstep; a wave is one cohort per device.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.core.status import Config
 
 #: Bounds of the cohort width on a CPU. A trial that overflows the cache by itself trains alone:
 #: company would gain nothing and leave slots empty.
@@ -22,19 +21,43 @@ MAX_ACCELERATOR_WIDTH = 1024
 ACCELERATOR_BYTES = 4 * 2**30
 
 
+@runtime_checkable
+class Program(Protocol):
+    """What one compiled program serves: hashable, and written by `str` for people.
+
+    The exact default, `programs.StaticProgram`, serves the trials of equal static hyperparameters.
+    A program of several shapes tells what the trials of a cohort must have in common besides.
+    """
+
+    def group(self, config: Config) -> tuple[int, ...]:
+        """What is equal for all trials of a cohort."""
+        ...
+
+    def order(self, config: Config) -> int:
+        """Trials of like numbers, greatest first, fill cohorts together."""
+        ...
+
+    def extra(self, configs: Sequence[Config]) -> tuple[int, ...]:
+        """Scalars of a cohort, which reach its trials as `Shared.extra`."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
 class Job(NamedTuple):
-    """One network to train.
+    """One training.
 
     Attributes:
       trial_id: which trial it belongs to.
-      fold: index into the folds of the data; the last is the refit on all rows.
+      fold: which member of the trial it is: a split of the data, a seed; of a table, the last is
+        the refit on all rows.
       replicate: 0, or the number of a rerun with other seeds.
       config: complete configuration.
-      signature: of that configuration.
-      num_epochs: epochs to train.
-      budget: epochs that its schedule spans; at least `num_epochs`.
+      program: of that configuration.
+      num_units: units of budget to train.
+      budget: units that its schedule spans; at least `num_units`.
       twin: the trial whose initial weights it starts from; its own if None.
-      start: epochs that it was trained before.
+      start: units that it was trained before.
       resumable: whether its state is kept at the end, so that it can go on.
     """
 
@@ -42,8 +65,8 @@ class Job(NamedTuple):
     fold: int
     replicate: int
     config: Config
-    signature: Signature
-    num_epochs: int
+    program: Any
+    num_units: int
     budget: int
     twin: int | None = None
     start: int = 0
@@ -58,31 +81,36 @@ class Job(NamedTuple):
 class Cohort(NamedTuple):
     """Jobs trained in lockstep on one device; `jobs` holds no dummies.
 
-    `blocks` is the number of blocks of rows per minibatch and `start` the age in epochs, common
+    Program, member, replicate, units to train, age (`start`) and the program's `group` are common
     to all.
     """
 
-    signature: Signature
+    program: Any
     fold: int
     replicate: int
-    num_epochs: int
-    blocks: int
+    num_units: int
     start: int
+    group: tuple[int, ...]
     jobs: tuple[Job, ...]
 
     @property
-    def depth(self) -> int:
-        """The most layers of any of its jobs."""
-        return max(job.config["num_layers"] for job in self.jobs)
+    def extra(self) -> tuple[int, ...]:
+        """Its scalars, see `Program.extra`."""
+        return self.program.extra([job.config for job in self.jobs])
+
+    @property
+    def order(self) -> int:
+        """The greatest of its jobs' orders."""
+        return max(self.program.order(job.config) for job in self.jobs)
 
 
 class Wave(NamedTuple):
-    """Cohorts that train at the same time, at most one per device, all of one signature.
+    """Cohorts that train at the same time, at most one per device, all of one program.
 
     Either all of them go on from where they were, or none does.
     """
 
-    signature: Signature
+    program: Any
     cohorts: tuple[Cohort, ...]
 
     @property
@@ -115,42 +143,39 @@ def default_width(num_parameters: int, on_cpu: bool, cohort_bytes: int = 0) -> i
     return width
 
 
-def make_waves(
-    jobs: Sequence[Job], widths: Mapping[Signature, int], num_devices: int
-) -> list[Wave]:
+def make_waves(jobs: Sequence[Job], widths: Mapping[Any, int], num_devices: int) -> list[Wave]:
     """Group jobs into waves.
 
     Args:
       jobs: in the order in which results are wanted; a group runs where its first job stands.
-      widths: V per signature.
+      widths: V per program.
       num_devices: D.
 
     Returns:
       Waves in which every job stands exactly once, none wider than V x D. Which jobs share a
       wave never changes a result, only the time it takes.
     """
-    cohorts: dict[tuple[Signature, bool], list[Cohort]] = {}
+    cohorts: dict[tuple[Any, bool], list[Cohort]] = {}
     for facts, members in _group(jobs).items():
-        signature = facts[0]
-        width = widths[signature]
-        # Deep trials together: a cohort computes the layers of its deepest trial.
-        members.sort(key=lambda job: -job.config["num_layers"])
+        program = facts[0]
+        width = widths[program]
+        members.sort(key=lambda job: -job.program.order(job.config))
         for i in range(0, len(members), width):
-            cohort = Cohort(*facts, jobs=tuple(members[i : i + width]))
-            cohorts.setdefault((signature, cohort.start > 0), []).append(cohort)
+            cohort = Cohort._make((*facts, tuple(members[i : i + width])))
+            cohorts.setdefault((program, cohort.start > 0), []).append(cohort)
     waves = []
-    for (signature, _), queue in cohorts.items():
+    for (program, _), queue in cohorts.items():
         # A wave lasts as long as its slowest cohort: together what takes about the same time.
-        queue = sorted(queue, key=lambda c: (-c.num_epochs, -c.depth, c.blocks))
+        queue = sorted(queue, key=lambda c: (-c.num_units, -c.order, c.group))
         for i in range(0, len(queue), num_devices):
-            waves.append(Wave(signature, tuple(queue[i : i + num_devices])))
+            waves.append(Wave(program, tuple(queue[i : i + num_devices])))
     return waves
 
 
-def _group(jobs: Sequence[Job]) -> dict[tuple[Signature, int, int, int, int, int], list[Job]]:
-    groups: dict[tuple[Signature, int, int, int, int, int], list[Job]] = {}
+def _group(jobs: Sequence[Job]) -> dict[tuple[Any, ...], list[Job]]:
+    groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
-        blocks = job.config["batch_size"] // job.signature.block
-        key = (job.signature, job.fold, job.replicate, job.num_epochs, blocks, job.start)
+        group = job.program.group(job.config)
+        key = (job.program, job.fold, job.replicate, job.num_units, job.start, group)
         groups.setdefault(key, []).append(job)
     return groups

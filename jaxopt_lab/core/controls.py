@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-#: Hyperparameters, name -> [D * V] float32 or int32, on the host.
+#: Traced hyperparameters, name -> [D * V], on the host.
 Values = Mapping[str, Any]
 
 
@@ -18,70 +18,63 @@ class Clock(NamedTuple):
     """Scalars of one cohort (per device [D], int32).
 
     Attributes:
-      fold: which fold it reads.
+      fold: which member of its trial it trains: a split of the data, a seed.
       replicate: which seeds it uses.
-      epoch: epochs trained before.
-      num_epochs: epochs to train now.
-      blocks: blocks of rows per minibatch.
-      depth: the most layers of any of its trials.
+      unit: units trained before.
+      num_units: units to train now.
+      budget: units in the whole budget.
+      extra: of its program, see `cohorts.Program.extra`.
     """
 
     fold: Any
     replicate: Any
-    epoch: Any
-    num_epochs: Any
-    blocks: Any
-    depth: Any
+    unit: Any
+    num_units: Any
+    budget: Any
+    extra: tuple[Any, ...] = ()
 
     def packed(self) -> np.ndarray:
-        """As one array, [D, 6]."""
-        return np.stack(self, axis=1).astype(np.int32)
+        """As one array, [D, 5 + number of extras]."""
+        return np.stack([*self[:-1], *self.extra], axis=1).astype(np.int32)
 
     @classmethod
     def of_device(cls, packed: Array) -> "Clock":
-        """The scalars of one device from its part, [1, 6]."""
-        return cls(*packed[0])
+        """The scalars of one device from its part, [1, ...]."""
+        values = list(packed[0])
+        fold, replicate, unit, num_units, budget, *extra = values
+        return cls(fold, replicate, unit, num_units, budget, tuple(extra))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["floats", "integers"],
-    meta_fields=["float_names", "integer_names"],
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["columns"], meta_fields=["names"])
 @dataclass(frozen=True)
 class Packed:
-    """Hyperparameters of a wave as two arrays.
+    """Traced hyperparameters of a wave: one array for each dtype.
 
     Attributes:
-      floats: [D * V, m] float32.
-      integers: [D * V, n] int32.
-      float_names: m names, of the columns.
-      integer_names: n.
+      columns: [D * V, n] each.
+      names: of the columns, for each of these arrays.
     """
 
-    floats: Any
-    integers: Any
-    float_names: tuple[str, ...]
-    integer_names: tuple[str, ...]
+    columns: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...]
 
     def unpacked(self) -> dict[str, Array]:
         """Name -> [D * V]."""
-        columns = {name: self.floats[:, i] for i, name in enumerate(self.float_names)}
-        return columns | {name: self.integers[:, i] for i, name in enumerate(self.integer_names)}
+        return {
+            name: array[:, i]
+            for array, names in zip(self.columns, self.names, strict=True)
+            for i, name in enumerate(names)
+        }
 
 
 def packed(values: Values | Packed) -> Packed:
     """Pack hyperparameters; what is packed stays."""
     if isinstance(values, Packed):
         return values
-    floats, integers = (
-        {name: row for name, row in values.items() if np.asarray(row).dtype == kind}
-        for kind in (np.float32, np.int32)
-    )
-    assert len(floats) + len(integers) == len(values)
-    return Packed(
-        np.stack(list(floats.values()), axis=1),
-        np.stack(list(integers.values()), axis=1),
-        tuple(floats),
-        tuple(integers),
-    )
+    by_dtype: dict[str, dict[str, np.ndarray]] = {}
+    for name, row in values.items():
+        row = np.asarray(row)
+        by_dtype.setdefault(row.dtype.name, {})[name] = row
+    groups = [by_dtype[kind] for kind in sorted(by_dtype)]
+    columns = tuple(np.stack(list(group.values()), axis=1) for group in groups)
+    return Packed(columns, tuple(tuple(group) for group in groups))

@@ -67,10 +67,27 @@ class Hparams(Mapping[str, Any]):
         """Leaves by name, in the order of the names."""
         names = tuple(sorted(self._traced))
         leaves = tuple((jax.tree_util.DictKey(name), self._traced[name]) for name in names)
-        return leaves, (names, tuple(sorted(self._static.items(), key=lambda item: item[0])))
+        return leaves, (names, _Static(self._static))
 
     @classmethod
     def tree_unflatten(cls, aux: Any, leaves: Any) -> "Hparams":
         """From what `tree_flatten_with_keys` gave."""
         names, static = aux
-        return cls(dict(zip(names, leaves, strict=True)), dict(static))
+        return cls(dict(zip(names, leaves, strict=True)), static.values)
+
+
+class _Static:
+    """Static values as part of a pytree's structure: hashable, whatever they are."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+        self._text = repr(sorted(self.values.items(), key=lambda item: item[0]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return self._text

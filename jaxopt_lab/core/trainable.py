@@ -94,7 +94,7 @@ class Guarded(NamedTuple):
 
 
 def guarded(trainable: Trainable, objective: str) -> Trainable:
-    """Freeze a trial at the first unit whose objective is not finite; its curves are NaN from there.
+    """Freeze a trial at the first objective that is not finite; its curves are NaN from there.
 
     Other trials of its cohort are not touched. `info` then tells `diverged_at` and `last`.
 

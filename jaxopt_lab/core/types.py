@@ -1,5 +1,6 @@
 """Array aliases, and the status codes of a trial."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,8 +14,8 @@ Params = PyTree
 Scalar = Float[Array, ""]
 IntScalar = Int[Array, ""]
 BoolScalar = Bool[Array, ""]
-#: The traced part of a configuration: name -> scalar array.
-Hparams = dict[str, Array]
+#: What reaches the pure functions of a trial: name -> scalar array, or a static Python value.
+Hparams = Mapping[str, Any]
 
 __all__ = [
     "BoolScalar",

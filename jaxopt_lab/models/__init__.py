@@ -1,6 +1,20 @@
-"""Flax modules, one file each."""
+"""Flax modules, one file each, and layers for modules of your own."""
 
+from jaxopt_lab.models.cnn import CNN
+from jaxopt_lab.models.convolutions import conv_general_dilated, max_pool
+from jaxopt_lab.models.dropout import Dropout
 from jaxopt_lab.models.mlp import MLP
-from jaxopt_lab.models.rnn import RNN, make_rnn
+from jaxopt_lab.models.products import dot_general
+from jaxopt_lab.models.rnn import RNN
+from jaxopt_lab.models.rnn_of_task import make_rnn
 
-__all__ = ["MLP", "RNN", "make_rnn"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "RNN",
+    "Dropout",
+    "conv_general_dilated",
+    "dot_general",
+    "make_rnn",
+    "max_pool",
+]

@@ -1,7 +1,8 @@
-"""A multilayer perceptron with traced dropout rate and initialisation."""
+"""Multilayer perceptrons: a plain one, and one that serves many shapes at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,22 +10,64 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, PRNGKey, Scalar
+from jaxopt_lab.models.activations import ACTIVATION_FUNCTIONS, activation_function
+from jaxopt_lab.models.dropout import Dropout, dropout_rate
 from jaxopt_lab.models.initializers import init_kernel
 from jaxopt_lab.models.products import dot_general
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS
 
-ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
-    "tanh": jnp.tanh,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-    "sigmoid": jax.nn.sigmoid,
-}
 _LEVELS = 2**16
 
 
 class MLP(nn.Module):
     """Dense layers with one activation, dropout after each hidden layer, a linear head.
+
+    Attributes:
+      num_outputs: size of the head; None: one number per row, shape [b].
+      num_layers: hidden layers.
+      hidden_size: neurons of each.
+      activation: name (see `ACTIVATION_FUNCTIONS`) or function.
+      dropout: rate, unless `hparams` has `dropout`.
+    """
+
+    num_outputs: int | None
+    num_layers: int = 2
+    hidden_size: int = 64
+    activation: str | Callable[[Array], Array] = "relu"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "b *f"],
+        *,
+        train: bool = False,
+        hparams: Mapping[str, Any] | None = None,
+    ) -> Float[Array, "b *o"]:
+        """Apply the network.
+
+        Args:
+          inputs: rows; further axes are flattened.
+          train: whether to drop.
+          hparams: `dropout`, if it is there, may be traced.
+        """
+        activate = activation_function(self.activation)
+        rate = dropout_rate(hparams, self.dropout)
+        x = inputs.reshape(len(inputs), -1)
+        for i in range(self.num_layers):
+            dense = nn.Dense(
+                self.hidden_size,
+                kernel_init=nn.initializers.he_normal(),
+                dot_general=dot_general,
+                name=f"hidden_{i}",
+            )
+            x = Dropout(name=f"dropout_{i}")(activate(dense(x)), rate, train=train)
+        x = nn.Dense(self.num_outputs or 1, name="output")(x)
+        return x[:, 0] if self.num_outputs is None else x
+
+
+class PaddedMLP(nn.Module):
+    """An `MLP` of traced initialisation that takes its noise as an argument.
 
     One module can serve narrower and shallower networks: with `masked_width` the units beyond
     `hparams["hidden_size"]` are zero, with `masked_depth` the layers beyond

@@ -8,15 +8,9 @@ from pathlib import Path
 
 import jax
 
-from jaxopt_lab.core.cohorts import Job, default_width
-from jaxopt_lab.core.engine import CHUNK
+from jaxopt_lab.core.cohorts import default_width
 from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning.costs import SHIPPED, Costs
-from jaxopt_lab.problems.mlp.programs import Programs
-from jaxopt_lab.problems.mlp.signature import Signature
-from jaxopt_lab.problems.mlp.stream import round_up
-from jaxopt_lab.storage.store import Store
 
 #: Share of an accelerator's memory that training may take unless a limit is given.
 SHARE = 0.8
@@ -54,7 +48,7 @@ class Sizing:
 
         Args:
           num_parameters: weights of one trial.
-          num_bytes: of one trial in training, see `trial_bytes`.
+          num_bytes: of one trial in training, an estimate on the safe side.
           data_bytes: of the data, of which every device holds a copy.
           largest: what the choice of programs allows (`Programs.max_cohort`).
 
@@ -77,56 +71,6 @@ class Sizing:
                 )
             bounds.append(int(room // num_bytes))
         return 2 ** int(math.log2(min(bounds)))
-
-
-def trial_bytes(signature: Signature, num_parameters: int, num_valid: int, num_outputs: int) -> int:
-    """Memory of one trial in training: an estimate from shapes, meant to be on the safe side.
-
-    Args:
-      signature: of its program.
-      num_parameters: weights.
-      num_valid: validation rows.
-      num_outputs: of the network.
-    """
-    copies = 2 + signature.accumulate + signature.ema + signature.early_stopping
-    weights = num_parameters * (4 + copies)  # twice the weights: one wave is fetched meanwhile
-    rows = max(signature.block, CHUNK)
-    activations = 2 * rows * signature.hidden_size + (
-        4 * signature.block * signature.hidden_size * signature.num_layers
-    )
-    outputs = 3 * round_up(max(num_valid, 1), CHUNK) * num_outputs
-    return 4 * (weights + activations + outputs)
-
-
-def fix_widths(
-    store: Store, runner: Runner, sizing: Sizing, programs: Programs, jobs: Sequence[Job]
-) -> None:
-    """Write the cohort width of each new program before its first wave; reuse stored ones.
-
-    A bound that the user gives holds for stored widths too: after running out of memory a study
-    goes on with smaller cohorts.
-
-    Args:
-      store: of the study.
-      runner: takes the widths.
-      sizing: bounds.
-      programs: of the study.
-      jobs: what is to train.
-    """
-    stored = store.settings().get("widths", {})
-    data_bytes = sum(x.nbytes for x in jax.tree.leaves(runner.host_arrays))
-    num_valid = int(runner.host_arrays.valid_rows.shape[1])
-    for signature in dict.fromkeys(job.signature for job in jobs):
-        size = runner.count_parameters(signature)
-        room = trial_bytes(signature, size, num_valid, runner.objective.num_outputs)
-        name = str(signature)
-        if name in stored:
-            stored[name] = min(stored[name], sizing.bound(room, data_bytes))
-        else:
-            stored[name] = sizing.width(size, room, data_bytes, programs.max_cohort(signature))
-        runner.use_width(signature, stored[name])
-    with store.transaction():
-        store.set("widths", stored)
 
 
 def memory_of(devices: Sequence[jax.Device]) -> int | None:

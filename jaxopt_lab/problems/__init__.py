@@ -1,13 +1,13 @@
 """What one trial optimises."""
 
 from jaxopt_lab.problems.mlp.arrays import ArrayTask
-from jaxopt_lab.problems.mlp.data import FoldArrays, Objective
+from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, reopen, tabular
 
 __all__ = [
     "ArrayTask",
+    "Criterion",
     "FoldArrays",
-    "Objective",
     "Prepared",
     "TabularTask",
     "reopen",

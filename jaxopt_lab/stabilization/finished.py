@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result
-from jaxopt_lab.problems import FoldArrays
+from jaxopt_lab.problems.mlp.data import FoldArrays
 from jaxopt_lab.storage.files import write_file
 
 FOLDER = "finished"
@@ -44,7 +44,7 @@ class Finished:
 
     def _path(self, job: Job, probe: bool) -> Path:
         key = self._common.copy()
-        facts = [job.config, job.replicate, job.num_epochs, probe]
+        facts = [job.config, job.replicate, job.num_units, probe]
         key.update(json.dumps(facts, sort_keys=True).encode())
         return self._folder / f"{key.hexdigest()[:32]}.safetensors"
 
@@ -69,5 +69,4 @@ class Finished:
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
             for kind in ("curves/", "probed/")
         )
-        keep, outputs = np.ones(job.num_epochs, bool), np.zeros((0, 1), np.float32)
-        return Result(job, curves, keep, outputs, -1, float("nan"), dict, probed)
+        return Result(job, curves, {}, dict, probed)

@@ -91,7 +91,7 @@ def _seconds(population: Population, length: Length) -> float:
     programs = population.programs
     size, depth, batch = base["hidden_size"], base["num_layers"], base["batch_size"]
     signature = population.signature(base)
-    weights = population.runner.count_parameters(signature)
+    weights = population.client.count_parameters(signature)
     width = population.runner.width(signature)
     epoch = epoch_seconds(programs, load, costs, size, depth, batch)
     training = length.num_epochs * epoch.share(width)

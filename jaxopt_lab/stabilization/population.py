@@ -12,8 +12,9 @@ import numpy as np
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems import FoldArrays, Objective
 from jaxopt_lab.problems.mlp import trainer
+from jaxopt_lab.problems.mlp.client import RowsClient
+from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
 from jaxopt_lab.problems.mlp.hyperparameters import SCHEDULES, features_on
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.signature import Signature
@@ -32,7 +33,7 @@ class Task(Protocol):
     """What is needed of a task: rows and a loss."""
 
     @property
-    def objective(self) -> Objective:
+    def criterion(self) -> Criterion:
         """Loss and metrics."""
         ...
 
@@ -71,23 +72,19 @@ class Population:
         wanted = self.evaluations or math.ceil(NUM_EVALUATIONS / self.num_epochs)
         self.evaluations = max(1, min(wanted, num_updates))
         self.make_model = getattr(self.task, "make_model", None) or trainer.make_model
-        self.runner = Runner(
-            self.arrays,
-            self.task.objective,
-            self.seed,
-            {self.signature(self.base): self.width} if self.width else None,
-            self.devices,
-            make_model=self.make_model,
-            evaluations=self.evaluations,
+        self.client = RowsClient(
+            self.arrays, self.task.criterion, self.make_model, self.evaluations
         )
+        widths = {self.signature(self.base): self.width} if self.width else None
+        self.runner = Runner(self.client, self.seed, widths, self.devices)
         self.finished: Finished | None = None
         if self.directory is not None:
-            objective = self.task.objective
-            model = self.make_model(self.signature(self.base), objective.num_outputs)
+            criterion = self.task.criterion
+            model = self.make_model(self.signature(self.base), criterion.num_outputs)
             setting = {
                 "base": dict(self.base),
                 "network": repr(model),
-                "loss": objective.loss.__qualname__,
+                "loss": criterion.loss.__qualname__,
                 "stream": [len(self.runner.devices), self.evaluations, self.seed],
                 "jax": jax.__version__,
             }
@@ -168,7 +165,7 @@ class Population:
             self.compile_seconds += report.compile_seconds
             for result in report.results:
                 note(result._replace(fetch=dict))  # else its wave's weights stay on the device
-                self.num_epochs_trained += result.job.num_epochs
+                self.num_epochs_trained += result.job.num_units
                 if self.finished:
                     self.finished.put(result, probe)
         return {
@@ -184,15 +181,7 @@ class Population:
             return self.seconds * len(self.runner.devices) / trained
         base = self._config(Member("alone", {}))
         signature = self.signature(base)
-        runner = Runner(
-            self.arrays,
-            self.task.objective,
-            self.seed,
-            {signature: 1},
-            self.runner.devices[:1],
-            self.make_model,
-            self.runner.evaluations,
-        )
+        runner = Runner(self.client, self.seed, {signature: 1}, self.runner.devices[:1])
         job = Job(0, 0, 0, base, signature, self.num_epochs, self.num_epochs)
         (report,) = runner.run([job])
         return report.seconds - report.compile_seconds
@@ -204,8 +193,8 @@ class Population:
         return {**config, "ema": True, "early_stopping": False}
 
     def _probe(self, signature: Signature) -> trainer.Probe:
-        model = self.make_model(signature, self.task.objective.num_outputs)
-        return make_probe(signature, self.task.objective, model)
+        model = self.make_model(signature, self.task.criterion.num_outputs)
+        return make_probe(signature, self.task.criterion, model)
 
 
 def curve(results: Sequence[Result], name: str) -> np.ndarray:

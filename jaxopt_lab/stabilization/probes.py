@@ -10,8 +10,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from jaxopt_lab.core.types import Hparams, Params, PyTree, Scalar
-from jaxopt_lab.problems import Objective
 from jaxopt_lab.problems.mlp import schedules
+from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.trainer import Batch, Probe, TrainState
 
@@ -22,12 +22,12 @@ SMALL_ROWS = 32
 Loss = Callable[[Params], Scalar]
 
 
-def make_probe(signature: Signature, objective: Objective, model: Any) -> Probe:
+def make_probe(signature: Signature, criterion: Criterion, model: Any) -> Probe:
     """The probe of one signature's trials.
 
     Args:
       signature: for the optimizer; of one only.
-      objective: its loss is the function probed: without dropout and penalties.
+      criterion: its loss is the function probed: without dropout and penalties.
       model: the signature's network.
 
     Returns:
@@ -40,7 +40,7 @@ def make_probe(signature: Signature, objective: Objective, model: Any) -> Probe:
 
     def mean_loss(params: Params, batch: Batch, hparams: Hparams) -> Scalar:
         outputs = model.apply({"params": params}, batch.inputs, hparams, None, batch.depth)
-        losses = jnp.where(batch.mask, objective.loss(outputs, batch.targets), 0.0)
+        losses = jnp.where(batch.mask, criterion.loss(outputs, batch.targets), 0.0)
         return losses.sum() / batch.mask.sum()
 
     def probe(state: TrainState, hparams: Hparams, batch: Batch) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,3 +49,24 @@ def unpack_state(content: bytes) -> list[np.ndarray]:
         found.append(np.frombuffer(content, kind, math.prod(shape), start).reshape(shape))
         start += found[-1].nbytes
     return found
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """Nested parameters -> flat names joined by '/'."""
+    flat: dict[str, np.ndarray] = {}
+    for name, value in params.items():
+        inner = f"{prefix}{name}"
+        flat.update(flatten(value, f"{inner}/") if isinstance(value, Mapping) else {inner: value})
+    return flat
+
+
+def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Flat names -> nested parameters."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree

@@ -119,7 +119,7 @@ class Rungs:
         known = self._jobs.get((trial_id, fold))
         if known is None or known.start != age:
             known = known or self._make_job(trial_id, self._configs[trial_id], fold)
-            known = known._replace(start=age, num_epochs=until - age, resumable=goes_on)
+            known = known._replace(start=age, num_units=until - age, resumable=goes_on)
             self._jobs[trial_id, fold] = known
         return known
 
@@ -142,7 +142,7 @@ class Rungs:
         return wave
 
     def _is_full(self, wave: Wave) -> bool:
-        width = self._runner.width(wave.signature)
+        width = self._runner.width(wave.program)
         return len(wave.jobs) == width * len(self._runner.devices)
 
     def load(self, job: Job) -> list[np.ndarray]:
@@ -216,7 +216,7 @@ class Rungs:
 
 def _age(job: Job) -> tuple[int, int]:
     """Epochs behind a job, and before it."""
-    return job.start, job.num_epochs
+    return job.start, job.num_units
 
 
 def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:

@@ -1,4 +1,4 @@
-"""A study: search space and task in, trained and scored trials out, every wave on disk."""
+"""A study: search space and problem in, trained and scored trials out, every wave on disk."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,25 +11,26 @@ import jax
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Runner, WaveReport
-from jaxopt_lab.core.types import Config, Params, Status
-from jaxopt_lab.planning import plan as planning
-from jaxopt_lab.planning.costs import Costs, Load
-from jaxopt_lab.planning.sizing import fix_widths, sizing_of
-from jaxopt_lab.problems import Prepared, TabularTask, reopen
-from jaxopt_lab.problems.mlp import choosing, hyperparameters, programs
-from jaxopt_lab.problems.tabular.predictor import Predictor, Weights, assemble
+from jaxopt_lab.core.types import Config, PyTree, Status
+from jaxopt_lab.planning.costs import Costs
+from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.planning.sizing import sizing_of
+from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
+from jaxopt_lab.problems.tabular.task import reopen
 from jaxopt_lab.schedulers import Scheduler
 from jaxopt_lab.search import random
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
-from jaxopt_lab.storage.store import Store
+from jaxopt_lab.storage.store import Member, Store
 from jaxopt_lab.study import races, records, trials
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
 from jaxopt_lab.study.rungs import Rungs, last_trials
 from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
+from jaxopt_lab.study.weights import Weights
+from jaxopt_lab.study.widths import fix_widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +39,11 @@ OnProgress = Callable[[Progress], None]
 
 
 class Study:
-    """Trains configurations of a space on a task, and remembers everything.
+    """Trains configurations of a space on a problem, and remembers everything.
 
     Args:
-      task: from `tasks.tabular`.
-      space: search space; names are those of `hyperparameters.REGISTRY`.
+      problem: what is trained: from `tasks.tabular`, `supervised`, `from_steps`, `from_function`.
+      space: search space.
       directory: where to keep the study; None keeps it in memory.
       seed: of splits, proposals, initial weights, data order and noise.
       devices: JAX devices; all local ones by default.
@@ -56,7 +57,7 @@ class Study:
 
     def __init__(
         self,
-        task: TabularTask,
+        problem: Problem,
         space: SearchSpace,
         directory: str | Path | None = None,
         seed: int = 0,
@@ -66,24 +67,25 @@ class Study:
         memory_limit: int | None = None,
         cohort_width: int | None = None,
     ) -> None:
-        self.task, self.space, self.seed = task, space, seed
+        self.problem: Any = problem
+        self.space, self.seed = space, seed
         self.directory = None if directory is None else Path(directory)
-        hyperparameters.check_values(space.extremes())
+        problem.check(space)
         self._devices = list(devices or jax.local_devices())
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
         self.weights = Weights(self.store)
         self._runner: Runner | None = None
-        self._programs: programs.Programs | None = None
+        self._programs: Programs | None = None
         self._budget = 0
-        self._prepared: Prepared | None = None
+        self._training: Training | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
         self._seconds_before = sum((w["seconds"] for w in self.store.waves()), 0.0)
         #: Whether this process has trained anything.
         self.trained = False
         identity = {
-            "task": task.describe(),
+            "task": problem.describe(),
             "space": space.to_dict(),
             "seed": seed,
             "num_devices": len(self._devices),
@@ -95,7 +97,7 @@ class Study:
             known = self.store.settings().get("costs", asdict(self.sizing.costs))
             self.sizing = replace(self.sizing, costs=Costs(**known))
             with self.store.transaction():
-                self.store.set("table path", task.table.path)
+                self.store.set("table path", getattr(problem, "location", ""))
         except BaseException:
             self.store.close()
             raise
@@ -133,7 +135,9 @@ class Study:
 
     def _watch(self, phase: str, limit: float | None, progress: OnProgress | None) -> Watch:
         spent, started = self._seconds_before, self._started
-        return Watch(self.store, phase, self.task.metric, spent, started, limit, progress)
+        return Watch(
+            self.store, phase, self.problem.objective.metric, spent, started, limit, progress
+        )
 
     @property
     def num_folds(self) -> int:
@@ -141,18 +145,17 @@ class Study:
         return int(self.store.setting("num_folds"))
 
     @property
-    def prepared(self) -> Prepared:
-        """Splits, encoders and arrays, once `optimize` has been called."""
-        if self._prepared is None:
-            self._prepared = self.task.prepare(self.num_folds, self.seed)
-        return self._prepared
+    def training(self) -> Training:
+        """The problem ready to train, once `optimize` has been called."""
+        if self._training is None:
+            self._training = self.problem.training(self.space, self.num_folds, self.seed)
+        return self._training
 
     @property
     def runner(self) -> Runner:
         """What trains networks; its cohort widths are the stored ones."""
         if self._runner is None:
-            arrays, objective = self.prepared.arrays, self.task.objective
-            self._runner = Runner(arrays, objective, self.seed, {}, self._devices)
+            self._runner = Runner(self.training.client, self.seed, {}, self._devices)
         return self._runner
 
     def configure(self, num_epochs: int, num_folds: int) -> None:
@@ -161,18 +164,17 @@ class Study:
             raise UserError(f"the number of epochs must be at least 1, got {num_epochs}")
         if num_folds < 1:
             raise UserError(f"the number of folds must be at least 1, got {num_folds}")
-        self.task.prepare(num_folds, self.seed)
+        self.problem.training(self.space, num_folds, self.seed)
         self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
 
-    def _load(self, prepared: Prepared, trials: int, epochs: int, last: int) -> Load:
-        outputs = self.task.objective.num_outputs
-        return planning.load_of(prepared, trials, epochs, len(self._devices), last, outputs)
+    def _amount(self, trials: int, budget: int, last: int | None = None) -> Amount:
+        return Amount(trials, budget, len(self._devices), last)
 
     @property
-    def programs(self) -> programs.Programs:
+    def programs(self) -> Programs:
         """Which shapes trials are rounded up to, once `optimize` has been called."""
         if self._programs is None:
-            self._programs = programs.Programs.from_dict(self.store.setting("programs"))
+            self._programs = self.training.programs_from(self.store.setting("programs"))
         return self._programs
 
     def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
@@ -224,10 +226,9 @@ class Study:
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
         last = last_trials(num_trials, num_epochs, race, scheduler)
         if "programs" not in self.store.settings():
-            load = self._load(self.prepared, num_trials, num_epochs, last)
-            costs = self.sizing.costs
-            chosen = choosing.choose(self.space, load, costs, self.sizing.on_cpu)
-            self._agree({"programs": chosen.to_dict(), "costs": asdict(costs)})
+            amount = self._amount(num_trials, num_epochs, last)
+            chosen = self.training.choose(self.space, amount, self.sizing)
+            self._agree({"programs": chosen.to_dict(), "costs": asdict(self.sizing.costs)})
         watch = self._watch(phase, time_limit, progress)
         revive(self.store, time_limit)
         while True:
@@ -288,9 +289,9 @@ class Study:
     ) -> Job:
         """One network to train, within this study's budget."""
         budget = self._budget = self._budget or int(self.store.setting("num_epochs"))
-        full = hyperparameters.complete(config)
-        signature = self.programs.signature(full)
-        return Job(trial_id, fold, replicate, full, signature, num_epochs or budget, budget)
+        full = self.training.complete(config)
+        program = self.programs.signature(full)
+        return Job(trial_id, fold, replicate, full, program, num_epochs or budget, budget)
 
     def plan(
         self,
@@ -301,19 +302,19 @@ class Study:
         race: bool = False,
         scheduler: Scheduler | None = None,
         num_first: int | None = None,
-    ) -> planning.Plan:
+    ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
 
         Args:
           num_trials: as for `optimize`, like those that follow.
           num_first: trials of the first of several phases, for which programs are chosen.
         """
-        prepared = self.task.prepare(num_folds, self.seed)
+        training = self.problem.training(self.space, num_folds, self.seed)
         first = num_first or num_trials
         last = last_trials(first, num_epochs, race, scheduler)
-        load = self._load(prepared, first, num_epochs, last)
+        amount = self._amount(first, num_epochs, last)
         configs = first_proposals(random(), self.space, self.seed, num_trials)
-        return planning.make_plan(configs, self.space, load, self.sizing, race, scheduler)
+        return training.plan(configs, self.space, amount, self.sizing, race, scheduler)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -326,16 +327,16 @@ class Study:
 
     def _record(self, report: WaveReport, watch: Watch) -> None:
         self.trained = True
-        load, width = self._load(self.prepared, 1, 1, 1), self.runner.width(report.wave.signature)
-        expected = planning.expected_seconds(
-            report.wave, width, self.programs, load, self.sizing.costs
+        width = self.runner.width(report.wave.program)
+        expected = self.training.expected_seconds(
+            report.wave, width, self.programs, self._amount(1, 1, 1), self.sizing
         )
-        where = (self.store, self.weights, self.task, self.prepared)
+        where = (self.store, self.weights, self.training)
         records.write_wave(*where, report, watch.phase, expected)
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
-        fix_widths(self.store, self.runner, self.sizing, self.programs, jobs)
+        fix_widths(self.store, self.runner, self.sizing, self.training, self.programs, jobs)
 
     def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
         """A decision taken before, or taken now and stored; `again` replaces it."""
@@ -366,26 +367,34 @@ class Study:
         ]
         self._run(jobs, self._watch("rerun", time_limit, progress))
 
-    def refit(self, trial_id: int) -> Predictor:
-        """A predictor with one network of a trial's configuration; see `refit_params`."""
-        config = hyperparameters.complete(self.store.trials()[trial_id]["config"])
-        params = self.refit_params(trial_id)
-        networks = [(config, params, self.num_folds)]
-        return assemble(self.task, self.prepared, networks, [1.0])
+    def kept(self, member: Member) -> PyTree:
+        """What is kept of (trial, fold, replicate): weights, say.
 
-    def refit_params(self, trial_id: int) -> Params:
-        """Weights of a trial's configuration trained on all rows that are no test rows.
+        Raises:
+          KeyError: if it was not kept.
+        """
+        return self.weights.get(member, self.training)
+
+    def refit(self, trial_id: int) -> PyTree:
+        """What a trial's configuration gives when it is trained on all rows that are no test rows.
 
         With early stopping it trains for the mean of the folds' best epochs: no row is left to
         validate on. `reduce_on_plateau` then watches the training loss.
+
+        Raises:
+          UserError: for a problem without rows.
         """
-        member = (trial_id, self.num_folds, 0)
+        training = self.training
+        if training.refit_member is None:
+            raise UserError("only a problem with splits of rows can be refitted on all of them")
+        member = (trial_id, training.refit_member, 0)
         if not self.weights.has(member):
-            config = self.store.trials()[trial_id]["config"]
-            epochs = trials.refit_epochs(self.store, trial_id, self.num_folds)
-            job = self.job(trial_id, config, self.num_folds, num_epochs=epochs)
+            config = training.complete(self.store.trials()[trial_id]["config"])
+            best = trials.mean_best_epochs(self.store, trial_id, self.num_folds)
+            units = training.refit_units(config, best)
+            job = self.job(trial_id, config, training.refit_member, num_epochs=units)
             self._run([job], self._watch("refit", None, None))
-        return self.weights.get(member)
+        return self.kept(member)
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -399,4 +408,4 @@ class Study:
         Raises:
           MachineError: if every trial diverged or none is complete.
         """
-        return incumbent_of(self.store, self.num_folds, self.refit)
+        return incumbent_of(self.store, self.training, self.kept, self.refit)

@@ -8,32 +8,12 @@ import numpy as np
 
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TIME_LIMIT = "the time limit struck"
-
-
-def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float) -> str:
-    """Say why a member is infeasible; empty if it is not.
-
-    Args:
-      loss: its final loss.
-      diverged_at: first step with a loss that was not finite; -1 if none.
-      last_loss: the last finite training loss.
-      limit: losses above this count as diverged.
-    """
-    if diverged_at >= 0:
-        seen = f"last finite loss {last_loss:.4g}" if math.isfinite(last_loss) else "no finite loss"
-        return f"diverged at step {diverged_at}, {seen}"
-    if not math.isfinite(loss):
-        return "its final loss is not finite"
-    if loss > limit:
-        return f"final loss {loss:.4g} is above {limit:.4g}, many times a constant predictor's"
-    return ""
 
 
 def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) -> list[int]:
@@ -71,11 +51,8 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
     return settled
 
 
-def refit_epochs(store: Store, trial_id: int, num_folds: int) -> int:
-    """The mean of the folds' best epochs with early stopping; 0, the whole budget, without."""
-    config = complete(store.trials()[trial_id]["config"])
-    if not config["early_stopping"]:
-        return 0
+def mean_best_epochs(store: Store, trial_id: int, num_folds: int) -> int:
+    """The mean of the folds' best epochs."""
     mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds]
     return round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
 

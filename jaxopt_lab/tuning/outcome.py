@@ -16,7 +16,7 @@ from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
-from jaxopt_lab.problems.tabular.task import to_target
+from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.study import Study
@@ -52,7 +52,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "hyperparameters": row["config"],
         "optax": _optax(study, config),
         "validation": {
-            "metric": study.task.metric,
+            "metric": study.problem.metric,
             "mean": row["score"],
             "standard_error": row["standard_error"],
             "folds": [m["score"] for m in members if m["replicate"] == 0],
@@ -126,24 +126,24 @@ def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
     if winner != ranked[0]:
         ranked = [winner, *(i for i in ranked if i != winner)]
     chosen = ensemble_weights(study, ranked[:NUM_CANDIDATES])
-    networks = [(_config(study, winner), study.refit_params(winner), study.num_folds)]
+    networks = [(_config(study, winner), study.refit(winner), study.num_folds)]
     weights = [0.0]
     for trial_id, weight in chosen.items():
         share = weight / (study.num_folds + (trial_id == winner))
         if trial_id == winner:
             weights[0] = share
         for fold in range(study.num_folds):
-            params = study.weights.get((trial_id, fold, 0))
+            params = study.kept((trial_id, fold, 0))
             networks.append((_config(study, trial_id), params, fold))
             weights.append(share)
     if not chosen:
         weights = [1.0]
-    return assemble(study.task, study.prepared, networks, weights)
+    return assemble(study.problem, _prepared(study), networks, weights)
 
 
 def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
     """Greedy ensemble of trials, chosen on the rows that each fold's networks did not see."""
-    folds = study.prepared.folds[: study.num_folds]
+    folds = _prepared(study).folds[: study.num_folds]
     rows = np.concatenate([valid for _, valid in folds])
     names, predictions = [], []
     for trial_id in ranked:
@@ -158,21 +158,27 @@ def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
             predictions.append(np.concatenate([_decode(study, m) for m in members]))
     if not names:
         return {}
-    truth = study.task.table.take(study.prepared.development).target[rows]
-    if study.task.table.log_target:
+    truth = study.problem.table.take(_prepared(study).development).target[rows]
+    if study.problem.table.log_target:
         truth = np.log(truth)
-    loss = _rmse if study.task.is_regression else _log_loss
+    loss = _rmse if study.problem.is_regression else _log_loss
     weights = ensemble.greedy(np.stack(predictions), truth, loss)
     chosen = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
     study.recall("ensemble", lambda: [[n, w] for n, w in chosen.items()], again=True)
     return chosen
 
 
+def _prepared(study: Study) -> Prepared:
+    """The table's rows by fold."""
+    prepared: Prepared = study.training.prepared  # type: ignore[attr-defined]
+    return prepared
+
+
 def _decode(study: Study, member: dict[str, Any]) -> np.ndarray:
     """Outputs of a member [n, o] -> the target, on its log scale where it has one [n, 1 or c]."""
-    if not study.task.is_regression:
+    if not study.problem.is_regression:
         return to_target(member["outputs"], None)
-    transform = study.prepared.transforms[member["fold"]]
+    transform = _prepared(study).transforms[member["fold"]]
     return member["outputs"].astype(np.float64) * transform.scale + transform.mean
 
 
@@ -191,13 +197,13 @@ def _config(study: Study, trial_id: int) -> Config:
 
 def _count(study: Study, config: Config) -> int:
     """Weights of a configuration's own network, without padding."""
-    num_features = study.prepared.arrays.inputs.shape[2]
+    num_features = _prepared(study).arrays.inputs.shape[2]
     size, depth = config["hidden_size"], config["num_layers"]
-    return count_parameters(num_features, size, depth, study.task.objective.num_outputs)
+    return count_parameters(num_features, size, depth, study.problem.criterion.num_outputs)
 
 
 def _optax(study: Study, config: Config) -> str:
-    steps = steps_per_epoch(len(study.prepared.development), config["batch_size"])
+    steps = steps_per_epoch(len(_prepared(study).development), config["batch_size"])
     return optimizers.to_optax(config, steps, int(study.store.settings()["num_epochs"]))
 
 
@@ -205,17 +211,17 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
     """Scores of the single network, the ensemble and the baselines on the test rows."""
     from jaxopt_lab.datasets.baselines import fit_baselines
 
-    table, rows = study.task.table, study.prepared.test
+    table, rows = study.problem.table, _prepared(study).test
     if not len(rows):
         return {"test": {}, "baselines": {}}
-    train, test = table.take(study.prepared.development), table.take(rows)
+    train, test = table.take(_prepared(study).development), table.take(rows)
     single = models.predict_raw(test.frame, single=True)
     together = models.predict_raw(test.frame)
     if study.directory is not None:
         _write_predictions(study, test.target, single, together)
     scores = {
-        "single": study.task.scores(test.target, single),
-        "ensemble": study.task.scores(test.target, together),
+        "single": study.problem.scores(test.target, single),
+        "ensemble": study.problem.scores(test.target, together),
     }
     baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed))
     return {"test": scores, "baselines": baselines}
@@ -235,7 +241,7 @@ def _analysis(study: Study) -> dict[str, Any]:
 
 def _microseconds(models: Predictor, study: Study, single: bool) -> float:
     """Wall time of a prediction per row, encoding included; the second of two calls."""
-    frame = study.task.table.frame.iloc[:4096]
+    frame = study.problem.table.frame.iloc[:4096]
     models.predict_raw(frame, single)
     started = time.perf_counter()
     models.predict_raw(frame, single)
@@ -248,11 +254,16 @@ def _write_predictions(
     """`test_predictions.csv`: row of the table as read, truth, single, ensemble."""
     import pandas as pd
 
-    classes = study.task.table.classes
+    classes = study.problem.table.classes
     if classes:
         names = np.asarray(classes, dtype=object)
         truth, single, together = names[truth], names[single.argmax(1)], names[together.argmax(1)]
-    columns = {"row": study.prepared.test, "truth": truth, "single": single, "ensemble": together}
+    columns = {
+        "row": _prepared(study).test,
+        "truth": truth,
+        "single": single,
+        "ensemble": together,
+    }
     assert study.directory is not None
     text = pd.DataFrame(columns).to_csv(index=False)
     write_file(study.directory / "test_predictions.csv", text.encode())

@@ -9,6 +9,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning import costs
 from jaxopt_lab.problems.mlp import choosing, hyperparameters
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 
 
@@ -44,7 +45,7 @@ class Ours:
             signature = chosen.signature(config)
             self.jobs.append(Job(i, 0, 0, config, signature, case.num_epochs, case.num_epochs))
         widths = {signature: width} if width else None
-        self.runner = Runner(arrays, regression(), seed=0, widths=widths)
+        self.runner = Runner(RowsClient(arrays, regression()), seed=0, widths=widths)
         self.width = self.runner.width(signature)
         self.quantum = min(self.width * len(self.runner.devices), case.num_trials)
         self.case = case

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.problems.mlp.data import FoldArrays, Objective
+from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
 from jaxopt_lab.problems.mlp.signature import Signature
 
 
@@ -18,15 +18,15 @@ class ArrayTask:
     Attributes:
       inputs: [N, ...] float32.
       targets: [N] or [N, ...], float32 or int32.
-      objective: loss and metrics; `tasks.base.regression()` or `classification(c)`.
+      criterion: loss and metrics; `tasks.base.regression()` or `classification(c)`.
       valid_rows: indices of the validation rows; all others are trained on.
-      make_model: signature, number of outputs -> Flax module called as `models.MLP` is; None for
-        the MLP, which takes vectors.
+      make_model: signature, number of outputs -> Flax module called as `models.mlp.PaddedMLP` is;
+        None for that MLP, which takes vectors.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
-    objective: Objective
+    criterion: Criterion
     valid_rows: np.ndarray
     make_model: Callable[[Signature, int], Any] | None = None
 

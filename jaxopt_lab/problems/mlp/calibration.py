@@ -19,6 +19,7 @@ from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.planning.costs import SHIPPED, Costs, Load
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.choosing import choose
+from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.estimates import count_weights
 from jaxopt_lab.spaces.distributions import LogUniform
@@ -123,7 +124,7 @@ def measure(
     config = hyperparameters.complete({**space.fixed, "learning_rate": 1e-3})
     on_cpu = devices[0].platform == "cpu"
     signature = choose(space, load, SHIPPED[on_cpu], on_cpu).signature(config)
-    runner = Runner(arrays, regression(), 0, {signature: width}, devices)
+    runner = Runner(RowsClient(arrays, regression()), 0, {signature: width}, devices)
 
     def run(num_epochs: int) -> tuple[float, float]:
         count = width * len(devices)

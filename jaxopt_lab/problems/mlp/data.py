@@ -66,7 +66,7 @@ def lay_out(
     )
 
 
-class Objective(NamedTuple):
+class Criterion(NamedTuple):
     """What is minimised, per example.
 
     Attributes:
@@ -100,11 +100,11 @@ def correct(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Ar
     return (jnp.argmax(outputs, -1) == targets).astype(jnp.float32)
 
 
-def regression() -> Objective:
+def regression() -> Criterion:
     """Squared error of one real target."""
-    return Objective(squared_error, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
+    return Criterion(squared_error, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
 
 
-def classification(num_classes: int) -> Objective:
+def classification(num_classes: int) -> Criterion:
     """Cross-entropy over `num_classes` classes."""
-    return Objective(cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes)
+    return Criterion(cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes)

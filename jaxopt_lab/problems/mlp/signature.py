@@ -1,6 +1,9 @@
 """What one compiled program is made for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jaxopt_lab.core.status import Config
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ class Signature:
             raise ValueError(f"block {self.block} is no multiple of noise_rows {self.noise_rows}")
         if self.draw_width < self.hidden_size:
             raise ValueError(f"draw_width {self.draw_width} is below {self.hidden_size}")
+
+    def group(self, config: Config) -> tuple[int, ...]:
+        """Blocks of rows per minibatch, common to a cohort."""
+        return (config["batch_size"] // self.block,)
+
+    def order(self, config: Config) -> int:
+        """Deep trials fill cohorts together: a cohort computes the layers of its deepest trial."""
+        return int(config["num_layers"])
+
+    def extra(self, configs: Sequence[Config]) -> tuple[int, ...]:
+        """Blocks of rows per minibatch, and the depth of the deepest trial."""
+        return (*self.group(configs[0]), max(config["num_layers"] for config in configs))
 
     def __str__(self) -> str:
         depth, width, batch = (

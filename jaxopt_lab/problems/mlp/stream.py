@@ -1,6 +1,4 @@
-"""The data stream of a cohort: keys by purpose, a random order of rows, rows of a fold."""
-
-from typing import Any
+"""The data stream of a cohort: a random order of rows, rows of a fold."""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +6,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxopt_lab.core.types import PRNGKey
-from jaxopt_lab.problems import FoldArrays
-
-
-def place(arrays: FoldArrays, sharding: Any) -> FoldArrays:
-    """Put the data on every device, unless it is there already."""
-    if isinstance(arrays.inputs, jax.Array):
-        return arrays
-    return jax.device_put(arrays, sharding)
-
-
-def fold_in(key: PRNGKey, *numbers: Any) -> PRNGKey:
-    """Derive a key by purpose: one `fold_in` per number."""
-    for number in numbers:
-        key = jax.random.fold_in(key, number)
-    return key
+from jaxopt_lab.problems.mlp.data import FoldArrays
 
 
 def shuffled(key: PRNGKey, rows: Array, num_real: Array) -> Array:

@@ -9,9 +9,9 @@ import optax
 from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
-from jaxopt_lab.models import MLP
-from jaxopt_lab.problems import Objective
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import observation, optimizers, schedules, skipping
+from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
 from jaxopt_lab.problems.mlp.signature import Signature
 
@@ -128,9 +128,9 @@ class Trainer(NamedTuple):
 Probe = Callable[[Any, Hparams, Batch], dict[str, Array]]
 
 
-def make_model(signature: Signature, num_outputs: int) -> MLP:
+def make_model(signature: Signature, num_outputs: int) -> PaddedMLP:
     """The network that a signature describes."""
-    return MLP(
+    return PaddedMLP(
         num_layers=signature.num_layers,
         hidden_size=signature.hidden_size,
         num_outputs=num_outputs,
@@ -145,7 +145,7 @@ def make_model(signature: Signature, num_outputs: int) -> MLP:
 
 def make_trainer(
     signature: Signature,
-    objective: Objective,
+    criterion: Criterion,
     input_shape: tuple[int, ...],
     model: Any = None,
 ) -> Trainer:
@@ -153,21 +153,23 @@ def make_trainer(
 
     Args:
       signature: fixes shapes and code paths.
-      objective: loss and metrics.
+      criterion: loss and metrics.
       input_shape: shape of one row.
-      model: a Flax module called as `MLP` is; the signature's MLP by default.
+      model: a Flax module called as `PaddedMLP` is; the signature's MLP by default.
 
     Returns:
       The pure functions. `hparams` must hold the traced hyperparameters and `total_steps`, the
       updates in the trial's whole budget (float32).
     """
-    model = model or make_model(signature, objective.num_outputs)
+    model = model or make_model(signature, criterion.num_outputs)
     features = signature.features
     use_average, use_best = signature.ema, signature.early_stopping
     use_plateau = "reduce_on_plateau" in features
     biases = signature.penalize_biases
     # What is observed is observed of all layers.
-    optional = model.optional_layers if isinstance(model, MLP) and not signature.observe else ()
+    optional = (
+        model.optional_layers if isinstance(model, PaddedMLP) and not signature.observe else ()
+    )
 
     def forward(
         params: Params, batch: Batch, hparams: Hparams, noise: Array | None = None
@@ -266,7 +268,7 @@ def make_trainer(
                     for name, layer in params.items()
                 }
             outputs = forward(params, batch, hparams, noise)
-            losses = objective.loss(outputs, batch.targets)
+            losses = criterion.loss(outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
@@ -291,8 +293,8 @@ def make_trainer(
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
         outputs = forward(params, batch, hparams)
-        per_row = {"loss": objective.loss(outputs, batch.targets)}
-        per_row.update(objective.metrics(outputs, batch.targets))
+        per_row = {"loss": criterion.loss(outputs, batch.targets)}
+        per_row.update(criterion.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
         if batch.coins is not None:
             losses = jnp.where(batch.mask, per_row["loss"], 0.0)

@@ -19,23 +19,21 @@ from jaxopt_lab.core.devices import on_host
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
-from jaxopt_lab.models import MLP
+from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems import Prepared, TabularTask
 from jaxopt_lab.problems.tabular.task import to_target
 from jaxopt_lab.storage.files import write_file
-from jaxopt_lab.storage.store import Member, Store
+from jaxopt_lab.storage.packing import flatten, unflatten
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
 _ROWS = 4096
-#: What weights are called among the arrays of a study.
-_KIND = "weights"
 
 
 class Network(NamedTuple):
-    """One trained network: its architecture (arguments of `MLP`), weights and encoder."""
+    """One trained network: its architecture (arguments of `PaddedMLP`), weights and encoder."""
 
     architecture: dict[str, Any]
     params: Params
@@ -178,7 +176,7 @@ def assemble(
       weights: of the ensemble, one per network.
     """
     folds = sorted({fold for _, _, fold in networks})
-    table, num_outputs = task.table, task.objective.num_outputs
+    table, num_outputs = task.table, task.criterion.num_outputs
     return Predictor(
         task=table.task,
         target_name=table.target_name,
@@ -193,7 +191,7 @@ def assemble(
 
 
 def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
-    """The arguments of `models.MLP` for a complete configuration."""
+    """The arguments of `models.mlp.PaddedMLP` for a complete configuration."""
     return {
         "num_layers": config["num_layers"],
         "hidden_size": config["hidden_size"],
@@ -209,7 +207,7 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
     width = np.shape(network.params["hidden_0"]["kernel"])[0]
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, width - inputs.shape[1])])
     kinds = tuple(network.architecture["activations"])
-    model = MLP(**{**network.architecture, "activations": kinds})
+    model = PaddedMLP(**{**network.architecture, "activations": kinds})
     # Where there is no CPU backend, as in training: else a GPU multiplies with 10 bits of mantissa.
     with on_host(), jax.default_matmul_precision("highest"):
         chunks = [
@@ -220,66 +218,12 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(model: MLP, params: Params, inputs: Any) -> Any:
+def _apply(model: PaddedMLP, params: Params, inputs: Any) -> Any:
     unread = jnp.zeros((), jnp.int32)
     hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
     return model.apply({"params": params}, jnp.asarray(inputs), hparams)
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested parameters -> flat names joined by '/'."""
-    flat: dict[str, np.ndarray] = {}
-    for name, value in params.items():
-        inner = f"{prefix}{name}"
-        flat.update(flatten(value, f"{inner}/") if isinstance(value, Mapping) else {inner: value})
-    return flat
-
-
-def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Flat names -> nested parameters."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
-
-
 def _params_of(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
     head = f"{index}/"
     return unflatten({k[len(head) :]: v for k, v in arrays.items() if k.startswith(head)})
-
-
-class Weights:
-    """Trained weights of networks, in the store of a study.
-
-    Args:
-      store: of the study.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def put(self, member: Member, params: Params) -> None:
-        """Keep the weights of (trial, fold, replicate); inside a transaction."""
-        content = save({k: np.ascontiguousarray(v) for k, v in flatten(params).items()})
-        self._store.keep(_KIND, member, content)
-
-    def get(self, member: Member) -> Params:
-        """Weights kept before; `KeyError` if they were not."""
-        return unflatten(load(self._store.kept(_KIND, member)))
-
-    def has(self, member: Member) -> bool:
-        """Whether the weights of a network are kept."""
-        return member in self._store.kept_members(_KIND)
-
-    @property
-    def trials(self) -> set[int]:
-        """Those of which weights are kept."""
-        return {trial_id for trial_id, _, _ in self._store.kept_members(_KIND)}
-
-    def keep_only(self, trials: Sequence[int]) -> None:
-        """Drop the weights of all other trials; inside a transaction."""
-        self._store.drop(_KIND, self.trials - set(trials))

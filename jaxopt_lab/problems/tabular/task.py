@@ -8,11 +8,19 @@ import numpy as np
 
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.datasets import Encoder, Table, TargetTransform
-from jaxopt_lab.problems.mlp.data import FoldArrays, Objective, classification, lay_out, regression
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays, classification, lay_out, regression
+from jaxopt_lab.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from jaxopt_lab.problems.tabular.training import TabularTraining
+
+#: K of the cross-validation unless another is given.
+DEFAULT_FOLDS = 5
 
 
 class Prepared(NamedTuple):
@@ -70,7 +78,7 @@ class TabularTask:
         return self.table.task == "regression"
 
     @property
-    def objective(self) -> Objective:
+    def criterion(self) -> Criterion:
         """Loss and metrics on the encoded target."""
         return regression() if self.is_regression else classification(self.table.num_classes)
 
@@ -80,6 +88,29 @@ class TabularTask:
         if not self.is_regression:
             return "log_loss"
         return "log_rmse" if self.table.log_target else "rmse"
+
+    @property
+    def objective(self) -> Objective:
+        """The metric, minimised."""
+        return Objective(self.metric)
+
+    @property
+    def unit(self) -> str:
+        """Networks train by epochs."""
+        return "epoch"
+
+    @property
+    def location(self) -> str:
+        """Where its table was read from; "" for a DataFrame."""
+        return self.table.path
+
+    def check(self, space: SearchSpace) -> None:
+        """Every name and value must be of the registry.
+
+        Raises:
+          UserError: naming the hyperparameter and what would be right.
+        """
+        hyperparameters.check_values(space.extremes())
 
     def describe(self) -> dict[str, Any]:
         """What makes this task the same task when a study is opened again."""
@@ -93,6 +124,15 @@ class TabularTask:
             "numeric": self.numeric,
             "num_bins": self.num_bins,
         }
+
+    def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> "TabularTraining":
+        """Ready to train; arguments as for `prepare`. Programs do not depend on the space."""
+        from jaxopt_lab.problems.tabular.training import TabularTraining
+
+        del space
+        return TabularTraining(
+            self, self.prepare(DEFAULT_FOLDS if num_splits is None else num_splits, seed)
+        )
 
     def prepare(self, num_folds: int, seed: int) -> Prepared:
         """Split, fold and encode; everything is fitted on training rows only.

@@ -1,0 +1,116 @@
+"""Whether a function can be called as it will be: number of arguments, keywords of a builder."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+
+
+def check_arguments(function: Any, name: str, arguments: tuple[str, ...]) -> None:
+    """Refuse a function that cannot take these positional arguments.
+
+    Args:
+      function: of the user.
+      name: how it is called in messages.
+      arguments: what it is going to be called with.
+
+    Raises:
+      UserError: if it is no function, or has another number of arguments.
+    """
+    given = f"({', '.join(arguments)})"
+    if not callable(function):
+        raise UserError(
+            f"{name} must be a function of {given}, got {type(function).__name__} {function!r:.60}"
+        )
+    signature = _signature(function)
+    if signature is None:
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{name} is called with {given}, but is written with {_written(signature)}: {error}"
+        ) from error
+
+
+def keywords_of(builder: Callable[..., Any], skip: int = 0) -> dict[str, Any]:
+    """The keywords of a builder and their defaults.
+
+    Args:
+      builder: a function, class or partial.
+      skip: number of leading positional arguments that are no keywords: 2 for
+        `train(key, hparams, *, num_units=32)`.
+
+    Returns:
+      Name -> default; `inspect.Parameter.empty` where there is none. `**kwargs` is left out.
+
+    Example:
+      >>> keywords_of(lambda key, hparams, *, num_units=32: None, skip=2)
+      {'num_units': 32}
+    """
+    signature = _signature(builder)
+    if signature is None:
+        return {}
+    parameters = [p for p in signature.parameters.values() if p.kind not in _COLLECTING][skip:]
+    return {p.name: p.default for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+
+
+def takes_any_keyword(builder: Callable[..., Any]) -> bool:
+    """Whether a builder has `**kwargs`."""
+    signature = _signature(builder)
+    return signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def check_keywords(
+    source: str,
+    keywords: Mapping[str, Any],
+    given: Collection[str],
+    *,
+    required: Any = inspect.Parameter.empty,
+    named: Collection[str] = (),
+) -> None:
+    """Refuse keywords of a builder that have neither a value nor a default.
+
+    Args:
+      source: the builder's name in messages.
+      keywords: name -> default.
+      given: names that the space or the problem gives a value.
+      required: what stands for no default.
+      named: names that are meant as keywords of this builder and must be there: those that the
+        user fixed by hand, say.
+
+    Raises:
+      UserError: for a keyword without value, or a name that is no keyword.
+    """
+    for name in named:
+        if name not in keywords:
+            has = ", ".join(keywords) or "none"
+            raise UserError(
+                f"{source} has no keyword {name!r} (it has: {has}).{did_you_mean(name, keywords)}"
+            )
+    for name, default in keywords.items():
+        if name not in given and default is required:
+            near = did_you_mean(name, set(given) - set(keywords))
+            raise UserError(
+                f"{source}: the keyword {name!r} has neither a range nor a default: add "
+                f"{name}=lab.Choice([...]) to the space, or a default to {source}.{near}"
+            )
+
+
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None  # Built in: what it takes cannot be seen.
+
+
+def _written(signature: inspect.Signature) -> str:
+    names = []
+    for p in signature.parameters.values():
+        star = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
+        names.append(f"{star}{p.name}")
+    return f"({', '.join(names)})"

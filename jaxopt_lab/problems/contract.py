@@ -1,0 +1,192 @@
+"""What a study asks of its problem, once it is ready to train."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxopt_lab.core.client import Client
+from jaxopt_lab.core.cohorts import Wave
+from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.status import Config
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.planning.sizing import Sizing
+from jaxopt_lab.schedulers.base import Scheduler
+from jaxopt_lab.spaces.space import SearchSpace
+
+
+@runtime_checkable
+class Programs(Protocol):
+    """Which configurations share a compiled program; written to the study as JSON."""
+
+    def signature(self, config: Config) -> Any:
+        """The program (`cohorts.Program`) of a complete configuration."""
+        ...
+
+    def max_cohort(self, program: Any) -> int:
+        """Bound of its cohort width."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, which `Training.programs_from` reads."""
+        ...
+
+
+class Amount(NamedTuple):
+    """How much a study trains.
+
+    Attributes:
+      num_trials: configurations.
+      budget: units of each.
+      num_devices: that share the work.
+      num_last: configurations that train together at the end; all if None.
+    """
+
+    num_trials: int
+    budget: int
+    num_devices: int
+    num_last: int | None = None
+
+
+class Judged(NamedTuple):
+    """One member as it is stored.
+
+    Attributes:
+      score: what the study minimises (the objective, or its negative where that is maximised);
+        None where the member is infeasible.
+      reason: why it is.
+      best_unit: the unit whose value counts, from 0.
+      curves: name -> metrics from the first unit on, [units, ...].
+      outputs: [n, o] outputs on validation rows, for ensembles; may be empty.
+    """
+
+    score: float | None
+    reason: str
+    best_unit: int
+    curves: dict[str, np.ndarray]
+    outputs: np.ndarray
+
+
+@runtime_checkable
+class Training(Protocol):
+    """A problem with its splits made and its data laid out.
+
+    `num_members` are the trainings of each trial: splits, seeds; `refit_member` is the index that
+    stands for a refit on all rows, None if there is none.
+    """
+
+    @property
+    def client(self) -> Client:
+        """What the runner trains."""
+        ...
+
+    @property
+    def num_members(self) -> int:
+        """Trainings of each trial."""
+        ...
+
+    @property
+    def refit_member(self) -> int | None:
+        """The index of a refit."""
+        ...
+
+    def refit_units(self, config: Config, mean_best: int) -> int:
+        """Units of a refit; 0 for the whole budget.
+
+        Args:
+          config: complete configuration.
+          mean_best: the mean over its members of the units up to their best one.
+        """
+        ...
+
+    def predictor(self, config: Config, kept: PyTree) -> Any:
+        """What predicts with a refit; `UserError` where a problem has no such thing."""
+        ...
+
+    def complete(self, config: Mapping[str, Any]) -> Config:
+        """A configuration with a value for everything that its program and functions need."""
+        ...
+
+    def choose(self, space: SearchSpace, amount: Amount, sizing: Sizing) -> Programs:
+        """The programs of a study."""
+        ...
+
+    def programs_from(self, content: Mapping[str, Any]) -> Programs:
+        """Read what `Programs.to_dict` wrote."""
+        ...
+
+    def width(self, program: Any, sizing: Sizing, largest: int) -> int:
+        """Cohort width of a program."""
+        ...
+
+    def trial_bytes(self, program: Any) -> int:
+        """Memory of one trial in training, on the safe side."""
+        ...
+
+    def expected_seconds(
+        self, wave: Wave, width: int, programs: Any, amount: Amount, sizing: Sizing
+    ) -> tuple[float, float]:
+        """To compile a wave's program, and to run the wave; NaN where nobody knows."""
+        ...
+
+    def plan(
+        self,
+        configs: Sequence[Config],
+        space: SearchSpace,
+        amount: Amount,
+        sizing: Sizing,
+        race: bool,
+        scheduler: Scheduler | None,
+    ) -> Plan:
+        """What a study of these configurations would compile and run."""
+        ...
+
+    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+        """What one training came to.
+
+        Args:
+          result: from the runner.
+          before: the stored member (with `curves`) that it goes on from, if it does.
+        """
+        ...
+
+    def dump(self, kept: PyTree) -> bytes:
+        """What is kept of a training, for the store."""
+        ...
+
+    def load(self, content: bytes) -> PyTree:
+        """Read what `dump` wrote."""
+        ...
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a study is of."""
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What a unit of budget is called."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What makes it the same problem when a study is opened again."""
+        ...
+
+    def check(self, space: SearchSpace) -> None:
+        """Refuse a space that the problem cannot be searched in.
+
+        Raises:
+          UserError: naming the hyperparameter and what would be right.
+        """
+        ...
+
+    def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> Training:
+        """Ready to train; the same object for the same arguments."""
+        ...

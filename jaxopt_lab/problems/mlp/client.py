@@ -1,0 +1,127 @@
+"""Networks on rows as the runner trains them: the tabular MLP with its merged programs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lab.core.cohorts import Job, default_width
+from jaxopt_lab.core.controls import Values
+from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
+from jaxopt_lab.core.trainable import Trainable
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.models.mlp import count_parameters
+from jaxopt_lab.problems.mlp import hyperparameters, trainer
+from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
+from jaxopt_lab.problems.mlp.epochs import epochs, on_training_rows
+from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
+from jaxopt_lab.problems.mlp.signature import Signature
+
+#: Signature, number of outputs -> a Flax module called as `models.MLP` is.
+MakeModel = Callable[[Signature, int], Any]
+
+
+class RowsClient:
+    """Trains the network of each signature on rows by fold.
+
+    Args:
+      arrays: data by fold.
+      criterion: loss and metrics.
+      make_model: the network of a signature; the MLP by default.
+      evaluations: per epoch; curves have so many entries for each.
+    """
+
+    curve_length = CURVE_LENGTH
+
+    def __init__(
+        self,
+        arrays: FoldArrays,
+        criterion: Criterion,
+        make_model: MakeModel = trainer.make_model,
+        evaluations: int = 1,
+    ) -> None:
+        self.data, self.criterion = arrays, criterion
+        self.make_model, self.evaluations = make_model, evaluations
+        self._counts: dict[Signature, int] = {}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.data.inputs.shape[2:])
+
+    @property
+    def num_valid(self) -> int:
+        """Validation rows of the largest fold."""
+        return int(self.data.valid_rows.shape[1])
+
+    def trainable(self, program: Signature, on_cpu: bool) -> Trainable:
+        """One epoch of the signature's network is a unit."""
+        model = self.make_model(program, self.criterion.num_outputs)
+        made = trainer.make_trainer(program, self.criterion, self.input_shape, model)
+        outputs = self.criterion.num_outputs
+        return epochs(made, program, self.data, outputs, self.evaluations, on_cpu)
+
+    def static(self, program: Signature) -> Mapping[str, Any]:
+        """None: the signature holds them."""
+        del program
+        return {}
+
+    def executor(self, program: Signature, on_cpu: bool) -> Executor:
+        """Always in lockstep."""
+        del program, on_cpu
+        return "vmap"
+
+    def init_in_turn(self, program: Signature) -> bool:
+        """Orthogonal kernels are costly, and few trials take them."""
+        return "orthogonal" in program.features
+
+    def count_parameters(self, program: Signature) -> int:
+        """Number of weights of a signature's network."""
+        if program in self._counts:
+            return self._counts[program]
+        if self.make_model is trainer.make_model and len(self.input_shape) == 1:
+            size, depth = program.hidden_size, program.num_layers
+            return count_parameters(*self.input_shape, size, depth, self.criterion.num_outputs)
+        model = self.make_model(program, self.criterion.num_outputs)
+        config = hyperparameters.complete({})
+        hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
+        row = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+        params = jax.eval_shape(lambda k, x: model.init(k, x, hparams), jax.random.key(0), row)
+        self._counts[program] = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+        return self._counts[program]
+
+    def default_width(self, program: Signature, on_cpu: bool) -> int:
+        """By the formula of `cohorts.default_width`."""
+        return default_width(self.count_parameters(program), on_cpu)
+
+    def traced(self, jobs: Sequence[Job]) -> Values:
+        """The registry's traced hyperparameters, and the updates of the whole budget."""
+        totals = [
+            job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
+            for job in jobs
+            for num_rows in [int(self.data.num_train[job.fold])]
+        ]
+        traced = hyperparameters.traced_rows([job.config for job in jobs])
+        return {**traced, "total_steps": np.asarray(totals, np.float32)}
+
+    def probe(self, probe: Callable[..., Any], on_cpu: bool) -> Probe:
+        """The probe of a batch sees training rows."""
+        return on_training_rows(probe, on_cpu)
+
+    def curves(self, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One entry per evaluation; `keep` stays one per epoch."""
+        if self.evaluations == 1:
+            return dict(metrics)
+        return {
+            name: x if name == "keep" else x.reshape(-1, *x.shape[2:])
+            for name, x in metrics.items()
+        }
+
+    def finished(self, kept: PyTree, job: Job) -> PyTree:
+        """The MLP's weights without padding."""
+        if self.make_model is not trainer.make_model:
+            return kept
+        return trainer.trim(kept, job.config["num_layers"], job.config["hidden_size"])

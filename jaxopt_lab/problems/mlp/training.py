@@ -1,0 +1,148 @@
+"""Networks on rows by fold, as a study trains them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import load, save
+
+from jaxopt_lab.core.cohorts import Wave
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.status import Config
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.planning.costs import Load
+from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.planning.sizing import Sizing
+from jaxopt_lab.problems.contract import Amount, Judged
+from jaxopt_lab.problems.mlp import choosing, hyperparameters, planning
+from jaxopt_lab.problems.mlp.client import RowsClient
+from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.problems.mlp.signature import Signature
+from jaxopt_lab.schedulers.base import Scheduler
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.packing import flatten, unflatten
+
+#: A network is infeasible if its loss exceeds this many times a constant predictor's.
+INFEASIBLE_RATIO = 10.0
+
+
+class RowsTraining:
+    """The MLP on rows; the last fold is the refit on all of them.
+
+    Args:
+      client: rows, loss, network.
+      constant_losses: validation loss of a constant predictor, per fold.
+      score: (mean loss, fold) -> the metric in the target's units.
+    """
+
+    def __init__(
+        self,
+        client: RowsClient,
+        constant_losses: Sequence[float],
+        score: Callable[[float, int], float],
+    ) -> None:
+        self.client = client
+        self.num_members = self.refit_member = len(constant_losses) - 1
+        self._constant_losses, self._score = list(constant_losses), score
+
+    def complete(self, config: Mapping[str, Any]) -> Config:
+        """Defaults of the registry fill the rest."""
+        return hyperparameters.complete(config)
+
+    def refit_units(self, config: Config, mean_best: int) -> int:
+        """With early stopping the mean of the folds' best epochs: no row is left to validate on."""
+        return mean_best if config["early_stopping"] else 0
+
+    def load_of(self, amount: Amount) -> Load:
+        """How much is trained, for the estimates."""
+        return planning.load_of(
+            self.client.data,
+            amount.num_trials,
+            amount.budget,
+            amount.num_devices,
+            amount.num_last,
+            self.client.criterion.num_outputs,
+        )
+
+    def choose(self, space: SearchSpace, amount: Amount, sizing: Sizing) -> Programs:
+        """The cheapest combination of merges, by the estimate."""
+        return choosing.choose(space, self.load_of(amount), sizing.costs, sizing.on_cpu)
+
+    def programs_from(self, content: Mapping[str, Any]) -> Programs:
+        """Read what `Programs.to_dict` wrote."""
+        return Programs.from_dict(content)
+
+    def width(self, program: Signature, sizing: Sizing, largest: int) -> int:
+        """By caches, memory and the bound of the choice of programs."""
+        size = self.client.count_parameters(program)
+        data_bytes = sum(x.nbytes for x in jax.tree.leaves(self.client.data))
+        return sizing.width(size, self.trial_bytes(program), data_bytes, largest)
+
+    def trial_bytes(self, program: Signature) -> int:
+        """From shapes."""
+        size, outputs = self.client.count_parameters(program), self.client.criterion.num_outputs
+        return planning.trial_bytes(program, size, self.client.num_valid, outputs)
+
+    def expected_seconds(
+        self, wave: Wave, width: int, programs: Programs, amount: Amount, sizing: Sizing
+    ) -> tuple[float, float]:
+        """By the costs of the devices."""
+        return planning.expected_seconds(wave, width, programs, self.load_of(amount), sizing.costs)
+
+    def plan(
+        self,
+        configs: Sequence[Config],
+        space: SearchSpace,
+        amount: Amount,
+        sizing: Sizing,
+        race: bool,
+        scheduler: Scheduler | None,
+    ) -> Plan:
+        """Programs, cohorts and seconds."""
+        return planning.make_plan(configs, space, self.load_of(amount), sizing, race, scheduler)
+
+    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+        """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
+        if it is many times a constant predictor's."""
+        job, curves = result.job, dict(result.curves)
+        kept = np.flatnonzero(curves.pop("keep"))
+        epoch = job.start + (int(kept[-1]) if len(kept) else job.num_units - 1)
+        if before is not None:
+            curves = {k: np.concatenate([before["curves"][k], v]) for k, v in curves.items()}
+            epoch = epoch if len(kept) else before["best_epoch"]
+        is_refit = job.fold == self.num_members
+        final = float(curves["train_loss" if is_refit else "loss"][epoch])
+        limit = INFEASIBLE_RATIO * self._constant_losses[job.fold]
+        diverged_at, last_loss = int(result.info["diverged_at"]), float(result.info["last_loss"])
+        reason = why_infeasible(final, diverged_at, last_loss, limit)
+        score = None if reason else self._score(final, job.fold)
+        outputs = result.info["outputs"][: int(self.client.data.num_valid[job.fold])]
+        return Judged(score, reason, epoch, curves, outputs)
+
+    def dump(self, kept: PyTree) -> bytes:
+        """Safetensors by name."""
+        return save({k: np.ascontiguousarray(v) for k, v in flatten(kept).items()})
+
+    def load(self, content: bytes) -> PyTree:
+        """Nested weights."""
+        return unflatten(load(content))
+
+
+def why_infeasible(loss: float, diverged_at: int, last_loss: float, limit: float) -> str:
+    """Say why a network is infeasible; empty if it is not.
+
+    Args:
+      loss: its final loss.
+      diverged_at: first step with a loss that was not finite; -1 if none.
+      last_loss: the last finite training loss.
+      limit: losses above this count as diverged.
+    """
+    if diverged_at >= 0:
+        seen = f"last finite loss {last_loss:.4g}" if np.isfinite(last_loss) else "no finite loss"
+        return f"diverged at step {diverged_at}, {seen}"
+    if not np.isfinite(loss):
+        return "its final loss is not finite"
+    if loss > limit:
+        return f"final loss {loss:.4g} is above {limit:.4g}, many times a constant predictor's"
+    return ""
