@@ -55,7 +55,7 @@ def update_in_place(
     """
     arguments = (gradient, state, params)
     closed, like = jax.make_jaxpr(update, return_shape=True)(*arguments)
-    tree = jax.tree.structure(like)
+    tree: Any = jax.tree.structure(like)
 
     def as_it_is(gradient: PyTree, state: PyTree, params: Params) -> tuple[Params, PyTree]:
         leaves = jaxpr_as_fun(closed)(*jax.tree.leaves((gradient, state, params)))
@@ -91,10 +91,11 @@ def _cut(jaxpr: Jaxpr, num_gradient: int, num_state: int) -> _Cut:
 
 def _single_numbers(jaxpr: Jaxpr, state: Sequence[Var]) -> set[Var]:
     """Variables of one number that no old state is needed for."""
-    touched, single = set(state), set()
+    touched: set[Any] = set(state)
+    single: set[Any] = set()
     for equation in jaxpr.eqns:
         if touched.isdisjoint(_variables(equation.invars)):
-            single.update(var for var in equation.outvars if var.aval.shape == ())
+            single.update(var for var in equation.outvars if getattr(var.aval, "shape", None) == ())
         else:
             touched.update(equation.outvars)
     return single
