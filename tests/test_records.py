@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lab as lab
-from jaxopt_lab.study import records
 from jaxopt_lab.study.weights import Weights
 
 
@@ -13,18 +12,21 @@ from jaxopt_lab.study.weights import Weights
 def test_the_best_trials_keep_their_weights_and_poor_ones_never_write_any(
     num_folds: int, race: bool, houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "KEPT_TRIALS", 3)
     written = []
     put = Weights.put
     monkeypatch.setattr(
         Weights,
         "put",
-        lambda self, member, params: written.append(member) or put(self, member, params),
+        lambda self, member, *args: written.append(member) or put(self, member, *args),
     )
     table = lab.datasets.load_table(str(houses_csv), target="price")
     space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-4, 1e-1))
     study = lab.Study(
-        lab.tasks.tabular(table, numeric="standard"), space, tmp_path / "study", cohort_width=1
+        lab.tasks.tabular(table, numeric="standard"),
+        space,
+        tmp_path / "study",
+        cohort_width=1,
+        keep=3,
     )
     study.optimize(lab.search.random(), 16, 2, num_folds, race=race)
     best = study.store.best_trials(3)

@@ -128,11 +128,9 @@ def test_a_space_outside_the_hard_limits_is_refused(houses_csv: Path) -> None:
         make_study(houses_csv, lab.SearchSpace(learning_rat=1e-3))
 
 
-def test_only_the_best_trials_keep_their_weights(
-    houses_csv: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(records, "KEPT_TRIALS", 2)
+def test_only_the_best_trials_keep_their_weights(houses_csv: Path) -> None:
     study = make_study(houses_csv)
+    study.keep = 2
     study.optimize(lab.search.random(), 5, **BUDGET)
     ranked = study.trials.sort_values(["score", "trial_id"])["trial_id"].tolist()
     kept = [i for i in range(5) if study.weights.has((i, 0, 0))]

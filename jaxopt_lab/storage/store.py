@@ -27,6 +27,11 @@ Member = tuple[int, int, int]
 _LISTED = "(SELECT value FROM json_each(?))"
 
 
+#: Studies that this process writes, by file: opened again, as a notebook's cell run twice does, a
+#: study is taken over from the object that had it.
+_WRITERS: weakref.WeakValueDictionary[Path, "Store"] = weakref.WeakValueDictionary()
+
+
 class NoStudy(UserError):
     """There is no study yet where one is to be read."""
 
@@ -65,6 +70,8 @@ class Store:
         path = Path(directory) / FILE_NAME
         if read_only and not path.exists():
             raise NoStudy(f"no study in {directory}: there is no {FILE_NAME}")
+        if not read_only and (earlier := _WRITERS.get(path.resolve())) is not None:
+            earlier.close()
         try:
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +86,8 @@ class Store:
                 raise
         except (sqlite3.Error, OSError) as error:
             raise explain(error, path) from None
+        if not read_only:
+            _WRITERS[path.resolve()] = store
         return store
 
     def _prepare(self, read_only: bool) -> None:
@@ -134,9 +143,17 @@ class Store:
         """Close the file and give up the lock."""
         self._finalizer()
 
+    def _closed(self) -> UserError:
+        return UserError(
+            f"this study is closed, or was opened again in this process: go on with the newer "
+            f"object, or open {self.path or 'it'} again"
+        )
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes inside are on disk at the end, or none is."""
+        if not self._finalizer.alive:
+            raise self._closed()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
@@ -152,6 +169,8 @@ class Store:
     def _rows(self, query: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, tuple(arguments)).fetchall()
+        except sqlite3.ProgrammingError:
+            raise self._closed() from None
         except sqlite3.Error as error:
             raise explain(error, self.path) from None
 
