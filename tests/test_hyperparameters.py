@@ -66,7 +66,7 @@ def test_a_wrong_type_is_refused_by_name(name: str, wrong: Any) -> None:
         ("batch_size", True, "batch_size must be a number, got True"),
         ("ema", 1, "ema must be true or false, got 1"),
         ("dropout", 1.0, r"dropout = 1 is outside \[0, 1\)"),
-        ("epsilon", 0.0, r"epsilon = 0 is outside \(0, 1\]"),
+        ("eps", 0.0, r"eps = 0 is outside \(0, 1\]"),
     ],
 )
 def test_the_message_says_what_is_right(name: str, value: Any, message: str) -> None:

@@ -25,7 +25,7 @@ each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 def hparams_of(name: str) -> dict[str, Any]:
     """[NUM_TRIALS] each."""
     configs = [
-        complete({"optimizer": name, "momentum": m, "b1": m, "b2": b2, "epsilon": e})
+        complete({"optimizer": name, "momentum": m, "b1": m, "b2": b2, "eps": e})
         for m, b2, e in [(0.9, 0.999, 1e-8), (0.5, 0.9, 1e-3), (0.0, 0.99, 1e-6)]
     ]
     return {k: jnp.stack([jnp.asarray(traced(c)[k]) for c in configs]) for k in traced(configs[0])}

@@ -111,7 +111,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "momentum": 0.8,
         "b1": 0.8,
         "b2": 0.95,
-        "epsilon": 1e-3,
+        "eps": 1e-3,
     },
     "biases too": {
         "learning_rate": 0.02,

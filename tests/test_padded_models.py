@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxopt_lab.models.activations import ACTIVATION_FUNCTIONS
-from jaxopt_lab.models.initializers import AUTO, init_kernel
-from jaxopt_lab.models.mlp import PaddedMLP, count_parameters, drop, uniform16
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
+from jaxopt_lab.problems.mlp.initializers import AUTO, init_kernel
+from jaxopt_lab.problems.mlp.network import PaddedMLP, count_parameters, drop, uniform16
 
 #: name -> class that takes the arguments of `PaddedMLP`.
 MODELS = {"mlp": PaddedMLP}

@@ -11,8 +11,8 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
 
 

@@ -81,7 +81,7 @@ def test_adam_with_its_preconditioner_frozen_diverges_beyond_the_threshold() -> 
 def test_the_preconditioner_is_what_adam_divides_by() -> None:
     params = {"w": jnp.asarray([1.0, 1.0])}
     for name in ("adam", "adamw", "rmsprop"):
-        hparams = values(optimizer=name, b1=0.0, b2=0.9, epsilon=1e-3, learning_rate=1.0)
+        hparams = values(optimizer=name, b1=0.0, b2=0.9, eps=1e-3, learning_rate=1.0)
         chain = optimizers.build([name], hparams, frozenset({"clip_norm"}), 1.0)
         state = chain.init(params)
         for gradient in ({"w": jnp.asarray([3.0, -0.2])}, {"w": jnp.asarray([1.0, 0.1])}):

@@ -11,9 +11,9 @@ import pytest
 
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.models.rnn_of_task import CELLS, TaskRNN
 from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import classification, regression
+from jaxopt_lab.problems.mlp.recurrent import CELLS, TaskRNN
 
 HPARAMS: dict[str, Any] = {"dropout": jnp.asarray(0.5)}
 each_cell = pytest.mark.parametrize("cell", CELLS)

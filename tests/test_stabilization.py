@@ -12,10 +12,10 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import cli, report
-from jaxopt_lab.models import make_rnn
 from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import regression
 from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.recurrent import make_rnn
 from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict

@@ -15,12 +15,12 @@ from jaxopt_lab.core import engine
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.keys import fold_in
 from jaxopt_lab.core.runner import Result, Runner
-from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import epochs as mlp_epochs
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import FoldArrays, lay_out, regression
 from jaxopt_lab.problems.mlp.hyperparameters import complete, features_of
+from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.mlp.signature import Signature

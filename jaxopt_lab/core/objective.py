@@ -1,7 +1,6 @@
 """What a study optimises: a metric by name, and which way."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -26,8 +25,8 @@ class Objective:
     """
 
     metric: str
-    direction: Literal["minimize", "maximize"] = "minimize"
-    at: Literal["last", "best"] = "last"
+    direction: str = "minimize"
+    at: str = "last"
 
     def __post_init__(self) -> None:
         for what, value, known in (

@@ -6,7 +6,6 @@ from jaxopt_lab.models.dropout import Dropout
 from jaxopt_lab.models.mlp import MLP
 from jaxopt_lab.models.products import dot_general
 from jaxopt_lab.models.rnn import RNN
-from jaxopt_lab.models.rnn_of_task import make_rnn
 
 __all__ = [
     "CNN",
@@ -15,6 +14,5 @@ __all__ = [
     "Dropout",
     "conv_general_dilated",
     "dot_general",
-    "make_rnn",
     "max_pool",
 ]

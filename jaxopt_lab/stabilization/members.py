@@ -36,7 +36,7 @@ class Member:
 
 
 def ladder(base: Config) -> list[Member]:
-    """The base, learning rates around its own, and other second moments and epsilons."""
+    """The base, learning rates around its own, and other second moments and values of eps."""
     rate = base["learning_rate"]
     found = [Member(BASE, {}, is_cure=False)]
     for factor in RATE_LADDER:
@@ -50,11 +50,7 @@ def ladder(base: Config) -> list[Member]:
             if b2 > base["b2"]
         ]
     if base["optimizer"] in ("adam", "adamw", "rmsprop"):
-        found += [
-            Member(f"epsilon {e:g}", {"epsilon": e}, "epsilon")
-            for e in (1e-5, 1e-3)
-            if e > base["epsilon"]
-        ]
+        found += [Member(f"eps {e:g}", {"eps": e}, "eps") for e in (1e-5, 1e-3) if e > base["eps"]]
     return found
 
 

@@ -125,12 +125,12 @@ def preconditioner(
     if optimizer not in ("adam", "adamw", "rmsprop"):
         return None
     second = optax.tree.get(opt_state, "nu")
-    epsilon = hparams["epsilon"]
+    eps = hparams["eps"]
     if optimizer == "rmsprop":
-        return jax.tree.map(lambda nu: jnp.sqrt(nu + epsilon), second)
+        return jax.tree.map(lambda nu: jnp.sqrt(nu + eps), second)
     count = jnp.maximum(optax.tree.get(opt_state, "count"), 1)
     first, squared = 1.0 - hparams["b1"] ** count, 1.0 - hparams["b2"] ** count
-    return jax.tree.map(lambda nu: first * (jnp.sqrt(nu / squared) + epsilon), second)
+    return jax.tree.map(lambda nu: first * (jnp.sqrt(nu / squared) + eps), second)
 
 
 def gradient_norms(

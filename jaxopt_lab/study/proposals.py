@@ -1,5 +1,6 @@
 """Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import Store
 
+#: The purpose of the keys of proposals: no trial has this number.
+_PROPOSALS = 2**31 - 1
 #: Proposals at a time of a sampler that does not see scores.
 BLIND_ROUND = 4096
 
@@ -162,5 +165,7 @@ def first_proposals(sampler: Sampler, space: SearchSpace, seed: int, n: int) -> 
 
 
 def _key(seed: int, phase: str) -> jax.Array:
-    key = jax.random.key(seed, impl="threefry2x32")
-    return jax.random.fold_in(key, sum(phase.encode()))
+    """By purpose first, then by the phase's name; trials fold their numbers into the same root."""
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _PROPOSALS)
+    name = int.from_bytes(hashlib.sha256(phase.encode()).digest()[:4], "little")
+    return jax.random.fold_in(key, np.uint32(name))

@@ -158,7 +158,8 @@ class Study:
     def training(self) -> Training:
         """The problem ready to train, once `optimize` has been called."""
         if self._training is None:
-            self._training = self.problem.training(self.space, self.num_folds, self.seed)
+            num_folds = self.store.settings().get("num_folds")
+            self._training = self.problem.training(self.space, num_folds, self.seed)
         return self._training
 
     @property

@@ -12,8 +12,8 @@ import numpy as np
 from jaxopt_lab import analysis
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
+from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target

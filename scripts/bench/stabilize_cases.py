@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxopt_lab import datasets
 from jaxopt_lab import problems as tasks
-from jaxopt_lab.models import make_rnn
 from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import classification, regression
+from jaxopt_lab.problems.mlp.recurrent import make_rnn
 
 #: Where the tables and `.ts` files are.
 DATA = Path("../shared/data")

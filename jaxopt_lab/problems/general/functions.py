@@ -69,7 +69,7 @@ def from_function(
         kind="function",
         build=build,
         keywords=keywords,
-        objective=Objective(objective, direction),  # type: ignore[arg-type]
+        objective=Objective(objective, direction),
         num_members=check_seeds(num_seeds),
         budget=1,
         unit="run",

@@ -64,7 +64,7 @@ def from_steps(
         kind="steps",
         build=builder,
         keywords=keywords,
-        objective=Objective(objective, direction, objective_at),  # type: ignore[arg-type]
+        objective=Objective(objective, direction, objective_at),
         num_members=check_seeds(num_seeds),
         data=data,
         budget=budget,

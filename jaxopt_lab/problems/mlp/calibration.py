@@ -15,13 +15,13 @@ import numpy as np
 
 from jaxopt_lab.core.cohorts import MAX_ACCELERATOR_WIDTH, MAX_WIDTH, Job, default_width
 from jaxopt_lab.core.runner import Runner
-from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.planning.costs import SHIPPED, Costs, Load
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.choosing import choose
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.estimates import count_weights
+from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.spaces.distributions import LogUniform
 from jaxopt_lab.spaces.space import SearchSpace
 

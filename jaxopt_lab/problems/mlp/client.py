@@ -13,10 +13,10 @@ from jaxopt_lab.core.controls import Values
 from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
-from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.problems.mlp import hyperparameters, trainer
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
 from jaxopt_lab.problems.mlp.epochs import epochs, on_training_rows
+from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.mlp.signature import Signature
 

@@ -94,7 +94,7 @@ REGISTRY: dict[str, Hyperparameter] = {
     "b2": _real(
         0.999, "second-moment decay of adam, adamw, rmsprop, lion", 0.0, 1.0, exclusive_high=True
     ),
-    "epsilon": _real(1e-8, "of adam, adamw, rmsprop", 0.0, 1.0, exclusive_low=True),
+    "eps": _real(1e-8, "of adam, adamw, rmsprop", 0.0, 1.0, exclusive_low=True),
     "weight_decay": _real(
         0.0,
         "decoupled decay, times the learning rate; not for adam",

@@ -57,9 +57,9 @@ def transformation(name: str, hparams: Mapping[str, Any]) -> optax.GradientTrans
         "sgd": optax.identity,
         "momentum": lambda: optax.trace(decay=h["momentum"], nesterov=False),
         "nesterov": lambda: optax.trace(decay=h["momentum"], nesterov=True),
-        "adam": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["epsilon"]),
-        "adamw": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["epsilon"]),
-        "rmsprop": lambda: optax.scale_by_rms(decay=h["b2"], eps=h["epsilon"]),
+        "adam": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["eps"]),
+        "adamw": lambda: optax.scale_by_adam(b1=h["b1"], b2=h["b2"], eps=h["eps"]),
+        "rmsprop": lambda: optax.scale_by_rms(decay=h["b2"], eps=h["eps"]),
         "lion": lambda: optax.scale_by_lion(b1=h["b1"], b2=h["b2"]),
     }
     return builders[name]()
@@ -145,8 +145,8 @@ def _direction_of(names: Sequence[str]) -> Direction:
         again = _own(names, h, 0.0, nesterov=1.0)
         adam = dict.fromkeys(adam, 1.0 / (1.0 - h["b2"] ** new.updates))
         scale = _own(names, h, 0.0, rmsprop=1.0, **adam)
-        inside = _own(names, h, 0.0, rmsprop=h["epsilon"])
-        outside = _own(names, h, 1.0, rmsprop=0.0, **dict.fromkeys(adam, h["epsilon"]))
+        inside = _own(names, h, 0.0, rmsprop=h["eps"])
+        outside = _own(names, h, 1.0, rmsprop=0.0, **dict.fromkeys(adam, h["eps"]))
 
         def numerator(g: Any, m: Any) -> Any:
             return again * g + factor * m if "nesterov" in names else factor * m
@@ -180,7 +180,7 @@ def _adam(_: PyTree, new: optax.ScaleByAdamState, h: Mapping[str, Any]) -> PyTre
     first = 1.0 / (1.0 - h["b1"] ** new.count)
     second = 1.0 / (1.0 - h["b2"] ** new.count)
     return jax.tree.map(
-        lambda m, v: (m * first) / (jnp.sqrt(v * second) + h["epsilon"]), new.mu, new.nu
+        lambda m, v: (m * first) / (jnp.sqrt(v * second) + h["eps"]), new.mu, new.nu
     )
 
 
@@ -194,7 +194,7 @@ def _nesterov(gradient: PyTree, new: optax.TraceState, h: Mapping[str, Any]) -> 
 
 
 def _rmsprop(gradient: PyTree, new: optax.ScaleByRmsState, h: Mapping[str, Any]) -> PyTree:
-    return jax.tree.map(lambda g, v: g * jax.lax.rsqrt(v + h["epsilon"]), gradient, new.nu)
+    return jax.tree.map(lambda g, v: g * jax.lax.rsqrt(v + h["eps"]), gradient, new.nu)
 
 
 #: (gradient, new moments, hparams) -> update; an optimizer that needs the old ones is not here.

@@ -157,13 +157,13 @@ def to_optax(config: Mapping[str, Any], steps_per_epoch: int, num_epochs: int) -
         parts.append(f"optax.clip({c['clip_value']!r})")
     if math.isfinite(c["clip_norm"]):
         parts.append(f"optax.clip_by_global_norm({c['clip_norm']!r})")
-    adam = f"optax.scale_by_adam(b1={c['b1']!r}, b2={c['b2']!r}, eps={c['epsilon']!r})"
+    adam = f"optax.scale_by_adam(b1={c['b1']!r}, b2={c['b2']!r}, eps={c['eps']!r})"
     moments = {
         "momentum": f"optax.trace(decay={c['momentum']!r}, nesterov=False)",
         "nesterov": f"optax.trace(decay={c['momentum']!r}, nesterov=True)",
         "adam": adam,
         "adamw": adam,
-        "rmsprop": f"optax.scale_by_rms(decay={c['b2']!r}, eps={c['epsilon']!r})",
+        "rmsprop": f"optax.scale_by_rms(decay={c['b2']!r}, eps={c['eps']!r})",
         "lion": f"optax.scale_by_lion(b1={c['b1']!r}, b2={c['b2']!r})",
     }
     if c["optimizer"] in moments:

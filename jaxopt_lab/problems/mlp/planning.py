@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from jaxopt_lab.core.cohorts import Cohort, Job, Wave, make_waves
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.planning.costs import Costs, Load
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
 from jaxopt_lab.planning.sizing import Sizing
@@ -14,6 +13,7 @@ from jaxopt_lab.problems.mlp.choosing import choose, exact_estimate
 from jaxopt_lab.problems.mlp.data import FoldArrays
 from jaxopt_lab.problems.mlp.epochs import CHUNK
 from jaxopt_lab.problems.mlp.estimates import count_weights, epoch_seconds
+from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.stream import round_up

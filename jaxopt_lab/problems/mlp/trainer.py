@@ -9,10 +9,10 @@ import optax
 from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
-from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import observation, optimizers, schedules, skipping
 from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
+from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.mlp.signature import Signature
 
 

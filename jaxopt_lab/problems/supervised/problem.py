@@ -167,7 +167,7 @@ def supervised(
         kind="supervised",
         build=build,
         keywords=keywords,
-        objective=Objective(objective, direction, objective_at),  # type: ignore[arg-type]
+        objective=Objective(objective, direction, objective_at),
         num_members=len(rows.num_train) * num_seeds,
         data=rows,
         budget=budget,

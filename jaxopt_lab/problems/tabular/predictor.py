@@ -19,8 +19,8 @@ from jaxopt_lab.core.devices import on_host
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
-from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems import Prepared, TabularTask
+from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.tabular.task import to_target
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
 from jaxopt_lab.core.types import Hparams, IntScalar, PRNGKey
-from jaxopt_lab.models.mlp import drop, layer_noise
+from jaxopt_lab.problems.mlp.network import drop, layer_noise
 from jaxopt_lab.problems.mlp.signature import Signature
 
 CELLS: dict[str, Any] = {
