@@ -184,7 +184,7 @@ def test_every_cause_has_its_cures() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
 def test_every_member_changes_something_and_is_valid(optimizer: str) -> None:
     base = complete({"optimizer": optimizer, "batch_size": 32, "b2": 0.999})
-    everyone = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0))]
+    everyone = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0), 100)]
     names = [m.name for m in everyone]
     assert len(set(names)) == len(names)
     for member in everyone:
@@ -226,7 +226,7 @@ def test_members_share_seeds_and_minibatches(population: Population) -> None:
 
 
 def test_one_program_serves_every_cure(population: Population) -> None:
-    everyone = members.cures(population.base, 120, (0.5, 2.0))
+    everyone = members.cures(population.base, 120, (0.5, 2.0), 4)
     before = population.train(everyone[:2], [0])
     compiled = population.compile_seconds
     found = population.train(everyone, [0])

@@ -60,17 +60,7 @@ def history_of(store: Store, space: SearchSpace) -> History:
 
 def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
     """What keeps a configuration out of a space; None if it lies inside."""
-    for name, value in space.fixed.items():
-        if config.get(name, value) != value:
-            return f"{name} is fixed at {value!r}, got {config[name]!r}"
-    for name, dist in space.parameters.items():
-        if not space.is_active(name, {**space.fixed, **config}):
-            continue
-        if name not in config:
-            return f"{name} is missing"
-        if not dist.contains(config[name]):
-            return f"{name} = {config[name]!r} is not in {dist!r}"
-    return None
+    return space.why_outside(config)
 
 
 def enqueue(
