@@ -1,7 +1,7 @@
 """New ranges around the best trials."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def refine(
     scores: Any,
     infeasible: Any,
     *,
-    widen: bool = False,
+    widen: bool | Collection[str] = False,
 ) -> SearchSpace:
     """Make a smaller space around the best trials.
 
@@ -44,7 +44,7 @@ def refine(
       configs: n configurations.
       scores: n numbers, lower is better; NaN or None where unknown.
       infeasible: n booleans.
-      widen: whether ranges may grow.
+      widen: whether ranges may grow; or the names of those that may.
 
     Returns:
       A new space; the old one if no trial has a score.
@@ -56,7 +56,7 @@ def refine(
         return space
     grow: dict[str, list[Finding]] = {}
     for finding in boundary_findings(space, configs, scores, infeasible) if widen else []:
-        if finding.kind == "narrow":
+        if finding.kind == "narrow" and (widen is True or finding.name in widen):
             grow.setdefault(finding.name, []).append(finding)
     parameters: dict[str, Any] = {}
     for j, (name, dist) in enumerate(space.parameters.items()):

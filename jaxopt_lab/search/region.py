@@ -67,8 +67,9 @@ def frame_of(
     Args:
       outer: the space of the whole study.
       inner: the part that is searched now.
-      configs: n configurations of `outer` that do not lie in `inner`.
-      values: n numbers, lower is better; NaN where unknown: these are left out.
+      configs: n configurations that do not lie in `inner`; those that do not lie in the hull of
+        both spaces either are left out.
+      values: n numbers, lower is better; NaN where unknown.
       infeasible: n booleans.
       noise: n standard errors, 0 where unknown.
 
@@ -78,7 +79,14 @@ def frame_of(
     wide = None if outer == inner else hull(outer, inner)
     if wide is None:
         return None
-    history = History.from_configs(wide, configs, values, infeasible=infeasible, noise=noise)
+    inside = [i for i, config in enumerate(configs) if wide.why_outside(config) is None]
+    history = History.from_configs(
+        wide,
+        [configs[i] for i in inside],
+        [values[i] for i in inside],
+        infeasible=[infeasible[i] for i in inside],
+        noise=[noise[i] for i in inside],
+    )
     return Frame(wide, history)
 
 
