@@ -96,9 +96,7 @@ class Range(Distribution):
     high: int | float = 1.0
 
     # `Any`, so that a wrong type gets our own message.
-    def __init__(
-        self, low: Any, high: Any, condition: tuple = (), *, static: bool = False
-    ) -> None:
+    def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: Any = False) -> None:
         object.__setattr__(self, "low", plain(low))
         object.__setattr__(self, "high", plain(high))
         object.__setattr__(self, "condition", condition)
@@ -184,6 +182,7 @@ class IntUniform(Range):
         return (value - self.low + 0.5) / (self.high - self.low + 1)
 
     def contains(self, value: Any) -> bool:
+        value = plain(value)
         return super().contains(value) and value == int(value)
 
     @property
@@ -224,7 +223,7 @@ class Choice(Distribution):
 
     values: tuple[Any, ...] = ()
 
-    def __init__(self, values: Any, condition: tuple = (), *, static: bool = False) -> None:
+    def __init__(self, values: Any, condition: tuple = (), *, static: Any = False) -> None:
         if isinstance(values, np.ndarray):
             values = values.tolist()
         if isinstance(values, str) or not isinstance(values, Sequence):
