@@ -19,6 +19,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from jaxopt_lab.datasets.columns import MISSING, FloatArray
+from jaxopt_lab.datasets.number_reading import NumberReading
 
 CLIP = 10.0
 """Standardised values are clipped to plus and minus this many standard deviations."""
@@ -41,6 +42,8 @@ class NumericCode:
       marked: also give 1 where missing (training had missing values).
       edges: bounds of the piecewise-linear bins, increasing; () for no bins.
       quantiles: training quantiles for the quantile transform; () to standardise.
+      reading: how a text column writes its numbers; None for typed ones and for models of
+        earlier versions.
     """
 
     column: str
@@ -52,6 +55,7 @@ class NumericCode:
     marked: bool
     edges: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
+    reading: NumberReading | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.median, self.mean, self.scale, *self.edges, *self.quantiles)
@@ -78,11 +82,14 @@ class CategoryCode:
       column: name in the table.
       categories: the frequent labels, sorted.
       pooled: a last column takes the rare labels, and those never seen in training.
+      exact: text is a label as it is written; False, in models of earlier versions, reads words
+        such as "NA" as missing.
     """
 
     column: str
     categories: tuple[str, ...]
     pooled: bool
+    exact: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -98,6 +105,7 @@ def fit_numeric(
     num_bins: int,
     part: str = "",
     date_format: str | None = None,
+    reading: NumberReading | None = None,
 ) -> NumericCode:
     """Learn the code of one column of numbers with scikit-learn.
 
@@ -108,6 +116,7 @@ def fit_numeric(
       num_bins: bins for "piecewise_linear".
       part: for dates the part these values are.
       date_format: format of a date column, if it was text.
+      reading: how a text column writes its numbers.
 
     Returns:
       The code.
@@ -134,6 +143,7 @@ def fit_numeric(
         marked=known.size < values.size,
         edges=bin_edges(known, num_bins) if numeric == "piecewise_linear" else (),
         quantiles=quantiles,
+        reading=reading,
     )
 
 
@@ -183,7 +193,7 @@ def fit_categories(
     rare = encoder.infrequent_categories_[0]
     rare = set() if rare is None else set(rare)
     frequent = tuple(str(label) for label in encoder.categories_[0] if label not in rare)
-    return CategoryCode(column, frequent, bool(rare))
+    return CategoryCode(column, frequent, bool(rare), exact=True)
 
 
 def apply_standard(values: FloatArray, code: NumericCode) -> FloatArray:
@@ -271,7 +281,10 @@ def unseen_labels(labels: NDArray[np.object_], code: CategoryCode) -> list[str]:
 
 def code_to_dict(code: NumericCode | CategoryCode) -> dict[str, Any]:
     """Give a code as plain JSON values."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(code).items()}
+    values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(code).items()}
+    if isinstance(code, NumericCode):
+        values["reading"] = code.reading and code.reading.to_dict()
+    return values
 
 
 def code_from_dict(data: Mapping[str, Any]) -> NumericCode | CategoryCode:
@@ -279,4 +292,8 @@ def code_from_dict(data: Mapping[str, Any]) -> NumericCode | CategoryCode:
     values: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in data.items()
     }
-    return CategoryCode(**values) if "categories" in values else NumericCode(**values)
+    if "categories" in values:
+        return CategoryCode(**values)
+    if values.get("reading") is not None:
+        values["reading"] = NumberReading.from_dict(values["reading"])
+    return NumericCode(**values)

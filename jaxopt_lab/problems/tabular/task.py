@@ -140,6 +140,7 @@ class TabularTask:
             numeric=self.numeric,
             num_bins=self.num_bins,
             date_formats=rows.date_formats,
+            readings=rows.readings,
         )
 
     def _constant_loss(self, target: np.ndarray, train: np.ndarray, valid: np.ndarray) -> float:
