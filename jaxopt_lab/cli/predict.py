@@ -22,7 +22,7 @@ def execute(args: Namespace) -> int:
 
     model = Predictor.load(folder)
     encoder = model.encoders[0]
-    frame = datasets.load_frame(args.data)
+    frame = datasets.load_frame(args.data, wanted=encoder.columns)
     for note in encoder.check(frame):
         print(f"note: {note}")
     found = predictions(model, frame, args.single)

@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,12 +51,12 @@ class _Row(NamedTuple):
     line: int
 
 
-def find_dialect(text: str, target: str | None = None) -> Dialect | None:
+def find_dialect(text: str, wanted: Collection[str] = ()) -> Dialect | None:
     """Tell from its first lines how a table is written.
 
     Args:
       text: the table.
-      target: a column that should be there; the separator that gives it is preferred.
+      wanted: columns that should be there; the separator that gives them is preferred.
 
     Returns:
       The dialect, or None for a text of blanks.
@@ -65,6 +65,7 @@ def find_dialect(text: str, target: str | None = None) -> Dialect | None:
       >>> find_dialect("a;b\\n1,5;2\\n").separator
       ';'
     """
+    wanted = frozenset(map(_composed, wanted))
     given = _SEP_LINE.match(text)
     start = given.end() if given else 0
     lines = _first_lines(text, start)
@@ -75,14 +76,14 @@ def find_dialect(text: str, target: str | None = None) -> Dialect | None:
         escape = '\\"' in sample and _escapes(sample, given[1] if given else None)
         choices = [given[1]] if given else [*_SEPARATORS]
         splits = {s: _split(sample, s, escape) for s in choices}
-        separator = max(choices, key=lambda s: _score(splits[s], target))
+        separator = max(choices, key=lambda s: _score(splits[s], wanted))
         rows = splits[separator]
-        if len(rows[header_row([r.fields for r in rows], target)].fields) == 1 and not given:
+        if len(rows[header_row([r.fields for r in rows], wanted)].fields) == 1 and not given:
             blanks = _split_blanks(lines)
-            if _score(blanks, target) > _score(rows, target) and _regular(blanks):
+            if _score(blanks, wanted) > _score(rows, wanted) and _regular(blanks):
                 separator, rows = " ", blanks
     fields = [row.fields for row in rows]
-    first = header_row(fields, target)
+    first = header_row(fields, wanted)
     header = [field.strip() for field in fields[first]]
     names, notes = _names(header, fields[first + 1 :])
     if separator in _SEPARATOR_NAMES and not given:
@@ -159,7 +160,7 @@ def _split_blanks(lines: Sequence[str]) -> list[_Row]:
 def _regular(rows: Sequence[_Row]) -> bool:
     """Whether there are several columns, and nearly all rows have them."""
     widths = [len(row.fields) for row in rows]
-    header = widths[header_row([row.fields for row in rows], None)]
+    header = widths[header_row([row.fields for row in rows], ())]
     near = sum(width in (header, header + 1) for width in widths)
     return len(rows) > 2 and header > 1 and near >= 0.95 * len(widths)
 
@@ -175,50 +176,45 @@ def _escapes(sample: str, given: str | None) -> bool:
     return False
 
 
-def _score(rows: Sequence[_Row], target: str | None) -> tuple[bool, bool, int]:
-    """Rank a separator: gives the target column, rows as wide as the header, many columns."""
+def _score(rows: Sequence[_Row], wanted: Collection[str]) -> tuple[int, bool, bool, int]:
+    """Rank a separator: wanted columns, regular rows, no line above the header, many columns."""
     fields = [row.fields for row in rows]
-    first = header_row(fields, target)
+    first = header_row(fields, wanted)
     header = [_composed(field) for field in fields[first]]
-    found = target is not None and _composed(target) in header
+    found = len(set(header) & set(wanted))
     if len(header) == 1:
-        return found, False, 1
+        return found, False, first == 0, 1
     rest = fields[first:]
     near = sum(len(row) in (len(header), len(header) + 1) for row in rest)
-    return found, near >= 0.9 * len(rest), len(header)
+    return found, near >= 0.9 * len(rest), first == 0, len(header)
 
 
 def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
-def header_row(rows: Sequence[Sequence[str]], target: str | None) -> int:
+def header_row(rows: Sequence[Sequence[str]], wanted: Collection[str]) -> int:
     """Find the row of column names below titles and comments.
 
     Args:
       rows: fields of the first rows.
-      target: a column that should be there.
+      wanted: columns that should be there, in Unicode's composed form.
 
     Returns:
       Index of the row, 0 where nothing stands above it.
     """
     width = Counter(map(len, rows[:_SAMPLE_LINES])).most_common(1)[0][0]
     if width == 1:
-        width = max((len(row) for row in rows[:3]), default=1)
         commented = [k for k, row in enumerate(rows[:_MAX_ABOVE]) if not row[0].startswith("#")]
         return commented[0] if commented and commented[0] + 1 < len(rows) else 0
     above = 0
     while above < min(_MAX_ABOVE, len(rows) - 2) and _is_above(rows[above:], width):
         above += 1
-    if target is not None:
-        named = [k for k in range(above + 1) if _composed(target) in map(_composed, rows[k])]
-        named += [
-            above + 1
-            for row in rows[above + 1 : above + 2]
-            if _composed(target) in map(_composed, row) and len(rows[above]) < len(row)
-        ]
-        if named:
-            return named[0]
+    # A narrow line may yet be a title where the next one has what is wanted.
+    last = above + 1 if len(rows) > above + 2 and len(rows[above]) < len(rows[above + 1]) else above
+    for k in range(last + 1):
+        if any(_composed(field) in wanted for field in rows[k]):
+            return k
     return above
 
 

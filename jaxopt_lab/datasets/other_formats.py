@@ -7,7 +7,7 @@ import json
 import math
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,7 +37,7 @@ def read_parquet(data: bytes, name: str, max_bytes: int | None) -> tuple[pd.Data
     return frame.reset_index(drop=all(level is None for level in frame.index.names)), []
 
 
-def read_excel(data: bytes, name: str, target: str | None) -> tuple[pd.DataFrame, list[str]]:
+def read_excel(data: bytes, name: str, wanted: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
     """Read the first sheet of an Excel workbook through pandas and openpyxl."""
     try:
         import openpyxl  # noqa: F401
@@ -59,7 +59,7 @@ def read_excel(data: bytes, name: str, target: str | None) -> tuple[pd.DataFrame
     rows = [[_written(cell) for cell in row] for row in cells.head(50).itertuples(index=False)]
     if not rows:
         raise UserError(f"{name} is empty: its first sheet {sheets[0]!r} has no cells")
-    first = header_row(rows, target)
+    first = header_row(rows, [as_name(name) for name in wanted])
     notes = [f"{name}: skipped {first} rows above the column names"] if first else []
     if len(sheets) > 1:
         notes.append(f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}")

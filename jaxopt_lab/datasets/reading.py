@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -53,7 +53,7 @@ class RawTable:
 def read_table(
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
-    target: str | None = None,
+    wanted: Collection[str] = (),
     max_bytes: int | None = MAX_BYTES,
 ) -> RawTable:
     """Read a table without interpreting it.
@@ -61,7 +61,7 @@ def read_table(
     Args:
       source: path to a CSV, TSV, JSON, ARFF, Excel or Parquet file, compressed or not, a
         DataFrame, or a built-in name.
-      target: a column that should be there; helps to tell the separator.
+      wanted: columns that should be there; they help to tell the separator and the header.
       max_bytes: a file that holds more bytes, unpacked, is refused; None for no limit.
 
     Returns:
@@ -83,7 +83,7 @@ def read_table(
             digest = hashlib.sha256(data).hexdigest()
             path = name if name in BUILTIN else str(Path(name).expanduser().absolute())
             name = Path(path).name
-            frame, notes, headless = _parse_bytes(data, name, target, max_bytes)
+            frame, notes, headless = _parse_bytes(data, name, wanted, max_bytes)
         except MemoryError:
             raise MachineError(f"{name} does not fit into memory") from None
     frame = frame.set_axis([as_name(column) for column in frame.columns], axis="columns")
@@ -94,12 +94,16 @@ def read_table(
 
 
 def load_frame(
-    source: str | os.PathLike[str] | pd.DataFrame, *, max_bytes: int | None = MAX_BYTES
+    source: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    wanted: Collection[str] = (),
+    max_bytes: int | None = MAX_BYTES,
 ) -> pd.DataFrame:
     """Read a table for prediction: raw columns, for `Encoder.check` and `Encoder.transform`.
 
     Args:
       source: as for `load_table`.
+      wanted: the columns that are needed, `Encoder.columns`.
       max_bytes: as for `load_table`.
 
     Returns:
@@ -108,7 +112,7 @@ def load_frame(
     Raises:
       UserError: if there is no such file, or it is no table.
     """
-    return read_table(source, max_bytes=max_bytes).frame
+    return read_table(source, wanted=wanted, max_bytes=max_bytes).frame
 
 
 def _frame_digest(frame: pd.DataFrame) -> str:
@@ -149,7 +153,7 @@ def _read_bytes(name: str, max_bytes: int | None) -> bytes:
 
 
 def _parse_bytes(
-    data: bytes, name: str, target: str | None, max_bytes: int | None
+    data: bytes, name: str, wanted: Collection[str], max_bytes: int | None
 ) -> tuple[pd.DataFrame, list[str], bool]:
     """Tell the file format from the content, and read it."""
     data = unpack(data, name, max_bytes)
@@ -158,21 +162,21 @@ def _parse_bytes(
     if Path(name).suffix.lower() in (".parquet", ".pq"):
         raise UserError(f"{name} is not a Parquet file, or it is damaged")
     if data[:4] == b"PK\x03\x04":
-        return *read_excel(data, name, target), False
+        return *read_excel(data, name, wanted), False
     refuse_binary(data, name)
     text, notes = decode(data, name)
     kind = kind_of_text(text, name)
     if kind in TEXT_READERS:
         frame, more = TEXT_READERS[kind](text, name)
         return frame, notes + more, False
-    frame, more, headless = _read_csv(text, name, target)
+    frame, more, headless = _read_csv(text, name, wanted)
     return frame, notes + more, headless
 
 
-def _read_csv(text: str, name: str, target: str | None) -> tuple[pd.DataFrame, list[str], bool]:
+def _read_csv(text: str, name: str, wanted: Collection[str]) -> tuple[pd.DataFrame, list[str], bool]:
     """Separated text to a DataFrame of text; every line must fit the header."""
     text = text.replace("\0", "") if "\0" in text else text
-    dialect = find_dialect(text, target)
+    dialect = find_dialect(text, wanted)
     if dialect is None:
         raise UserError(f"{name} is empty")
     if len(dialect.names) > MAX_COLUMNS:

@@ -126,7 +126,7 @@ def load_table(
       {'rooms': 'numeric'}
     """
     target = as_name(target)
-    raw = read_table(source, target=target, max_bytes=max_bytes)
+    raw = read_table(source, wanted=(target,), max_bytes=max_bytes)
     if target not in raw.frame.columns:
         raise UserError(_no_column(target, raw))
     notes = [*raw.notes, *_duplicate_note(raw.frame)]
