@@ -115,15 +115,17 @@ def clean_features(
     for label, values in frame.items():
         name = str(label)
         column = columns[name]
-        if column.numbers is not None and column.numbers.plain is not None:
-            values = pd.Series(column.numbers.plain)
         if not everything:
             values = values.iloc[kept]
         if column.kind is None:
             reason = "empty" if is_missing(values).all() else "unusable"
             found.setdefault(reason, []).append(name)
             continue
-        cleaned, repairs = _CLEANERS[column.kind](values, column)
+        plain = column.numbers.plain if column.numbers is not None else None
+        if column.kind == "numeric" and plain is not None:
+            cleaned, repairs = _without_infinite(plain if everything else plain[kept])
+        else:
+            cleaned, repairs = _CLEANERS[column.kind](values, column)
         useless, missing = _useless(cleaned, column)
         if useless:
             found.setdefault(useless, []).append(f"{name}{_mostly(values, column, useless)}")
@@ -134,6 +136,7 @@ def clean_features(
         if missing:
             gaps[name] = missing
     result = pd.DataFrame(clean, index=pd.RangeIndex(len(kept)))
+    result.columns = pd.Index(result.columns, dtype=object)  # quicker to look up than Arrow's
     notes = [_TEXTS[reason].format(_listed(names)) for reason, names in found.items()]
     used = {name: columns[name] for name in kinds}
     return CleanFeatures(
@@ -171,13 +174,16 @@ def _listed(columns: Sequence[str], limit: int = 8) -> str:
 _Repairs = list[tuple[str, str]]
 
 
+def _without_infinite(numbers: np.ndarray) -> tuple[np.ndarray, _Repairs]:
+    infinite = np.abs(numbers) > HUGE
+    if not infinite.any():
+        return numbers, []
+    return np.where(infinite, np.nan, numbers), [("infinite", f" ({int(infinite.sum())})")]
+
+
 def _clean_numbers(values: pd.Series, column: Column) -> tuple[np.ndarray, _Repairs]:
     numbers, stray = to_numbers(values, column.reading)
-    infinite = np.abs(numbers) > HUGE
-    repairs: _Repairs = []
-    if infinite.any():
-        numbers = np.where(infinite, np.nan, numbers)
-        repairs.append(("infinite", f" ({int(infinite.sum())})"))
+    numbers, repairs = _without_infinite(numbers)
     decision = column.numbers
     if decision is None:
         if stray.any():

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxopt_lab.core.errors import UserError
 
-MAX_BYTES = 2 * 2**30
+MAX_BYTES = 2**30
 """A table that holds more bytes, unpacked, is refused unless an option allows it."""
 _PIECE = 2**22
 _FORMATS = {
@@ -40,6 +40,8 @@ def unpack(data: bytes, name: str, max_bytes: int | None = MAX_BYTES) -> bytes:
         if data.startswith(magic):
             try:
                 return _unpack_stream(data, name, max_bytes, make)
+            except UserError:
+                raise
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
                 raise UserError(f"{name} is a damaged or incomplete {kind} file") from None
     if data.startswith(b"PK\x03\x04"):
@@ -104,6 +106,8 @@ def _unpack_zip(data: bytes, name: str, max_bytes: int | None) -> bytes:
                 content = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
             check_size(len(content), name, max_bytes)
             return content
+    except UserError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
         raise UserError(f"{name} is a damaged zip or Excel file") from None
     except (RuntimeError, NotImplementedError) as error:

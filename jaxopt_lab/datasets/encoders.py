@@ -165,7 +165,7 @@ class Encoder:
             if doubled:
                 raise UserError(f"the table has duplicate column names: {doubled[0]!r}")
         chosen = frame.iloc[:, [places[name] for name in wanted.values()]]
-        return chosen.set_axis(list(wanted), axis="columns")
+        return chosen.set_axis(pd.Index(list(wanted), dtype=object), axis="columns")
 
 
 def _finite(numbers: FloatArray) -> FloatArray:
@@ -265,6 +265,7 @@ def fit_encoder(
         raise ValueError("cannot fit an encoder on no rows")
     rare = max(2, min(10, round(0.003 * len(frame)))) if min_frequency is None else min_frequency
     codes: list[NumericCode | CategoryCode] = []
+    frame = frame.set_axis(pd.Index(frame.columns, dtype=object), axis="columns")
     for column, kind in kinds.items():
         values = frame[column]
         if kind == "categorical":

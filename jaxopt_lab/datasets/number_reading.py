@@ -339,7 +339,8 @@ def _ambiguous(cells: Iterable[NumberCell], decimals: set[str]) -> str:
 def _example(cells: Mapping[str, NumberCell]) -> str:
     """The first cell that is no plain number."""
     for cell, split in cells.items():
-        if split.number + split.exponent not in (cell, cell.lstrip("+-")) or "," in cell:
+        plain = split.number.replace(".", "", 1).isdecimal()
+        if not plain or split.number + split.exponent != cell.lstrip("+-"):
             return cell
     return next((cell for cell in cells if "." in cell), "")
 

@@ -24,7 +24,7 @@ from jaxopt_lab.datasets.other_formats import TEXT_READERS, as_name, read_excel,
 
 BUILTIN = {"lucas_houses": "lucas_houses.csv.gz"}
 """Tables shipped inside the package: name -> file."""
-MAX_COLUMNS = 20_000
+MAX_COLUMNS = 10_000
 """More columns than this are refused: each gets an encoding of its own."""
 
 
@@ -86,8 +86,10 @@ def read_table(
             frame, notes, headless = _parse_bytes(data, name, wanted, max_bytes)
         except MemoryError:
             raise MachineError(f"{name} does not fit into memory") from None
-    frame = frame.set_axis([as_name(column) for column in frame.columns], axis="columns")
-    check_names(list(frame.columns), name)
+    names = [as_name(column) for column in frame.columns]
+    check_names(names, name)
+    _check_width(len(names), name)
+    frame = frame.set_axis(pd.Index(names, dtype=object), axis="columns")
     if not len(frame):
         raise UserError(f"{name} has column names but no rows")
     return RawTable(frame, name, digest, path, tuple(notes), headless)
@@ -173,17 +175,15 @@ def _parse_bytes(
     return frame, notes + more, headless
 
 
-def _read_csv(text: str, name: str, wanted: Collection[str]) -> tuple[pd.DataFrame, list[str], bool]:
+def _read_csv(
+    text: str, name: str, wanted: Collection[str]
+) -> tuple[pd.DataFrame, list[str], bool]:
     """Separated text to a DataFrame of text; every line must fit the header."""
     text = text.replace("\0", "") if "\0" in text else text
     dialect = find_dialect(text, wanted)
     if dialect is None:
         raise UserError(f"{name} is empty")
-    if len(dialect.names) > MAX_COLUMNS:
-        raise UserError(
-            f"{name} has {len(dialect.names)} columns; at most {MAX_COLUMNS} can be used:"
-            " leave out those that matter least"
-        )
+    _check_width(len(dialect.names), name)
     check_names([as_name(field) for field in dialect.header if field], name)
     text = text[dialect.start :]
     if len(dialect.names) > 1:  # blank lines at the end are no data, unless they may be a cell
@@ -227,6 +227,14 @@ def _explain(error: str, name: str, dialect: Dialect) -> UserError | MachineErro
         row = int(opened[1]) + 1
         return UserError(f"{name}: a quote that opens in line {row} or so is never closed")
     return UserError(f"{name}: {reason}; quote fields that hold the separator")
+
+
+def _check_width(columns: int, name: str) -> None:
+    if columns > MAX_COLUMNS:
+        raise UserError(
+            f"{name} has {columns} columns; at most {MAX_COLUMNS} can be used:"
+            " leave out those that matter least, or reduce them to components first"
+        )
 
 
 def check_names(names: Sequence[str], source: str) -> None:
