@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class NumberReading:
       ValueError: if a part is outside its range.
     """
 
-    kind: Literal["number", "boolean", "clock"] = "number"
+    kind: str = "number"
     decimal: str = "."
     group: str = ""
     unit: str = ""
@@ -89,9 +89,9 @@ class NumberReading:
         Raises:
           ValueError: if the data are not a reading's.
         """
-        known = {field.name: field.type for field in fields(cls)}
-        if set(data) - set(known):
-            raise ValueError(f"not a stored reading: {sorted(set(data) - set(known))}")
+        unknown = set(data) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"not a stored reading: {sorted(unknown)}")
         for name, value in data.items():
             if name == "missing":
                 good = isinstance(value, (list, tuple)) and all(isinstance(w, str) for w in value)
@@ -190,7 +190,7 @@ def accept(numbers: int, distinct: int, strays: Mapping[str, int]) -> bool:
 
 def _decide_words(rest: Mapping[str, int], words: Mapping[str, int]) -> Decision | None:
     """Columns of true and false, and of times of day."""
-    kinds: tuple[tuple[Literal["boolean", "clock"], Any], ...] = (
+    kinds: tuple[tuple[str, Callable[[str], bool]], ...] = (
         ("boolean", lambda cell: cell.casefold() in _TRUTH),
         ("clock", lambda cell: _clock(cell) is not None),
     )
