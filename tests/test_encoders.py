@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.datasets import Encoder, TargetTransform, fit_encoder, load_table
+from jaxopt_lab.datasets import Encoder, TargetTransform, fit_encoder, load_frame, load_table
 from jaxopt_lab.datasets.column_codes import NUM_QUANTILES, apply_bins, bin_edges
 
 ENCODINGS = ("standard", "quantile", "piecewise_linear")
@@ -226,13 +226,98 @@ def test_raw_table_encodes_as_the_cleaned_one():
     )
     raw["code"] = raw["code"].replace("002", "B2")
     table = load_table(raw, "price")
-    encoder = fit_encoder(table.frame, table.kinds, date_formats=table.date_formats)
+    encoder = encoder_of(table)
     encoded = encoder.transform(table.frame)
     np.testing.assert_array_equal(encoder.transform(raw), encoded)
     np.testing.assert_array_equal(encoder.transform(raw.iloc[3:4]), encoded[3:4])
     assert encoder.columns == ("sold", "cost", "code")
-    assert encoder.text_columns == ("code",)
     assert encoder.check(raw) == []
+
+
+def encoder_of(table, **options):
+    return fit_encoder(
+        table.frame,
+        table.kinds,
+        date_formats=table.date_formats,
+        readings=table.readings,
+        **options,
+    )
+
+
+def read_again(encoder):
+    return Encoder.from_dict(json.loads(json.dumps(encoder.to_dict(), allow_nan=False)))
+
+
+def test_new_tables_are_read_as_the_training_table_was(tmp_path):
+    path = tmp_path / "train.tsv"
+    lines = [f"{k},{k % 10}\t{k % 7},5" for k in range(1, 41)]
+    path.write_text("km\ty\n" + "\n".join(lines) + "\n")
+    encoder = read_again(encoder_of(load_table(path, "y"), numeric="standard"))
+    typed = encoder.transform(pd.DataFrame({"km": [12.345, 7.125, 3.25]}))
+    new = tmp_path / "new.tsv"
+    new.write_text("km\n12,345\n7,125\n3,250\n")
+    np.testing.assert_array_equal(encoder.transform(load_frame(new, wanted=["km"])), typed)
+    new.write_text("km\tmore\n12,345\t1.2\n7,125\t1.3\n3.250\t1\n")
+    frame = load_frame(new, wanted=["km"])
+    np.testing.assert_array_equal(encoder.transform(frame)[:2], typed[:2])
+    assert encoder.check(frame) == [
+        "column 'km': 1 values are no finite numbers ('3.250' ...) and count as missing"
+    ]
+
+
+def test_one_odd_cell_costs_that_cell(tmp_path):
+    path = tmp_path / "train.csv"
+    lines = [f"{'TRUE' if k % 3 else 'FALSE'},{k}.5" for k in range(40)]
+    path.write_text("pool,y\n" + "\n".join(lines) + "\n")
+    encoder = encoder_of(load_table(path, "y"))
+    new = tmp_path / "new.csv"
+    new.write_text("pool\nTRUE\nFALSE\nmaybe\nTRUE\n\n")
+    found = encoder.transform(load_frame(new))
+    clean = encoder.transform(pd.DataFrame({"pool": [True, False, None, True, None]}))
+    np.testing.assert_array_equal(found, clean)
+    assert len(found) == 5
+    assert "'maybe'" in encoder.check(load_frame(new))[0]
+
+
+def test_new_grouping_and_units_are_noted(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("size,n,y\n" + "".join(f"{k}.5 sqft,{k},{k}.1\n" for k in range(20, 60)))
+    encoder = encoder_of(load_table(path, "y"))
+    new = pd.DataFrame({"size": ["21.5 sqft", "21.5", "21.5 sqm"], "n": ["30", "12,345", "31"]})
+    notes = encoder.check(new)
+    assert "no finite numbers in sqft ('21.5 sqm' ...)" in notes[0]
+    assert "'12,345' is read as 12345" in notes[1]
+    encoded = encoder.transform(new)
+    width = encoded.shape[1] // 2
+    np.testing.assert_array_equal(encoded[0, :width], encoded[1, :width])
+
+
+def test_encoders_of_earlier_versions_still_read():
+    table = make_table()
+    old = encoder_of(table).to_dict()
+    for code in old["codes"]:
+        code.pop("exact", None)
+        code.pop("reading", None)
+    encoder = Encoder.from_dict(json.loads(json.dumps(old)))
+    frame = table.frame
+    np.testing.assert_array_equal(encoder.transform(frame), encoder_of(table).transform(frame))
+    text = (
+        frame.astype(object)
+        .where(frame.notna(), "NA")
+        .assign(
+            sold=frame["sold"], area=[("NA" if np.isnan(v) else repr(v)) for v in frame["area"]]
+        )
+    )
+    text["roof"] = frame["roof"].fillna("NA")
+    np.testing.assert_array_equal(encoder.transform(text), encoder.transform(frame))
+
+
+def test_values_from_subnormal_to_large_under_quantile():
+    values = np.array([5e-324, 1e-310, 1e-300, 1e-5, 1.0, 1e9, np.nan, 2e-320] * 9 + [0.0])
+    frame = pd.DataFrame({"x": values})
+    for numeric in ENCODINGS:
+        encoded = fit_encoder(frame, {"x": "numeric"}, numeric=numeric).transform(frame)
+        assert np.isfinite(encoded).all()
 
 
 def test_missing_column_is_named_and_extra_ones_ignored():
@@ -312,6 +397,14 @@ def test_target_scale_is_sklearns():
         [transform.mean, transform.scale], [scaler.mean_[0], scaler.scale_[0]]
     )
     assert np.isnan(transform.inverse(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e155, 1e300])
+def test_targets_of_any_magnitude(scale):
+    target = np.array([-1.0, 0.25, 1.0]) * scale
+    transform = TargetTransform.fit(target)
+    np.testing.assert_allclose(transform.inverse(transform.forward(target)), target, rtol=1e-6)
+    assert transform.scale / scale == pytest.approx(TargetTransform.fit(target / scale).scale)
 
 
 @pytest.mark.parametrize("target", [[], [1.0, np.nan], [1.0, 0.0], [-1.0, 1.0]])

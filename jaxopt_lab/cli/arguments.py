@@ -158,7 +158,7 @@ class _Version(argparse.Action):
 
 def _tune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("data", metavar="DATA", help="CSV, CSV.gz, TSV or Parquet file, or lucas_houses")
+    add("data", metavar="DATA", help="CSV, TSV, JSON, Excel or Parquet file, or lucas_houses")
     add("--target", metavar="COLUMN", required=True, help="the column to predict")
     add(
         "--task",
@@ -230,6 +230,19 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     _tune_machine(parser)
 
 
+def _max_gib(parser: argparse.ArgumentParser) -> None:
+    """The option about the size of the table, for every command that reads one."""
+    gib = _number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20)
+    parser.add_argument(
+        "--max-gib",
+        dest="max_bytes",
+        metavar="GIB",
+        type=lambda text: int(gib(text) * 2**30),
+        default=2**30,
+        help="read tables that hold at most this much, unpacked (default: 1)",
+    )
+
+
 def _tune_network(parser: argparse.ArgumentParser) -> None:
     """The options of `tune` about what is learnt and what wins."""
     add = parser.add_argument
@@ -266,6 +279,7 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
 def _tune_machine(parser: argparse.ArgumentParser) -> None:
     """The options of `tune` about the machine."""
     add = parser.add_argument
+    _max_gib(parser)
     add("--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine")
     add(
         "--memory-limit",
@@ -289,7 +303,12 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
 
 def _stabilize(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("data", metavar="DATA", nargs="?", help="CSV, CSV.gz, TSV or Parquet file, or lucas_houses")
+    add(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="CSV, TSV, JSON, Excel or Parquet file, or lucas_houses",
+    )
     add("--target", metavar="COLUMN", help="the column to predict")
     add("--config", metavar="BASE.toml", help="configuration, in a table [hyperparameters]")
     add("--study", metavar="DIR", help="instead of DATA: a study, whose table is read again")
@@ -317,6 +336,7 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(LOG_TARGETS),
         help="as in tune",
     )
+    _max_gib(parser)
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -334,6 +354,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--single", action="store_true", help="use the single network, not the ensemble"
     )
+    _max_gib(parser)
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

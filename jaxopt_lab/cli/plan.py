@@ -17,7 +17,11 @@ def execute(args: Namespace) -> int:
 
     settings = read_settings(args)
     table = datasets.load_table(
-        args.data, target=args.target, task=args.task, log_target=args.log_target
+        args.data,
+        target=args.target,
+        task=args.task,
+        log_target=args.log_target,
+        max_bytes=args.max_bytes,
     )
     found = tune.plan(table, settings)
     console.print(str(found), soft_wrap=True, highlight=False, markup=False)

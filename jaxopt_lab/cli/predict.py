@@ -22,7 +22,7 @@ def execute(args: Namespace) -> int:
 
     model = Predictor.load(folder)
     encoder = model.encoders[0]
-    frame = datasets.load_frame(args.data, text=encoder.text_columns)
+    frame = datasets.load_frame(args.data, wanted=encoder.columns, max_bytes=args.max_bytes)
     for note in encoder.check(frame):
         print(f"note: {note}")
     found = predictions(model, frame, args.single)

@@ -86,7 +86,11 @@ def _from_table(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
     except UserError as error:
         raise UserError(f"{args.config}: {error}") from None
     table = datasets.load_table(
-        args.data, target=args.target, task=args.task, log_target=args.log_target
+        args.data,
+        target=args.target,
+        task=args.task,
+        log_target=args.log_target,
+        max_bytes=args.max_bytes,
     )
     return tasks.tabular(table), hparams, None, args.seed
 

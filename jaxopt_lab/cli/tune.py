@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Programs that took less than this to compile are not worth a file.
 _MIN_COMPILE_SECONDS = 0.2
+_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json", ".jsonl", ".arff", ".xlsx")
 
 
 def execute(args: Namespace) -> int:
@@ -28,7 +29,11 @@ def execute(args: Namespace) -> int:
 
     settings = read_settings(args)
     table = datasets.load_table(
-        args.data, target=args.target, task=args.task, log_target=args.log_target
+        args.data,
+        target=args.target,
+        task=args.task,
+        log_target=args.log_target,
+        max_bytes=args.max_bytes,
     )
     console.print(_introduce(table, directory), soft_wrap=True)
     for note in table.notes:
@@ -48,7 +53,7 @@ def default_directory(data: str) -> Path:
       'runs/houses'
     """
     name = Path(data).name
-    for suffix in (".gz", ".csv", ".tsv", ".txt", ".parquet", ".pq"):
+    for suffix in (".gz", ".bz2", ".xz", ".zip", *_SUFFIXES):
         name = name.removesuffix(suffix)
     return Path("runs") / (name or "study")
 

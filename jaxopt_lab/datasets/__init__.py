@@ -7,7 +7,7 @@ from jaxopt_lab.datasets.encoders import Encoder, default_num_bins, fit_encoder
 from jaxopt_lab.datasets.reading import load_frame
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
-from jaxopt_lab.datasets.splits import folds, test_split
+from jaxopt_lab.datasets.splits import folds, rarest, test_split
 from jaxopt_lab.datasets.tables import Table, load_table
 from jaxopt_lab.datasets.targets import TargetTransform
 
@@ -25,6 +25,7 @@ __all__ = [
     "load_table",
     "load_ts",
     "pad",
+    "rarest",
     "regression_scores",
     "test_split",
 ]

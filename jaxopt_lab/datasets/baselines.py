@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,16 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
+from jaxopt_lab.datasets.spread import magnitude
 from jaxopt_lab.datasets.tables import Table
 
 MAX_TREE_CATEGORIES = 254
 """scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
 
 
-def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
+def fit_baselines(
+    train: Table, test: Table, seed: int, failed: dict[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Fit the baselines on training rows and score them on test rows.
 
     Regression on `log_target` tables fits the logarithm, and scores in the target's units.
@@ -36,6 +40,8 @@ def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, f
       train: training rows.
       test: test rows of the same table.
       seed: `random_state` of gradient boosting.
+      failed: receives baseline -> reason where one cannot be fitted, to a table of a dozen rows
+        say; it is left out of what is returned.
 
     Returns:
       Baseline -> metric -> value: `mean`, `ridge`, `hist_gradient_boosting`, `untuned_mlp` for
@@ -43,13 +49,17 @@ def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, f
       classification. The untuned network is scikit-learn's with two layers of 128 and early
       stopping, otherwise its defaults.
     """
-    if train.task == "regression":
-        return _regression(train, test, seed)
-    return _classification(train, test, seed)
+    fit = _regression if train.task == "regression" else _classification
+    return fit(train, test, seed, {} if failed is None else failed)
 
 
-def _regression(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
-    target = np.log(train.target) if train.log_target else train.target
+Scores = dict[str, dict[str, float]]
+
+
+def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
+    unit = magnitude(train.target)
+    unit = 1.0 if train.log_target or 1e-100 < unit < 1e100 else unit  # squares must not overflow
+    target = np.log(train.target) if train.log_target else train.target / unit
     linear = (_expand_dates(train), _expand_dates(test))
     trees = tree_frames(train, test)
     boosting = HistGradientBoostingRegressor(categorical_features="from_dtype", random_state=seed)
@@ -62,14 +72,16 @@ def _regression(train: Table, test: Table, seed: int) -> dict[str, dict[str, flo
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
-        predicted = model.fit(known, target).predict(new)
-        if train.log_target:
-            predicted = np.exp(np.minimum(predicted, 700.0))
-        scores[name] = regression_scores(test.target, predicted)
+        with _noting(name, failed):
+            predicted = model.fit(known, target).predict(new)
+            if not np.isfinite(predicted).all():
+                raise ValueError("its predictions are not finite")
+            predicted = np.exp(np.minimum(predicted, 700.0)) if train.log_target else predicted
+            scores[name] = regression_scores(test.target, predicted * unit)
     return scores
 
 
-def _classification(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:
+def _classification(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
     linear = (_expand_dates(train), _expand_dates(test))
     trees = tree_frames(train, test)
     boosting = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=seed)
@@ -82,13 +94,24 @@ def _classification(train: Table, test: Table, seed: int) -> dict[str, dict[str,
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with _noting(name, failed):
             model.fit(known, train.target)
-        chance = np.zeros((len(test), train.num_classes))
-        chance[:, model.classes_] = model.predict_proba(new)
-        scores[name] = classification_scores(test.target, chance)
+            chance = np.zeros((len(test), train.num_classes))
+            chance[:, model.classes_] = model.predict_proba(new)
+            scores[name] = classification_scores(test.target, chance)
     return scores
+
+
+@contextmanager
+def _noting(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """Note that a baseline cannot be fitted, instead of losing the network for it."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        failed[name] = (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _untuned(kind: type[Any], frame: pd.DataFrame, seed: int) -> Pipeline:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +13,23 @@ import pandas as pd
 from jaxopt_lab.datasets.columns import (
     HUGE,
     MISSING,
+    BoolArray,
+    Column,
     Kind,
-    column_kind,
+    as_cells,
     is_missing,
+    is_text,
     to_categories,
     to_dates,
     to_numbers,
 )
+from jaxopt_lab.datasets.number_reading import NumberReading, read_number
 
 MANY_CATEGORIES = 40
 """With more categories than this the rare ones share one encoded column."""
 NEAR_UNIQUE = 0.9
 """Text with more distinct values than this share of the rows says nothing about new rows."""
+_MOSTLY_PARSES = 0.5
 
 _IDENTIFIER = re.compile(
     r"(id|pid|uuid|guid|index|idx|row|rowid|row[ _]?(names?|number|num|nr|no|id)"
@@ -34,15 +40,16 @@ _CAMEL_IDENTIFIER = re.compile(r".*[a-z](ID|Id)")
 
 
 class CleanFeatures(NamedTuple):
-    """Cleaned feature columns, what each holds, date formats found, and notes."""
+    """Cleaned feature columns, what each holds, how text was read, and notes."""
 
     frame: pd.DataFrame
     kinds: dict[str, Kind]
     date_formats: dict[str, str]
+    readings: dict[str, NumberReading]
     notes: list[str]
 
 
-def row_identifiers(frame: pd.DataFrame) -> list[str]:
+def row_identifiers(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
     """Name the columns of whole numbers that only number the rows.
 
     A column is one if its values are all different whole numbers and either its name says
@@ -50,60 +57,95 @@ def row_identifiers(frame: pd.DataFrame) -> list[str]:
 
     Args:
       frame: raw columns, all rows of the file in order.
+      columns: what each holds, from `decide_columns`.
 
     Returns:
       Column names.
     """
-    return [column for column in frame.columns if _numbers_rows(str(column), frame[column])]
+    names = [str(name) for name in frame.columns]
+    return [n for n in names if _numbers_rows(n, frame[n], columns[n])]
 
 
-def _numbers_rows(name: str, values: pd.Series) -> bool:
-    if not pd.api.types.is_integer_dtype(values) or values.isna().any() or len(values) < 3:
+def _numbers_rows(name: str, values: pd.Series, column: Column) -> bool:
+    if len(values) < 3 or column.kind != "numeric":
         return False
-    if not values.is_unique:
-        return False
-    numbers = values.to_numpy(dtype=np.float64)
-    counts = bool(np.all(np.diff(numbers) == 1.0) and numbers[0] in (0.0, 1.0))
     named = _IDENTIFIER.fullmatch(name) or _CAMEL_IDENTIFIER.fullmatch(name)
-    return counts or bool(named)
+    if is_text(values):
+        if column.reading is None or column.numbers is None or column.numbers.example:
+            return False
+        numbers = column.numbers.plain
+        if numbers is None or np.isnan(numbers).any() or numbers.max() == numbers.min():
+            return False
+        if not named and not _counts(numbers):
+            return False
+        cells = as_cells(values)
+        if len(set(cells)) < len(cells) or not all(c.strip().isdecimal() for c in cells):
+            return False
+    elif not pd.api.types.is_integer_dtype(values) or values.isna().any() or not values.is_unique:
+        return False
+    numbers = to_numbers(values, column.reading)[0]
+    return _counts(numbers) or bool(named)
 
 
-def clean_features(frame: pd.DataFrame) -> CleanFeatures:
+def _counts(numbers: np.ndarray) -> bool:
+    """Whether numbers count rows from 0 or 1."""
+    return bool(numbers[0] in (0.0, 1.0) and np.all(np.diff(numbers) == 1.0))
+
+
+def clean_features(
+    frame: pd.DataFrame, columns: Mapping[str, Column], rows: BoolArray
+) -> CleanFeatures:
     """Clean every feature column, dropping those that can tell nothing.
 
     Args:
-      frame: raw feature columns, the rows that have a target.
+      frame: raw feature columns, all rows [n].
+      columns: what each holds, from `decide_columns`.
+      rows: those that have a target, bool [n]; only they are kept.
 
     Returns:
       Numeric columns as float64 with NaN where missing, categorical ones as text with NaN,
       dates as datetime64; at most one note for each kind of repair.
     """
-    clean: dict[str, pd.Series] = {}
+    clean: dict[str, pd.Series | np.ndarray] = {}
     kinds: dict[str, Kind] = {}
-    formats: dict[str, str] = {}
+    gaps: dict[str, int] = {}
     found: dict[str, list[str]] = {}
-    for column in frame.columns:
-        values = frame[column].reset_index(drop=True)
-        kind, form = (None, None) if is_missing(values).all() else column_kind(values)
-        reason: str | None
-        if kind is None:
+    kept = np.flatnonzero(rows)
+    everything = len(kept) == len(frame)
+    for label, values in frame.items():
+        name = str(label)
+        column = columns[name]
+        if not everything:
+            values = values.iloc[kept]
+        if column.kind is None:
             reason = "empty" if is_missing(values).all() else "unusable"
-        else:
-            cleaned, repairs = _CLEANERS[kind](values, form)
-            for repair, detail in repairs:
-                found.setdefault(repair, []).append(f"{column}{detail}")
-            reason = _useless(cleaned, kind)
-        if reason:
-            found.setdefault(reason, []).append(str(column))
+            found.setdefault(reason, []).append(name)
             continue
-        assert kind is not None
-        clean[column], kinds[column] = cleaned, kind
-        if form is not None:
-            formats[column] = form
-    empty = pd.DataFrame(index=pd.RangeIndex(len(frame)))
-    result = pd.DataFrame(clean) if clean else empty
-    notes = [_TEXTS[reason].format(_listed(columns)) for reason, columns in found.items()]
-    return CleanFeatures(result, kinds, formats, notes + _missing_notes(result, kinds))
+        plain = column.numbers.plain if column.numbers is not None else None
+        if column.kind == "numeric" and plain is not None:
+            cleaned, repairs = _without_infinite(plain if everything else plain[kept])
+        else:
+            cleaned, repairs = _CLEANERS[column.kind](values, column)
+        useless, missing = _useless(cleaned, column)
+        if useless:
+            found.setdefault(useless, []).append(f"{name}{_mostly(values, column, useless)}")
+            continue
+        for repair, detail in repairs:
+            found.setdefault(repair, []).append(f"{name}{detail}")
+        clean[name], kinds[name] = cleaned, column.kind
+        if missing:
+            gaps[name] = missing
+    result = pd.DataFrame(clean, index=pd.RangeIndex(len(kept)))
+    result.columns = pd.Index(result.columns, dtype=object)  # quicker to look up than Arrow's
+    notes = [_TEXTS[reason].format(_listed(names)) for reason, names in found.items()]
+    used = {name: columns[name] for name in kinds}
+    return CleanFeatures(
+        result,
+        kinds,
+        {name: c.date_format for name, c in used.items() if c.date_format is not None},
+        {name: c.reading for name, c in used.items() if c.reading is not None},
+        notes + _missing_notes(gaps, kinds),
+    )
 
 
 _TEXTS = {
@@ -115,7 +157,11 @@ _TEXTS = {
     "stray": "text in numeric columns counts as missing: {}",
     "undated": "text in date columns counts as missing: {}",
     "parsed": "text columns read as numbers: {}",
+    "clock": "times become hours: {}",
+    "ambiguous": "numbers that could be read in two ways: {}",
     "dates": "dates become year, month, day and ordinal: {}",
+    "either": "dates that could be read in two ways: {}",
+    "large": "whole numbers too large to be told apart as numbers are labels: {}",
     "many": f"rare categories are pooled where there are more than {MANY_CATEGORIES}: {{}}",
 }
 
@@ -128,38 +174,85 @@ def _listed(columns: Sequence[str], limit: int = 8) -> str:
 _Repairs = list[tuple[str, str]]
 
 
-def _clean_numbers(values: pd.Series, form: str | None) -> tuple[pd.Series, _Repairs]:
-    numbers, stray = to_numbers(values)
+def _without_infinite(numbers: np.ndarray) -> tuple[np.ndarray, _Repairs]:
     infinite = np.abs(numbers) > HUGE
-    numbers = np.where(infinite, np.nan, numbers)
-    repairs: _Repairs = []
-    if infinite.any():
-        repairs.append(("infinite", f" ({int(infinite.sum())})"))
-    if stray.any():
-        example = str(values[stray].iloc[0])[:20]
-        repairs.append(("stray", f" ({int(stray.sum())}, such as {example!r})"))
-    elif pd.api.types.is_string_dtype(values.dtype) and values.map(type).eq(str).any():
-        repairs.append(("parsed", ""))
-    return pd.Series(numbers), repairs
+    if not infinite.any():
+        return numbers, []
+    return np.where(infinite, np.nan, numbers), [("infinite", f" ({int(infinite.sum())})")]
 
 
-def _clean_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, _Repairs]:
-    dates, stray = to_dates(values, form)
-    repairs: _Repairs = [("dates", f" ({form})" if form else "")]
+def _clean_numbers(values: pd.Series, column: Column) -> tuple[np.ndarray, _Repairs]:
+    numbers, stray = to_numbers(values, column.reading)
+    numbers, repairs = _without_infinite(numbers)
+    decision = column.numbers
+    if decision is None:
+        if stray.any():
+            example = str(values[stray].iloc[0])[:20]
+            repairs.append(("stray", f" ({int(stray.sum())}, such as {example!r})"))
+        elif is_text(values) and values.map(type).eq(str).any():
+            repairs.append(("parsed", ""))
+        return numbers, repairs
+    if decision.strays:
+        repairs.append(("stray", f" ({counted(decision.strays)})"))
+    repairs += how_read(column)
+    return numbers, repairs
+
+
+def how_read(column: Column) -> _Repairs:
+    """What is worth telling about numbers in text: the reading, by an example."""
+    decision, reading = column.numbers, column.reading
+    example = decision.example if decision is not None else ""
+    if decision is None or reading is None or not example:
+        return []
+    value = read_number(example, reading)
+    shown = f"{example[:30]!r} is {value:.15g}"
+    if reading.kind == "clock":
+        return [("clock", f" ({example!r} is {value:.4g})")]
+    if decision.ambiguous == "," or (decision.ambiguous and reading.group):
+        taken = f"{decision.ambiguous!r} taken as " + (
+            "the decimal sign" if reading.decimal == decision.ambiguous else "thousands"
+        )
+        return [("ambiguous", f" ({shown}, {taken})")]
+    plain = example.lstrip("+-").replace(".", "", 1).isdecimal() and reading.decimal == "."
+    return [] if plain else [("parsed", f" ({shown})")]
+
+
+def counted(strays: Mapping[str, int], limit: int = 4) -> str:
+    """Distinct words with their counts, the commonest first."""
+    ranked = Counter(dict(strays)).most_common(limit)
+    more = f" and {len(strays) - limit} others" if len(strays) > limit else ""
+    return ", ".join(f"{n} {word[:20]!r}" for word, n in ranked) + more
+
+
+def _clean_dates(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs]:
+    form = column.date_format
+    dates, stray = to_dates(values.reset_index(drop=True), form)
+    shown = f" ({form})" if form else ""
+    if column.other_format:
+        cell = next(cell for cell in as_cells(values) if cell.strip())
+        index = int(np.argmax(~np.asarray(dates.isna())))
+        cell = as_cells(values)[index]
+        date = f"{dates.iloc[index]:%Y-%m-%d}" if not dates.isna().all() else ""
+        repairs = [("either", f" ({form}, so {cell.strip()[:30]!r} is {date})")]
+    else:
+        repairs = [("dates", shown)]
     if stray.any():
-        repairs.append(("undated", f" ({int(stray.sum())})"))
+        words = Counter(cell for cell, odd in zip(as_cells(values), stray, strict=True) if odd)
+        repairs.append(("undated", f" ({counted(words)})"))
     return dates, repairs
 
 
-def _clean_categories(values: pd.Series, form: str | None) -> tuple[pd.Series, _Repairs]:
+def _clean_categories(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs]:
     labels = pd.Series(to_categories(values), dtype=object)
     labels = labels.where(labels != MISSING, None).astype("str")
+    repairs: _Repairs = [("large", "")] if column.large else []
     number = labels.nunique()
-    many = number > MANY_CATEGORIES and not _near_unique(labels)
-    return labels, [("many", f" ({number})")] if many else []
+    if number > MANY_CATEGORIES and not _near_unique(labels):
+        repairs.append(("many", f" ({number})"))
+    return labels, repairs
 
 
-_CLEANERS: dict[Kind, Callable[[pd.Series, str | None], tuple[pd.Series, _Repairs]]] = {
+_CLEANERS: dict[Kind, Callable[[pd.Series, Column], tuple[pd.Series | np.ndarray, _Repairs]]] = {
     "numeric": _clean_numbers,
     "categorical": _clean_categories,
     "date": _clean_dates,
@@ -171,27 +264,47 @@ def _near_unique(labels: pd.Series) -> bool:
     return bool(number >= 20 and number > NEAR_UNIQUE * labels.notna().sum())
 
 
-def _useless(values: pd.Series, kind: Kind) -> str | None:
-    """Why a cleaned column can tell nothing, or None."""
-    number, missing = values.nunique(), bool(values.isna().any())
+def _useless(values: pd.Series | np.ndarray, column: Column) -> tuple[str | None, int]:
+    """Why a cleaned column can tell nothing, or None; and how many values are missing."""
+    if isinstance(values, np.ndarray):
+        known = values[~np.isnan(values)]
+        missing, number = len(values) - len(known), 0
+        if known.size:
+            number = 1 if known.min() == known.max() else 2
+    else:
+        missing, number = int(values.isna().sum()), values.nunique()
     if number == 0:
-        return "empty"
+        return "empty", missing
     if number == 1 and not missing:
-        return "constant"
-    return "unique" if kind == "categorical" and _near_unique(values) else None
+        return "constant", missing
+    unique = column.kind == "categorical" and isinstance(values, pd.Series) and _near_unique(values)
+    return ("unique" if unique else None), missing
 
 
-def _missing_notes(frame: pd.DataFrame, kinds: dict[str, Kind]) -> list[str]:
+def _mostly(values: pd.Series, column: Column, reason: str) -> str:
+    """For a dropped text column that is nearly numbers or dates: what stands in the way."""
+    if reason != "unique" or not is_text(values):
+        return ""
+    share, what = column.dates, "dates"
+    decision = column.numbers
+    odd = ""
+    if decision is not None and decision.share >= share:
+        share, what = decision.share, "numbers"
+        odd = max(decision.strays, key=lambda cell: decision.strays[cell], default="")
+    if share < _MOSTLY_PARSES:
+        return ""
+    such = f", but not {odd[:30]!r}" if odd else ""
+    return f" ({share:.0%} of its values are {what}{such})"
+
+
+def _missing_notes(gaps: Mapping[str, int], kinds: Mapping[str, Kind]) -> list[str]:
     """One line for each way of filling."""
-    counts = frame.isna().sum()
     notes = []
     for group, how in (
         (("numeric", "date"), "filled with the training median, and marked"),
         (("categorical",), "their own category"),
     ):
-        gaps = [
-            f"{name} ({counts[name]})" for name in kinds if counts[name] and kinds[name] in group
-        ]
-        if gaps:
-            notes.append(f"missing values are {how}: {_listed(gaps)}")
+        counts = [f"{name} ({number})" for name, number in gaps.items() if kinds[name] in group]
+        if counts:
+            notes.append(f"missing values are {how}: {_listed(counts)}")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,11 +29,15 @@ from jaxopt_lab.datasets.columns import (
     HUGE,
     FloatArray,
     Kind,
+    as_cells,
     date_parts,
+    is_text,
     to_categories,
     to_dates,
     to_numbers,
 )
+from jaxopt_lab.datasets.number_reading import NumberReading, unseen_grouping
+from jaxopt_lab.datasets.reading import as_name
 
 NUMERIC_ENCODINGS = ("standard", "quantile", "piecewise_linear")
 """How columns of numbers can be encoded."""
@@ -65,11 +70,6 @@ class Encoder:
         return tuple(dict.fromkeys(code.column for code in self.codes))
 
     @cached_property
-    def text_columns(self) -> tuple[str, ...]:
-        """Columns to read as written, for `load_frame`."""
-        return tuple(code.column for code in self.codes if isinstance(code, CategoryCode))
-
-    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the encoded columns [F]."""
         return tuple(name for code in self.codes for name in code.names)
@@ -82,8 +82,9 @@ class Encoder:
     def transform(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """Encode a table; each row by itself.
 
-        Missing and unreadable numbers become the training median; labels never seen go to
-        the pooled column, or to none where training had no rare label.
+        Text is read as the training's was. Missing and unreadable numbers become the training
+        median; labels never seen go to the pooled column, or to none where training had no rare
+        label.
 
         Args:
           frame: a cleaned or raw table with at least `columns`; others are ignored.
@@ -94,7 +95,7 @@ class Encoder:
         Raises:
           UserError: if a column is missing.
         """
-        self._need_columns(frame)
+        frame = self._need_columns(frame)
         encoded = np.empty((len(frame), self.num_features), dtype=np.float32)
         start, parts = 0, dict[str, dict[str, FloatArray]]()
         for code in self.codes:
@@ -102,13 +103,13 @@ class Encoder:
             start += len(code.names)
             values = frame[code.column]
             if isinstance(code, CategoryCode):
-                encode_labels(to_categories(values), code, out)
+                encode_labels(to_categories(values, code.exact), code, out)
             elif code.part:
                 if code.column not in parts:
                     parts[code.column] = date_parts(to_dates(values, code.date_format)[0])
                 encode_numbers(parts[code.column][code.part], code, out)
             else:
-                encode_numbers(_finite(to_numbers(values)[0]), code, out)
+                encode_numbers(_finite(to_numbers(values, code.reading)[0]), code, out)
         return encoded
 
     def check(self, frame: pd.DataFrame) -> list[str]:
@@ -123,7 +124,7 @@ class Encoder:
         Raises:
           UserError: if a column is missing.
         """
-        self._need_columns(frame)
+        frame = self._need_columns(frame)
         by_column = {code.column: code for code in self.codes}
         return [note for code in by_column.values() for note in _notes(frame[code.column], code)]
 
@@ -146,17 +147,25 @@ class Encoder:
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stored encoder: {error}") from None
 
-    def _need_columns(self, frame: pd.DataFrame) -> None:
-        names = [str(name) for name in frame.columns]
-        absent = [column for column in self.columns if column not in names]
+    def _need_columns(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The columns that are needed, under the names of the training table."""
+        names = [as_name(name) for name in frame.columns]
+        places = {name: place for place, name in enumerate(names)}
+        wanted = {column: as_name(column) for column in self.columns}
+        absent = [column for column, name in wanted.items() if name not in places]
         if absent:
             near = did_you_mean(absent[0], [name for name in names if name not in self.columns])
             what = "a needed column" if len(absent) == 1 else f"{len(absent)} needed columns"
             shown = ", ".join(repr(column) for column in absent[:10])
-            raise UserError(f"the table lacks {what}: {shown}.{near}")
-        doubled = [column for column in self.columns if names.count(column) > 1]
-        if doubled:
-            raise UserError(f"the table has duplicate column names: {doubled[0]!r}")
+            more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+            raise UserError(f"the table lacks {what}: {shown}{more}.{near}")
+        if len(places) < len(names):
+            counts = Counter(names)
+            doubled = [column for column, name in wanted.items() if counts[name] > 1]
+            if doubled:
+                raise UserError(f"the table has duplicate column names: {doubled[0]!r}")
+        chosen = frame.iloc[:, [places[name] for name in wanted.values()]]
+        return chosen.set_axis(pd.Index(list(wanted), dtype=object), axis="columns")
 
 
 def _finite(numbers: FloatArray) -> FloatArray:
@@ -167,23 +176,31 @@ def _notes(values: pd.Series, code: NumericCode | CategoryCode) -> list[str]:
     """What is odd in one column of a table for prediction."""
     name = code.column
     if isinstance(code, CategoryCode):
-        unseen = unseen_labels(to_categories(values), code)
+        unseen = unseen_labels(to_categories(values, code.exact), code)
         if not unseen:
             return []
         how = "pooled with the rare ones" if code.pooled else "encoded as none of the known ones"
         shown = ", ".join(repr(label[:30]) for label in unseen[:3])
         more = " ..." if len(unseen) > 3 else ""
         return [f"column {name!r}: {len(unseen)} labels rare or new ({shown}{more}) are {how}"]
+    notes = []
     if code.part:
         stray, kind = to_dates(values, code.date_format)[1], "dates"
     else:
-        numbers, stray = to_numbers(values)
+        numbers, stray = to_numbers(values, code.reading)
         stray, kind = stray | (np.abs(numbers) > HUGE), "finite numbers"
-    if not stray.any():
-        return []
-    example = str(values[stray].iloc[0])[:30]
-    count = int(stray.sum())
-    return [f"column {name!r}: {count} values are no {kind} ({example!r} ...) and count as missing"]
+        if code.reading is not None and is_text(values):
+            odd = unseen_grouping(as_cells(values), code.reading)
+            if odd is not None:
+                notes.append(f"column {name!r}: {odd[0]!r} is read as {odd[1]:.15g}")
+            if code.reading.unit:
+                kind = f"finite numbers in {code.reading.unit}"
+    if stray.any():
+        example = str(values[stray].iloc[0])[:30]
+        count = int(stray.sum())
+        what = f"{count} values are no {kind} ({example!r} ...) and count as missing"
+        notes.append(f"column {name!r}: {what}")
+    return notes
 
 
 def default_num_bins(num_rows: int) -> int:
@@ -204,6 +221,7 @@ def fit_encoder(
     max_categories: int = MANY_CATEGORIES,
     min_frequency: int | None = None,
     date_formats: Mapping[str, str] | None = None,
+    readings: Mapping[str, NumberReading] | None = None,
 ) -> Encoder:
     """Learn the encoding of a table from its training rows.
 
@@ -218,6 +236,7 @@ def fit_encoder(
       min_frequency: labels of fewer rows are pooled; None takes 0.3 % of the rows, between
         2 and 10.
       date_formats: formats of text dates, `Table.date_formats`.
+      readings: how text columns write their numbers, `Table.readings`.
 
     Returns:
       The encoder.
@@ -246,13 +265,15 @@ def fit_encoder(
         raise ValueError("cannot fit an encoder on no rows")
     rare = max(2, min(10, round(0.003 * len(frame)))) if min_frequency is None else min_frequency
     codes: list[NumericCode | CategoryCode] = []
+    frame = frame.set_axis(pd.Index(frame.columns, dtype=object), axis="columns")
     for column, kind in kinds.items():
         values = frame[column]
         if kind == "categorical":
             codes.append(fit_categories(to_categories(values), column, max_categories, rare))
         elif kind == "numeric":
-            numbers = _finite(to_numbers(values)[0])
-            codes.append(fit_numeric(numbers, column, numeric, num_bins))
+            reading = (readings or {}).get(column)
+            numbers = _finite(to_numbers(values, reading)[0])
+            codes.append(fit_numeric(numbers, column, numeric, num_bins, reading=reading))
         else:
             form = (date_formats or {}).get(column)
             codes += _fit_dates(values, column, numeric, num_bins, form)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
+import re
 import warnings
-import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 
-from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.datasets.dialect import Dialect, decimal_points, find_dialect
+from jaxopt_lab.core.errors import MachineError, UserError, did_you_mean
+from jaxopt_lab.datasets.compressed import MAX_BYTES, check_size, unpack
+from jaxopt_lab.datasets.dialect import Dialect, find_dialect
+from jaxopt_lab.datasets.encodings import decode
+from jaxopt_lab.datasets.file_kinds import kind_of_text, refuse_binary
+from jaxopt_lab.datasets.other_formats import TEXT_READERS, as_name, read_excel, read_parquet
 
 BUILTIN = {"lucas_houses": "lucas_houses.csv.gz"}
 """Tables shipped inside the package: name -> file."""
-
-_NA_VALUES = ("?", "-", "NaT")
+MAX_COLUMNS = 10_000
+"""More columns than this are refused: each gets an encoding of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +33,13 @@ class RawTable:
     """A table as it was written.
 
     Args:
-      frame: all columns under text names, none of them twice.
+      frame: all columns under text names, none of them twice; those of a text file are text,
+        blank where nothing is written.
       source: short name for messages.
       sha256: of the file's bytes, or of a DataFrame's content.
       path: absolute path of the file, the built-in name, or "" for a DataFrame.
       notes: what was unusual about the file, one line each.
+      headless: the line of column names looks like data.
     """
 
     frame: pd.DataFrame
@@ -42,61 +47,74 @@ class RawTable:
     sha256: str
     path: str
     notes: tuple[str, ...] = ()
+    headless: bool = False
 
 
 def read_table(
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
-    target: str | None = None,
-    text: Sequence[str] = (),
+    wanted: Collection[str] = (),
+    max_bytes: int | None = MAX_BYTES,
 ) -> RawTable:
     """Read a table without interpreting it.
 
     Args:
-      source: path to a CSV, CSV.gz, TSV or Parquet file, a DataFrame, or a built-in name.
-      target: a column that should be there; helps to tell the separator.
-      text: columns to keep as they are written ("007" stays "007").
+      source: path to a CSV, TSV, JSON, ARFF, Excel or Parquet file, compressed or not, a
+        DataFrame, or a built-in name.
+      wanted: columns that should be there; they help to tell the separator and the header.
+      max_bytes: a file that holds more bytes, unpacked, is refused; None for no limit.
 
     Returns:
       The table with at least one row.
 
     Raises:
       UserError: if there is no such file, or it is no table.
+      MachineError: if it does not fit into memory.
     """
+    headless = False
     if isinstance(source, pd.DataFrame):
         frame, name = source.reset_index(drop=True), "the DataFrame"
         path, notes = "", list[str]()
         digest = _frame_digest(frame)
     else:
         name = str(source)
-        data = _read_bytes(name)
-        digest = hashlib.sha256(data).hexdigest()
-        path = name if name in BUILTIN else str(Path(name).expanduser().absolute())
-        name = Path(path).name
-        frame, notes = _parse_bytes(data, name, target, frozenset(text))
-    frame = frame.set_axis([str(column).strip() for column in frame.columns], axis="columns")
-    check_names(list(frame.columns), name)
+        try:
+            data = _read_bytes(name, max_bytes)
+            digest = hashlib.sha256(data).hexdigest()
+            path = name if name in BUILTIN else str(Path(name).expanduser().absolute())
+            name = Path(path).name
+            frame, notes, headless = _parse_bytes(data, name, wanted, max_bytes)
+        except MemoryError:
+            raise MachineError(f"{name} does not fit into memory") from None
+    names = [as_name(column) for column in frame.columns]
+    check_names(names, name)
+    _check_width(len(names), name)
+    frame = frame.set_axis(pd.Index(names, dtype=object), axis="columns")
     if not len(frame):
         raise UserError(f"{name} has column names but no rows")
-    return RawTable(frame, name, digest, path, tuple(notes))
+    return RawTable(frame, name, digest, path, tuple(notes), headless)
 
 
 def load_frame(
-    source: str | os.PathLike[str] | pd.DataFrame, *, text: Sequence[str] = ()
+    source: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    wanted: Collection[str] = (),
+    max_bytes: int | None = MAX_BYTES,
 ) -> pd.DataFrame:
     """Read a table for prediction: raw columns, for `Encoder.check` and `Encoder.transform`.
 
     Args:
       source: as for `load_table`.
-      text: columns to keep as they are written, `Encoder.text_columns`.
+      wanted: the columns that are needed, `Encoder.columns`.
+      max_bytes: as for `load_table`.
 
     Returns:
-      The table; rows as in the file.
+      The table; rows as in the file, blank lines included, and cells of text files as written.
 
     Raises:
       UserError: if there is no such file, or it is no table.
     """
-    return read_table(source, text=text).frame
+    return read_table(source, wanted=wanted, max_bytes=max_bytes).frame
 
 
 def _frame_digest(frame: pd.DataFrame) -> str:
@@ -107,13 +125,13 @@ def _frame_digest(frame: pd.DataFrame) -> str:
         digest.update(f"{column}\0{values.dtype}\0".encode())
         try:
             hashed = pd.util.hash_pandas_object(values, index=False)
-        except TypeError:
-            hashed = pd.util.hash_pandas_object(values.astype(str), index=False)
+        except (TypeError, ValueError, OverflowError):
+            hashed = pd.util.hash_pandas_object(values.map(str), index=False)
         digest.update(hashed.to_numpy().tobytes())
     return digest.hexdigest()
 
 
-def _read_bytes(name: str) -> bytes:
+def _read_bytes(name: str, max_bytes: int | None) -> bytes:
     """Read a file or a built-in table, or say why not."""
     if name in BUILTIN:
         return (resources.files("jaxopt_lab") / "data" / BUILTIN[name]).read_bytes()
@@ -121,6 +139,7 @@ def _read_bytes(name: str) -> bytes:
     if path.is_dir():
         raise UserError(f"{name} is a directory; give a file in it, such as {name}/table.csv")
     try:
+        check_size(path.stat().st_size, name, max_bytes)
         data = path.read_bytes()
     except FileNotFoundError:
         known = [*BUILTIN]
@@ -136,97 +155,90 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _parse_bytes(
-    data: bytes, name: str, target: str | None, text: frozenset[str]
-) -> tuple[pd.DataFrame, list[str]]:
+    data: bytes, name: str, wanted: Collection[str], max_bytes: int | None
+) -> tuple[pd.DataFrame, list[str], bool]:
     """Tell the file format from the content, and read it."""
+    data = unpack(data, name, max_bytes)
     if data[:4] == b"PAR1":
-        return _read_parquet(data, name), []
+        return *read_parquet(data, name, max_bytes), False
     if Path(name).suffix.lower() in (".parquet", ".pq"):
         raise UserError(f"{name} is not a Parquet file, or it is damaged")
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            raise UserError(f"{name} is a damaged or incomplete gzip file") from None
     if data[:4] == b"PK\x03\x04":
-        raise UserError(f"{name} is a zip or Excel file; save the sheet as CSV and give that")
-    decoded, notes = _decode(data, name)
-    frame, more = _read_csv(decoded, name, target, text)
-    return frame, notes + more
-
-
-def _read_parquet(data: bytes, name: str) -> pd.DataFrame:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise UserError(
-            f"{name} is a Parquet file; to read it: pip install 'jaxopt-lab[parquet]'"
-        ) from None
-    try:
-        frame = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
-    except Exception as error:  # pyarrow raises many kinds; all mean the same here
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name} is a damaged Parquet file: {first_line}") from None
-    return frame.reset_index(drop=all(level is None for level in frame.index.names))
-
-
-def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
-    """Bytes to text: UTF-8 with or without BOM, UTF-16 with BOM, else Latin-1."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        try:
-            return data.decode("utf-16"), [f"{name} is UTF-16 text"]
-        except UnicodeDecodeError:
-            raise UserError(f"{name} is a binary file, not a table of text") from None
-    head = data[:65536]
-    control = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13))
-    if b"\0" in head or control > 0.01 * len(head):
-        raise UserError(f"{name} is a binary file, not a table of text; give CSV or Parquet")
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        if error.end > len(data) - 4 and error.reason == "unexpected end of data":
-            return data.decode("utf-8-sig", errors="replace"), [f"{name} ends inside a character"]
-        return data.decode("latin-1"), [f"{name} is not UTF-8; read as Latin-1"]
+        return *read_excel(data, name, wanted), False
+    refuse_binary(data, name)
+    text, notes = decode(data, name)
+    kind = kind_of_text(text, name)
+    if kind in TEXT_READERS:
+        frame, more = TEXT_READERS[kind](text, name)
+        return frame, notes + more, False
+    frame, more, headless = _read_csv(text, name, wanted)
+    return frame, notes + more, headless
 
 
 def _read_csv(
-    text: str, name: str, target: str | None, text_columns: frozenset[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Separated text to a DataFrame; every line must fit the header."""
-    dialect = find_dialect(text, target)
+    text: str, name: str, wanted: Collection[str]
+) -> tuple[pd.DataFrame, list[str], bool]:
+    """Separated text to a DataFrame of text; every line must fit the header."""
+    text = text.replace("\0", "") if "\0" in text else text
+    dialect = find_dialect(text, wanted)
     if dialect is None:
         raise UserError(f"{name} is empty")
-    check_names([field for field in dialect.header if field], name)
-    frame = _pandas_csv(text, name, dialect, [n for n in dialect.names if n in text_columns])
-    if dialect.decimal == ",":
-        frame = frame.apply(lambda v: v if v.name in text_columns else decimal_points(v))
-    return frame, [f"{name}: {note}" for note in dialect.notes]
+    _check_width(len(dialect.names), name)
+    check_names([as_name(field) for field in dialect.header if field], name)
+    text = text[dialect.start :]
+    if len(dialect.names) > 1:  # blank lines at the end are no data, unless they may be a cell
+        text = text.rstrip(" \f\r\n") + "\n"
+    frame = _pandas_csv(text, name, dialect)
+    return frame, [f"{name}: {note}" for note in dialect.notes], dialect.headless
 
 
-def _pandas_csv(text: str, name: str, dialect: Dialect, as_text: list[str]) -> pd.DataFrame:
+def _pandas_csv(text: str, name: str, dialect: Dialect) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            frame = pd.read_csv(
                 io.StringIO(text),
-                sep=dialect.separator,
-                decimal=dialect.decimal,
+                sep=r"\s+" if dialect.separator == " " else dialect.separator,
                 names=list(dialect.names),
                 header=0,
                 index_col=False,
                 skipinitialspace=True,
-                na_values=list(_NA_VALUES),
-                dtype=dict.fromkeys(as_text, str),
+                skip_blank_lines=False,
+                escapechar="\\" if dialect.escape else None,
+                dtype=str,
+                keep_default_na=False,
+                na_filter=False,
                 low_memory=False,
             )
     except pd.errors.ParserWarning:
         raise UserError(f"{name}: the first rows have more fields than the header") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        reason = str(error).replace("Error tokenizing data. C error: ", "").strip()
-        raise UserError(f"{name}: {reason}; quote fields that hold the separator") from None
+        raise _explain(str(error), name, dialect) from None
+    return frame
+
+
+def _explain(error: str, name: str, dialect: Dialect) -> UserError | MachineError:
+    """What the parser of pandas means."""
+    reason = error.replace("Error tokenizing data. C error: ", "").strip()
+    if "out of memory" in reason:
+        return MachineError(f"{name} does not fit into memory")
+    opened = re.search(r"EOF inside string starting at row (\d+)", reason)
+    if opened:
+        row = int(opened[1]) + 1
+        return UserError(f"{name}: a quote that opens in line {row} or so is never closed")
+    return UserError(f"{name}: {reason}; quote fields that hold the separator")
+
+
+def _check_width(columns: int, name: str) -> None:
+    if columns > MAX_COLUMNS:
+        raise UserError(
+            f"{name} has {columns} columns; at most {MAX_COLUMNS} can be used:"
+            " leave out those that matter least, or reduce them to components first"
+        )
 
 
 def check_names(names: Sequence[str], source: str) -> None:
+    """Refuse a table that has two columns of one name."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         shown = ", ".join(repr(name) for name in repeated[:5])

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score
 
+from jaxopt_lab.datasets.spread import magnitude, mean_and_deviation, root_mean_square
+
 _FLOOR = 1e-3
 
 
@@ -27,12 +29,14 @@ def regression_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float
     true, guess = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     if true.shape != guess.shape or true.ndim != 1 or true.size == 0:
         raise ValueError(f"truth has shape {true.shape}, predicted {guess.shape}")
-    error = guess - true
-    spread = float(np.sum((true - true.mean()) ** 2))
+    with np.errstate(over="ignore"):
+        error = guess - true
+    rmse, deviation = root_mean_square(error), mean_and_deviation(true)[1]
+    unit = magnitude(error) if np.isfinite(error).all() else 1.0
     scores = {
-        "rmse": float(np.sqrt(np.mean(error**2))),
-        "mae": float(np.mean(np.abs(error))),
-        "r2": 1.0 - float(np.sum(error**2)) / spread if spread > 0.0 else float("nan"),
+        "rmse": rmse,
+        "mae": float(np.mean(np.abs(error / unit))) * unit,
+        "r2": 1.0 - (rmse / deviation) ** 2 if deviation > 0.0 else float("nan"),
     }
     if true.min() > 0.0:
         log_error = np.log(np.maximum(guess, _FLOOR * true.min())) - np.log(true)

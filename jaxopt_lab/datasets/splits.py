@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,8 @@ def test_split(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:
     Raises:
       UserError: if the fraction is outside its range or leaves too few rows of a class.
     """
-    return _hold_out(table.target, fraction, seed, table.task == "classification")
+    stratify = table.task == "classification"
+    return _hold_out(table.target, fraction, seed, stratify, table.classes)
 
 
 test_split.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
@@ -40,6 +43,7 @@ def folds(
     seed: int,
     stratify: bool,
     holdout_fraction: float = 0.2,
+    classes: Sequence[Any] = (),
 ) -> list[tuple[Rows, Rows]]:
     """Split rows for cross-validation, or once for `num_folds` = 1.
 
@@ -49,6 +53,7 @@ def folds(
       seed: `random_state` of the shuffle.
       stratify: keep the share of each class the same in all folds.
       holdout_fraction: validation share for K = 1.
+      classes: labels by index, for messages.
 
     Returns:
       K pairs of training rows and validation rows, int, each sorted.
@@ -60,28 +65,45 @@ def folds(
     if num_folds < 1:
         raise UserError(f"folds must be at least 1, got {num_folds}")
     if num_folds == 1:
-        train, valid = _hold_out(values, holdout_fraction, seed, stratify)
+        train, valid = _hold_out(values, holdout_fraction, seed, stratify, classes)
         return [(np.sort(train), np.sort(valid))]
     if num_folds > len(values):
         raise UserError(f"{num_folds} folds are more than the {len(values)} training rows")
     if stratify:
-        least = int(np.unique(values, return_counts=True)[1].min())
+        least, label = rarest(values, classes)
         if least < num_folds:
+            most = f"use at most {least} folds, or " if least > 1 else ""
             raise UserError(
-                f"{num_folds} folds, but the smallest class has only {least} training rows;"
-                f" use at most {least} folds, or merge or remove that class"
+                f"{num_folds} folds, but the smallest class has only {least} training"
+                f" {'row' if least == 1 else 'rows'}: {label}; {most}merge or remove that class"
             )
     splitter = StratifiedKFold if stratify else KFold
     pairs = splitter(num_folds, shuffle=True, random_state=seed).split(values[:, None], values)
     return [(train, valid) for train, valid in pairs]
 
 
+def rarest(target: ArrayLike, classes: Sequence[Any] = ()) -> tuple[int, str]:
+    """The rows of the smallest class, and its label as it is shown in messages.
+
+    Args:
+      target: class indices [n].
+      classes: labels by index; the index stands for a label that is not known.
+    """
+    indices, counts = np.unique(np.asarray(target), return_counts=True)
+    place = int(np.argmin(counts))
+    index = int(indices[place])
+    label = classes[index] if index < len(classes) else index
+    return int(counts[place]), repr(str(label)[:40])
+
+
 def _hold_out(
-    target: NDArray[Any], fraction: float, seed: int, stratify: bool
+    target: NDArray[Any], fraction: float, seed: int, stratify: bool, classes: Sequence[Any] = ()
 ) -> tuple[Rows, Rows]:
     if not 0.0 < fraction < 1.0:
         raise UserError(f"the held-out fraction must lie between 0 and 1, got {fraction}")
     rows = np.arange(len(target))
+    if stratify:
+        _check_classes(target, fraction, classes)
     try:
         train, held = train_test_split(
             rows, test_size=fraction, random_state=seed, stratify=target if stratify else None
@@ -89,3 +111,19 @@ def _hold_out(
     except ValueError as error:
         raise UserError(f"cannot hold out {fraction:g} of {len(rows)} rows: {error}") from None
     return train, held
+
+
+def _check_classes(target: NDArray[Any], fraction: float, classes: Sequence[Any]) -> None:
+    """Refuse what cannot be split so that each class is on both sides."""
+    least, label = rarest(target, classes)
+    if least < 2:
+        raise UserError(
+            f"class {label} has one row only where rows are held out of {len(target)}; at least 2"
+            " of each class are needed: merge or remove that class"
+        )
+    number, held = np.unique(target).size, math.ceil(fraction * len(target))
+    if min(held, len(target) - held) < number:
+        raise UserError(
+            f"cannot hold out {fraction:g} of {len(target)} rows: that is {held}, and there are"
+            f" {number} classes; merge classes, or give more rows"
+        )

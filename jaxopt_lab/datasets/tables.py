@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.cleaning import clean_features, row_identifiers
-from jaxopt_lab.datasets.columns import Kind, is_missing
-from jaxopt_lab.datasets.reading import read_table
+from jaxopt_lab.datasets.columns import Kind, decide_columns
+from jaxopt_lab.datasets.number_reading import NumberReading
+from jaxopt_lab.datasets.reading import MAX_BYTES, RawTable, as_name, read_table
 from jaxopt_lab.datasets.target_column import Task, decide_log, read_target
 
 MIN_ROWS = 10
@@ -34,6 +35,7 @@ class Table:
       log_target: learn the natural logarithm of the target.
       kinds: column -> "numeric", "categorical" or "date", in the order of `frame`.
       date_formats: format of the date columns that were text, for `fit_encoder`.
+      readings: how the numeric columns that were text are written, for `fit_encoder`.
       notes: what was repaired, one line each.
       source: short name for messages.
       sha256: of the file's bytes, or of the DataFrame's content.
@@ -51,6 +53,7 @@ class Table:
     log_target: bool = False
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     date_formats: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, NumberReading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source: str = "the DataFrame"
     sha256: str = ""
@@ -97,6 +100,7 @@ def load_table(
     *,
     task: str = "auto",
     log_target: str | bool = "auto",
+    max_bytes: int | None = MAX_BYTES,
 ) -> Table:
     """Read a table and work out what its columns hold.
 
@@ -108,6 +112,7 @@ def load_table(
         and integers of at most 20 distinct values (and no more than half the rows).
       log_target: learn the logarithm: "yes", "no" or "auto", which does so for a positive
         target of skewness above 1.
+      max_bytes: a file that holds more bytes, unpacked, is refused; None for no limit.
 
     Returns:
       The table; `notes` says in one line each what was repaired or left out.
@@ -120,25 +125,27 @@ def load_table(
       >>> load_table(frame, target="price", task="regression").kinds
       {'rooms': 'numeric'}
     """
-    raw = read_table(source, target=target)
+    target = as_name(target)
+    raw = read_table(source, wanted=(target,), max_bytes=max_bytes)
     if target not in raw.frame.columns:
-        raise UserError(_no_column(target, list(raw.frame.columns), raw.source))
+        raise UserError(_no_column(target, raw))
     notes = [*raw.notes, *_duplicate_note(raw.frame)]
-    has_target = ~is_missing(raw.frame[target])
-    column = read_target(raw.frame[target], target, task)
-    if not has_target.all():
-        notes.append(f"dropped {int((~has_target).sum())} rows without a target")
+    columns = decide_columns(raw.frame)
+    column = read_target(raw.frame[target], target, task, columns[target])
+    notes += column.notes
+    if not column.rows.all():
+        notes.append(f"dropped {int((~column.rows).sum())} rows without a target")
     if column.values.size < MIN_ROWS:
         raise UserError(
             f"{raw.source} has {column.values.size} rows with a target;"
             f" at least {MIN_ROWS} are needed"
         )
     features = raw.frame.drop(columns=target)
-    numbering = row_identifiers(features)
+    numbering = row_identifiers(features, columns)
     if numbering and len(numbering) < features.shape[1]:
         notes.append(f"dropped columns that number the rows: {', '.join(numbering)}")
         features = features.drop(columns=numbering)
-    clean = clean_features(features[has_target])
+    clean = clean_features(features, columns, column.rows)
     notes += clean.notes
     if clean.frame.shape[1] == 0:
         why = "; ".join(clean.notes) or "there is no other column"
@@ -155,6 +162,7 @@ def load_table(
         log_target=log,
         kinds=clean.kinds,
         date_formats=clean.date_formats,
+        readings=clean.readings,
         notes=tuple(" ".join(note.split()) for note in notes),
         source=raw.source,
         sha256=raw.sha256,
@@ -162,15 +170,27 @@ def load_table(
     )
 
 
-def _no_column(target: str, columns: list[str], source: str) -> str:
+def _no_column(target: str, raw: RawTable) -> str:
+    columns = list(raw.frame.columns)
     names = ", ".join(columns)
     listed = f" Columns: {names}." if len(columns) <= 30 and len(names) <= 500 else ""
-    return f"{source} has no column {target!r}.{did_you_mean(target, columns)}{listed}"
+    hint = did_you_mean(target, columns)
+    if not hint and raw.headless:
+        return (
+            f"{raw.source} has no column {target!r}: its first line looks like data, not like"
+            f" column names ({names[:60]}); add a line of names"
+        )
+    return f"{raw.source} has no column {target!r}.{hint}{listed}"
 
 
 def _duplicate_note(frame: pd.DataFrame) -> list[str]:
+    """How many rows are in the table twice."""
     try:
-        number = int(frame.duplicated().sum())
+        if frame.shape[1] <= 1000:
+            number = int(frame.duplicated().sum())
+        else:
+            columns = [frame.iloc[:, k].tolist() for k in range(frame.shape[1])]
+            number = len(frame) - len(set(zip(*columns, strict=True)))
     except TypeError:  # cells that are lists
         return []
     return [f"{number} duplicate rows are kept"] if number else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,41 +11,57 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.datasets.cleaning import counted, how_read
 from jaxopt_lab.datasets.columns import (
-    FloatArray,
-    find_date_format,
+    BoolArray,
+    Column,
+    as_cells,
     is_missing,
     is_text,
     to_categories,
     to_numbers,
 )
+from jaxopt_lab.datasets.missing_words import is_missing_word
 
 Task = Literal["regression", "classification"]
 
 MAX_INTEGER_CLASSES = 20
 """`auto` takes integers of at most this many distinct values for classes."""
+LARGEST = 1e300
+"""Greater targets are refused: differences of them overflow."""
 _LOG_SKEWNESS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class TargetColumn:
-    """The rows that have a target: float64 values or int32 indices into `classes`."""
+    """The target of those rows that have one.
+
+    Args:
+      values: float64 values or int32 indices into `classes`.
+      task: "regression" or "classification".
+      classes: labels; text as it is written in the file.
+      rows: which rows have a target, bool [n].
+      notes: what is worth saying, one line each.
+    """
 
     values: NDArray[Any]
     task: Task
-    classes: tuple[Any, ...] = ()
+    classes: tuple[Any, ...]
+    rows: BoolArray
+    notes: tuple[str, ...] = ()
 
 
-def read_target(values: pd.Series, name: str, task: str) -> TargetColumn:
+def read_target(values: pd.Series, name: str, task: str, column: Column) -> TargetColumn:
     """Read the target column; rows where it is missing are left out.
 
     Args:
       values: raw column [n].
       name: its name, for messages.
       task: "auto", "regression" or "classification".
+      column: what it holds, from `decide_columns`.
 
     Returns:
-      The target of the rows that have one.
+      The target of the rows that have one. Among labels only blanks are missing.
 
     Raises:
       UserError: if it is constant, has one class, is infinite, or is no number where one
@@ -57,18 +74,19 @@ def read_target(values: pd.Series, name: str, task: str) -> TargetColumn:
             f"{did_you_mean(task, tasks)}"
         )
     values = values.reset_index(drop=True)
-    present = values[~is_missing(values)]
+    rows = ~is_missing(values)
+    present = values[rows]
     if present.empty:
         raise UserError(f"target {name!r} is missing in every row")
-    _refuse_dates(present, name)
+    if column.kind == "date":
+        raise UserError(f"target {name!r} holds dates; make a column of numbers to predict")
+    if column.kind is None:
+        raise UserError(f"target {name!r} holds neither numbers nor labels")
     if task == "auto":
-        task = _guess_task(present, gaps=len(present) < len(values))
+        task = _guess_task(present, column, gaps=len(present) < len(values))
     if task == "classification":
-        return _classes(present, name)
-    numbers = _numbers(present, name)
-    if np.ptp(numbers) == 0.0:
-        raise UserError(f"target {name!r} is constant: every row is {numbers[0]:g}")
-    return TargetColumn(numbers, "regression")
+        return _classes(present, name, rows, column)
+    return _numbers(present, name, rows, column)
 
 
 def decide_log(column: TargetColumn, name: str, log_target: str | bool) -> bool:
@@ -99,80 +117,164 @@ def decide_log(column: TargetColumn, name: str, log_target: str | bool) -> bool:
             f"cannot take the logarithm of target {name!r}: {number} values are zero or negative;"
             " use --log-target no"
         )
-    return wish == "yes" or (positive and float(pd.Series(column.values).skew()) > _LOG_SKEWNESS)
+    if wish == "yes" or not positive:
+        return wish == "yes"
+    largest = column.values.max()  # powers of greater values overflow
+    return float(pd.Series(column.values / largest).skew()) > _LOG_SKEWNESS
 
 
-def _refuse_dates(present: pd.Series, name: str) -> None:
-    if pd.api.types.is_datetime64_any_dtype(present) or (
-        is_text(present) and find_date_format(present) is not None
-    ):
-        raise UserError(f"target {name!r} holds dates; make a column of numbers to predict")
-
-
-def _guess_task(present: pd.Series, gaps: bool) -> Task:
+def _guess_task(present: pd.Series, column: Column, gaps: bool) -> Task:
     """Text, booleans and few distinct integers are classes."""
-    if isinstance(present.dtype, pd.CategoricalDtype):
+    if isinstance(present.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(present):
         return "classification"
-    if is_text(present):
-        if pd.api.types.infer_dtype(present) == "boolean":
-            return "classification"
-        _, stray = to_numbers(present)
-        repeated = present.nunique() <= min(MAX_INTEGER_CLASSES, len(present) // 2)
-        if stray.mean() > 0.5 or (repeated and stray.mean() > 0.05):
-            return "classification"
-    elif pd.api.types.is_bool_dtype(present):
+    if is_text(present) and not _typed_objects(present, column):
+        return _guess_text(as_cells(present), column)
+    if pd.api.types.infer_dtype(present) == "boolean":
         return "classification"
     numbers, stray = to_numbers(present)
     if stray.any() or not np.isfinite(numbers).all():
         return "regression"  # refused there, naming the value
     whole = bool((numbers == np.floor(numbers)).all())
     written_whole = not pd.api.types.is_float_dtype(present) or gaps
-    distinct = np.unique(numbers).size
-    few = 1 < distinct <= min(MAX_INTEGER_CLASSES, len(present) // 2)
-    return "classification" if whole and written_whole and few else "regression"
+    return "classification" if whole and written_whole and _few(numbers.tolist()) else "regression"
 
 
-def _numbers(present: pd.Series, name: str) -> FloatArray:
-    """All values as finite numbers."""
-    numbers, stray = to_numbers(present)
+def _typed_objects(present: pd.Series, column: Column) -> bool:
+    """Whether a column of Python objects holds numbers rather than text."""
+    return column.kind == "numeric" and column.numbers is None
+
+
+def _few(values: list[Any]) -> bool:
+    return 1 < len(set(values)) <= min(MAX_INTEGER_CLASSES, len(values) // 2)
+
+
+def _guess_text(cells: list[str], column: Column) -> Task:
+    stripped = [cell.strip() for cell in cells]
+    found = column.numbers
+    if column.kind == "numeric" and found is not None:
+        known = [cell for cell in stripped if not is_missing_word(cell)]
+        if found.reading.kind == "boolean":
+            return "classification"
+        whole = all(cell.lstrip("+-").isdecimal() for cell in known if cell not in found.strays)
+        return "classification" if whole and _few(known) else "regression"
+    share = found.share if found is not None else 0.0
+    if column.large:
+        return "classification"
+    repeated = len(set(stripped)) <= min(MAX_INTEGER_CLASSES, len(stripped) // 2)
+    return "classification" if share < 0.5 or (repeated and share < 0.95) else "regression"
+
+
+def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> TargetColumn:
+    """All values as finite numbers; words for missing are dropped, and named."""
+    numbers, stray = to_numbers(present, column.reading)
+    notes: list[str] = []
+    if is_text(present):
+        cells = [cell.strip() for cell in as_cells(present)]
+        gone = np.isnan(numbers) & ~stray
+        words = {cell: 1 for cell, is_gone in zip(cells, gone, strict=True) if is_gone}
+        unknown = [w for w in words if not is_missing_word(w)]
+        if unknown:  # words that a feature could do without
+            stray = stray | np.array([cell in unknown for cell in cells], dtype=bool)
+        if column.numbers is not None and column.numbers.accepted:
+            notes += [f"target {name}: {_HOW[kind]}{detail}" for kind, detail in how_read(column)]
+        if words and not unknown:
+            counts = {word: cells.count(word) for word in words}
+            notes.append(f"target {name}: rows dropped that hold {counted(counts)}")
     if stray.any():
-        first = int(np.flatnonzero(stray)[0])
-        raise UserError(
-            f"target {name!r} must be numeric, but data row {present.index[first] + 1} holds"
-            f" {str(present.iloc[first])[:40]!r} ({int(stray.sum())} such rows);"
-            " correct or remove it, or use --task classification"
-        )
+        _refuse_stray(present, name, stray)
+    keep = ~np.isnan(numbers)
+    numbers, index = numbers[keep], present.index[keep]
+    if not numbers.size:
+        raise UserError(f"target {name!r} is missing in every row")
     infinite = ~np.isfinite(numbers)
     if infinite.any():
-        row = present.index[int(np.flatnonzero(infinite)[0])] + 1
+        row = index[int(np.flatnonzero(infinite)[0])] + 1
         raise UserError(
             f"target {name!r} is infinite in data row {row} ({int(infinite.sum())} such rows);"
             " correct or remove it"
         )
-    return numbers
-
-
-def _classes(present: pd.Series, name: str) -> TargetColumn:
-    """Values as indices into the sorted distinct labels."""
-    labels = _labels(present)
-    distinct, codes = np.unique(labels, return_inverse=True)
-    if distinct.size == 1:
-        raise UserError(f"target {name!r} has one class only: every row is {distinct[0]!s:.40}")
-    if distinct.size > len(labels) / 2:
+    largest = int(np.argmax(np.abs(numbers)))
+    if abs(numbers[largest]) > LARGEST:
         raise UserError(
-            f"target {name!r} has {distinct.size} distinct values in {len(labels)} rows:"
-            " too many for classes; use --task regression or another column"
+            f"target {name!r} is {numbers[largest]:g} in data row {index[largest] + 1}: too large"
+            f" to compute with (at most {LARGEST:g}); use other units"
         )
-    classes = tuple(label.item() if hasattr(label, "item") else label for label in distinct)
-    return TargetColumn(codes.astype(np.int32), "classification", classes)
+    if np.ptp(numbers) == 0.0:
+        raise UserError(f"target {name!r} is constant: every row is {numbers[0]:g}")
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[index] = True
+    return TargetColumn(numbers, "regression", (), kept, tuple(notes))
 
 
-def _labels(present: pd.Series) -> NDArray[Any]:
-    """Labels in their own type: bool, int, float or str."""
+_HOW = {
+    "parsed": "text read as numbers",
+    "clock": "times become hours",
+    "ambiguous": "numbers could be read in two ways",
+}
+
+
+def _refuse_stray(present: pd.Series, name: str, stray: BoolArray) -> None:
+    first = int(np.flatnonzero(stray)[0])
+    labels = len({str(value) for value in present}) <= len(present) / 2
+    way = ", or use --task classification" if labels else ""
+    raise UserError(
+        f"target {name!r} must be numeric, but data row {present.index[first] + 1} holds"
+        f" {str(present.iloc[first])[:40]!r} ({int(stray.sum())} such rows);"
+        f" correct or remove it{way}"
+    )
+
+
+def _classes(present: pd.Series, name: str, rows: BoolArray, column: Column) -> TargetColumn:
+    """Values as indices into the sorted distinct labels."""
+    labels = _labels(present, name)
+    distinct = sorted(set(labels), key=_order(labels))
+    if len(distinct) == 1:
+        raise UserError(f"target {name!r} has one class only: every row is {distinct[0]!s:.40}")
+    if len(distinct) > len(labels) / 2:
+        number = column.kind == "numeric"
+        way = "use --task regression or another column" if number else "give another column"
+        shown = ", ".join(repr(str(label)[:30]) for label in distinct[:2])
+        raise UserError(
+            f"target {name!r} has {len(distinct)} distinct values in {len(labels)} rows"
+            f" ({shown} ...): too many for classes; {way}"
+        )
+    index = {label: k for k, label in enumerate(distinct)}
+    codes = np.array([index[label] for label in labels], dtype=np.int32)
+    words = {
+        label: labels.count(label)
+        for label in distinct
+        if isinstance(label, str) and is_missing_word(label)
+    }
+    note = f"target {name}: {counted(words)} are labels; only blanks are missing"
+    return TargetColumn(codes, "classification", tuple(distinct), rows, (note,) if words else ())
+
+
+def _order(labels: list[Any]) -> Any:
+    """Sort labels as numbers where all are; text otherwise."""
+
+    def as_number(label: Any) -> tuple[float, str]:
+        return (float(label), str(label))
+
+    try:
+        if all(math.isfinite(as_number(label)[0]) for label in set(labels)):
+            return as_number
+    except (ValueError, OverflowError, TypeError):
+        pass
+    return str
+
+
+def _labels(present: pd.Series, name: str) -> list[Any]:
+    """Labels in their own type: bool, int, float, or text as written."""
     if pd.api.types.is_bool_dtype(present) or pd.api.types.infer_dtype(present) == "boolean":
-        return present.to_numpy(dtype=bool)
+        return present.to_numpy(dtype=bool).tolist()
+    if pd.api.types.is_integer_dtype(present) or pd.api.types.infer_dtype(present) == "integer":
+        return [int(value) for value in present.tolist()]
     if pd.api.types.is_numeric_dtype(present):
-        numbers = _numbers(present, name=str(present.name))
+        numbers = present.to_numpy(dtype=np.float64)
+        if not np.isfinite(numbers).all():
+            raise UserError(f"target {name!r} holds infinite values; correct or remove them")
         whole = (numbers == np.floor(numbers)).all() and np.abs(numbers).max() < 2**53
-        return numbers.astype(np.int64) if whole else numbers
-    return np.array([str(label) for label in to_categories(present)], dtype=str)
+        return [int(v) for v in numbers] if whole else numbers.tolist()
+    if is_text(present) and all(isinstance(value, str) for value in present):
+        return [value.strip() for value in present]
+    return to_categories(present).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxopt_lab.datasets.columns import FloatArray
+from jaxopt_lab.datasets.spread import mean_and_deviation
 
 _MARGIN = 0.5
 _LARGEST_LOG = 700.0
@@ -67,8 +68,8 @@ class TargetTransform:
         if log and values.min() <= 0.0:
             raise ValueError(f"a log target must be positive, got {values.min()}")
         values = np.log(values) if log else values
-        mean, scale = float(values.mean()), float(values.std())
-        scale = scale if scale > 0.0 and np.ptp(values) > 0.0 else 1.0
+        mean, scale = mean_and_deviation(values)
+        scale = scale or 1.0
         z = (values - mean) / scale
         return cls(bool(log), mean, scale, float(z.min()), float(z.max()))
 

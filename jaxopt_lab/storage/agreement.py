@@ -22,6 +22,11 @@ def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
     differing = [k for k, v in wanted.items() if k in stored and stored[k] != v]
     if differing:
         name = differing[0]
+        if _other_table(stored[name], wanted[name]):
+            raise UserError(
+                f"the table has changed since the study in {directory} began; give it as it was,"
+                " or another directory"
+            )
         old, new = _difference(stored[name], wanted[name])
         others = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
         raise UserError(
@@ -31,6 +36,12 @@ def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
     with store.transaction():
         for name in wanted.keys() - stored.keys():
             store.set(name, wanted[name])
+
+
+def _other_table(old: Any, new: Any) -> bool:
+    """Whether two descriptions of a task differ in the content of their table."""
+    both = isinstance(old, dict) and isinstance(new, dict)
+    return both and "sha256" in old and old["sha256"] != new.get("sha256")
 
 
 def _difference(old: Any, new: Any) -> tuple[Any, Any]:

@@ -223,8 +223,14 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
         "single": study.problem.scores(test.target, single),
         "ensemble": study.problem.scores(test.target, together),
     }
-    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed))
-    return {"test": scores, "baselines": baselines}
+    failed: dict[str, str] = {}
+    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed, failed))
+    failed = study.recall("failed baselines", lambda: failed)
+    return {
+        "test": scores,
+        "baselines": baselines,
+        **({"failed_baselines": failed} if failed else {}),
+    }
 
 
 def _analysis(study: Study) -> dict[str, Any]:

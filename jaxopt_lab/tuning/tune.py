@@ -11,7 +11,7 @@ from jaxopt_lab import analysis, schedulers, search
 from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.datasets import Table
+from jaxopt_lab.datasets import Table, rarest
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -175,11 +175,15 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
-    study, budget = _begin(table, settings, directory)
+    study, budget, notes = _begin(table, settings, directory)
+    for note in notes:
+        say(f"note: {note}")
     try:
         search_all(study, settings, budget, progress, say)
         before = study.store.decisions("session")
         content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
+        for name, reason in content.get("failed_baselines", {}).items():
+            say(f"note: the baseline {name} cannot be fitted to this table: {reason}")
         if not before or study.trained:
             with study.store.transaction():
                 study.store.decide("session", time.monotonic() - started)
@@ -196,7 +200,7 @@ def plan(table: Table, settings: Settings) -> Plan:
     Raises:
       UserError: as `run`.
     """
-    study, (num_trials, num_folds, num_epochs) = _begin(table, settings, None)
+    study, (num_trials, num_folds, num_epochs), _ = _begin(table, settings, None)
     try:
         return study.plan(
             num_trials,
@@ -212,8 +216,8 @@ def plan(table: Table, settings: Settings) -> Plan:
 
 def _begin(
     table: Table, settings: Settings, directory: str | Path | None
-) -> tuple[Study, tuple[int, int, int]]:
-    """A study, and how many trials, folds and epochs it gets."""
+) -> tuple[Study, tuple[int, int, int], list[str]]:
+    """A study, how many trials, folds and epochs it gets, and notes on that."""
     task = tasks.tabular(
         table,
         test_fraction=settings.test_fraction,
@@ -222,8 +226,14 @@ def _begin(
     )
     num_rows = round(len(table) * (1 - settings.test_fraction))
     space = settings.space or default_space(num_rows)
-    encoded = task.prepare(settings.folds or 1, settings.seed).arrays.inputs.shape[2]
-    trials_, folds, epochs = default_budget(num_rows, encoded)
+    prepared = task.prepare(settings.folds or 1, settings.seed)
+    trials_, folds, epochs = default_budget(num_rows, prepared.arrays.inputs.shape[2])
+    notes = []
+    if table.classes and not settings.folds:
+        least, label = rarest(table.target[prepared.development], table.classes)
+        if least < folds:
+            notes.append(f"{least} folds instead of {folds}: class {label} has no more rows")
+            folds = least
     # What cannot be folded is refused before anything is written.
     task.prepare(settings.folds or folds, settings.seed)
     study = Study(
@@ -235,7 +245,8 @@ def _begin(
         memory_limit=settings.memory_limit,
         cohort_width=settings.cohort_width,
     )
-    return study, (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
+    budget = (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
+    return study, budget, notes
 
 
 def _num_wide(num_trials: int) -> int:

@@ -78,7 +78,7 @@ class Predictor:
         found = self.predict_raw(frame, single)
         if self.task == "regression":
             return found
-        return np.asarray(self.classes)[found.argmax(axis=1)]
+        return _labels(self.classes)[found.argmax(axis=1)]
 
     def predict_raw(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Like `predict`, but class probabilities [n, c] for a classification."""
@@ -159,6 +159,13 @@ class Predictor:
             raise
         except Exception as error:
             raise UserError(f"the model in {folder} is damaged: {error}") from None
+
+
+def _labels(classes: tuple[Any, ...]) -> np.ndarray:
+    """Labels as an array; whole numbers that no integer type holds stay Python's."""
+    if any(isinstance(label, int) and abs(label) >= 2**63 for label in classes):
+        return np.asarray(classes, dtype=object)
+    return np.asarray(classes)
 
 
 def assemble(

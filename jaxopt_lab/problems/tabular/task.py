@@ -156,7 +156,7 @@ class TabularTask:
         if self.test_fraction:
             development, test = datasets.test_split(table, self.test_fraction, seed)
         rows = table.take(development)
-        folds = datasets.folds(rows.target, num_folds, seed, stratify)
+        folds = datasets.folds(rows.target, num_folds, seed, stratify, classes=table.classes)
         folds = [*folds, (np.arange(len(rows)), np.zeros(0, np.int64))]
         encoders, inputs, targets, transforms, losses = [], [], [], [], []
         for train, valid in folds:
@@ -180,6 +180,7 @@ class TabularTask:
             numeric=self.numeric,
             num_bins=self.num_bins,
             date_formats=rows.date_formats,
+            readings=rows.readings,
         )
 
     def _constant_loss(self, target: np.ndarray, train: np.ndarray, valid: np.ndarray) -> float:
@@ -247,7 +248,10 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         target=description["target"],
         task=description["task"],
         log_target="yes" if description["log_target"] else "no",
+        max_bytes=None,  # it was read before
     )
     if table.sha256 != description["sha256"]:
-        raise UserError(f"{table.source} has changed since the study began; give its own table")
+        raise UserError(
+            f"{table.source}: the table has changed since the study began; give it as it was"
+        )
     return tabular(table, **{k: description[k] for k in ("test_fraction", "numeric", "num_bins")})

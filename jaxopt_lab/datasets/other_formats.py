@@ -1,0 +1,179 @@
+"""Tables that are not separated text: Parquet, Excel, JSON, JSON lines and ARFF."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import unicodedata
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.compressed import check_size
+from jaxopt_lab.datasets.dialect import header_row
+
+
+def read_parquet(data: bytes, name: str, max_bytes: int | None) -> tuple[pd.DataFrame, list[str]]:
+    """Read Parquet through pandas and pyarrow."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(
+            f"{name} is a Parquet file; to read it: pip install 'jaxopt-lab[parquet]'"
+        ) from None
+    try:
+        about = parquet.ParquetFile(io.BytesIO(data)).metadata
+        size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+        check_size(size, name, max_bytes)
+        frame = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds; all mean the same here
+        raise UserError(f"{name} is a damaged Parquet file: {_first_line(error)}") from None
+    return frame.reset_index(drop=all(level is None for level in frame.index.names)), []
+
+
+def read_excel(data: bytes, name: str, wanted: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Read the first sheet of an Excel workbook through pandas and openpyxl."""
+    try:
+        import openpyxl  # noqa: F401
+    except ImportError:
+        raise UserError(
+            f"{name} is an Excel file; to read it: pip install 'jaxopt-lab[excel]',"
+            " or save the sheet as CSV"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as book:
+                sheets = [str(sheet) for sheet in book.sheet_names]
+                cells = book.parse(
+                    sheets[0], header=None, dtype=object, keep_default_na=False, na_filter=False
+                )
+    except Exception as error:  # openpyxl raises many kinds; all mean the same here
+        raise UserError(f"{name} is a damaged Excel file: {_first_line(error)}") from None
+    rows = [[_written(cell) for cell in row] for row in cells.head(50).itertuples(index=False)]
+    if not rows:
+        raise UserError(f"{name} is empty: its first sheet {sheets[0]!r} has no cells")
+    first = header_row(rows, [as_name(name) for name in wanted])
+    notes = [f"{name}: skipped {first} rows above the column names"] if first else []
+    if len(sheets) > 1:
+        notes.append(f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}")
+    frame = cells.iloc[first + 1 :].reset_index(drop=True)
+    frame.columns = [field or f"Unnamed: {k}" for k, field in enumerate(rows[first])]
+    blank = frame.map(lambda cell: cell is None or (isinstance(cell, str) and not cell.strip()))
+    frame = frame.mask(blank, None)
+    while len(frame) and blank.iloc[len(frame) - 1].all():
+        frame = frame.iloc[:-1]
+    unnamed = [c for c in frame.columns if c.startswith("Unnamed: ") and frame[c].isna().all()]
+    return frame.drop(columns=unnamed).infer_objects(), notes
+
+
+def _written(cell: Any) -> str:
+    return (
+        "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else str(cell).strip()
+    )
+
+
+def read_json(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Read a JSON array of objects, or an object of columns."""
+    content = _parse(text, name)
+    if isinstance(content, dict):
+        tables = [v for v in content.values() if isinstance(v, list) and v]
+        records = [v for v in tables if all(isinstance(row, dict) for row in v)]
+        if len(records) == 1:  # the rows and something about them
+            return _frame_of(records[0], name)
+        lengths = {len(column) for column in content.values() if isinstance(column, (list, dict))}
+        if len(tables) == len(content) and len(lengths) == 1:
+            return _frame_of(
+                [dict(zip(content, row, strict=True)) for row in zip(*tables, strict=True)], name
+            )
+        if content and all(isinstance(v, dict) for v in content.values()) and len(lengths) == 1:
+            keys = list(next(iter(content.values())))
+            rows = [{column: v.get(key) for column, v in content.items()} for key in keys]
+            return _frame_of(rows, name)
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return _frame_of(content, name)
+    raise UserError(f"{name} is JSON, but no table: give an array of objects, JSON lines, or CSV")
+
+
+def read_json_lines(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Read one JSON object a line."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            row = _parse(line, f"{name}, line {number},")
+            if not isinstance(row, dict):
+                raise UserError(f"{name}, line {number}, is no JSON object")
+            rows.append(row)
+    return _frame_of(rows, name)
+
+
+def _parse(text: str, name: str) -> Any:
+    """JSON with numbers as they are written, since labels may be numbers."""
+    try:
+        return json.loads(
+            text, parse_float=str, parse_int=str, parse_constant=lambda word: word.lower()
+        )
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} is not valid JSON: {_first_line(error)}") from None
+
+
+def _frame_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of text, blank where a key is absent or null."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = {key: [_cell(row.get(key)) for row in rows] for key in keys}
+    frame = pd.DataFrame({k: pd.Series(v, dtype=object) for k, v in columns.items()})
+    if frame.empty:
+        raise UserError(f"{name} holds no rows")
+    return frame, [f"{name} is JSON"]
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def read_arff(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Read Weka's format through scipy."""
+    from scipy.io import arff
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values, about = arff.loadarff(io.StringIO(text))
+    except Exception as error:  # scipy raises many kinds; all mean the same here
+        reason = _first_line(error)
+        raise UserError(f"cannot read {name} as ARFF ({reason}); export the table as CSV") from None
+    columns: dict[str, Any] = {}
+    for column, kind in zip(about.names(), about.types(), strict=True):
+        cells = values[column]
+        if kind == "nominal":
+            labels = [cell.decode() if isinstance(cell, bytes) else str(cell) for cell in cells]
+            cells = pd.Series(["" if label == "?" else label for label in labels], dtype=object)
+        columns[column] = cells
+    return pd.DataFrame(columns), [f"{name} is ARFF"]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def as_name(name: object) -> str:
+    """A column's name: stripped, in Unicode's composed form."""
+    text = str(name).strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+Reader = Callable[[str, str], tuple[pd.DataFrame, list[str]]]
+TEXT_READERS: Mapping[str, Reader] = {
+    "json": read_json,
+    "json lines": read_json_lines,
+    "arff": read_arff,
+}

@@ -1,0 +1,93 @@
+"""Dates in text: one format for a column, found from its cells."""
+
+import pandas as pd
+import pytest
+
+from jaxopt_lab.datasets.dates import find_date_format, rank_formats, to_dates
+
+MOMENTS = pd.date_range("2014-05-02 23:40", periods=60, freq="37h")
+WRITTEN = {
+    "%m/%d/%Y %I:%M %p": "minute",
+    "%d-%b-%y": "day",
+    "%Y%m%dT%H%M%S": "minute",
+    "%A, %B %d, %Y": "day",
+    "%a %b %d %H:%M:%S %Y": "minute",
+    "%b-%Y": "month",
+    "%Y-%m": "month",
+    "%B %Y": "month",
+    "%m/%Y": "month",
+    "%d.%m.%Y %H:%M": "minute",
+    "%Y-%m-%dT%H:%M:%SZ": "minute",
+    "%Y/%m/%d %H:%M:%S": "minute",
+    "%a, %d %b %Y %H:%M:%S GMT": "minute",
+    "%d %B %Y at %I.%M".replace(" at %I.%M", ""): "day",
+    "%d%b%Y": "day",
+    "%b %d, %Y %I:%M%p": "minute",
+    "%Y年%m月%d日": "day",
+    "%d/%b/%Y:%H:%M:%S": "minute",
+    "%d/%m/%y": "day",
+    "%Y-%m-%d %H:%M:%S.000": "minute",
+    "%H:%M %d.%m.%Y": "minute",
+    "%G-W%V-%u": "day",
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_written_dates_come_back(written):
+    cells = pd.Series(MOMENTS.strftime(written), dtype=object)
+    form = find_date_format(cells)
+    assert form is not None
+    dates, stray = to_dates(cells, form)
+    assert not stray.any()
+    unit = {"day": "D", "month": "M", "minute": "min"}[WRITTEN[written]]
+    assert (dates.dt.to_period(unit) == MOMENTS.to_period(unit)).all()
+
+
+@pytest.mark.parametrize(
+    ("cell", "date"),
+    [
+        ("2. Mai 2014", "2014-05-02"),
+        ("2 de mayo de 2014", "2014-05-02"),
+        ("1er janvier 2014", "2014-01-01"),
+        ("22 févr. 2014", "2014-02-22"),
+        ("Sept 5, 2014", "2014-09-05"),
+        ("May 2nd, 2014 at 11:40 p.m.", "2014-05-02 23:40"),
+        ("2014-05-02T11:40:00.123+02:00", "2014-05-02 09:40:00.123"),
+        ("9999-12-31", "9999-12-31"),
+        ("0001-01-01", "0001-01-01"),
+    ],
+)
+def test_single_dates(cell, date):
+    form = find_date_format(pd.Series([cell]))
+    assert to_dates(pd.Series([cell]), form)[0].iloc[0] == pd.Timestamp(date)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["12-14", "13-15"],
+        ["1.2.3", "1.2.4"],
+        ["555-12-1234", "555-13-1234"],
+        ["12 Main St", "14 Main St"],
+        ["192.168.0.1", "192.168.0.2"],
+        ["a", "b"],
+        [""],
+    ],
+)
+def test_no_dates(cells):
+    assert find_date_format(pd.Series(cells, dtype=object)) is None
+
+
+def test_the_order_that_reads_more_wins():
+    assert find_date_format(pd.Series(["05/02/2014", "13/02/2014"])) == "%d/%m/%Y"
+    assert find_date_format(pd.Series(["05/02/2014", "02/13/2014"])) == "%m/%d/%Y"
+    tied = rank_formats(["05/02/2014", "06/02/2014"])
+    assert [form for form, _ in tied[:2]] == ["%m/%d/%Y", "%d/%m/%Y"]
+    assert tied[0][1] == tied[1][1] == 1.0
+
+
+def test_formats_of_earlier_models_still_read():
+    assert to_dates(pd.Series(["2 January 2014"]), "%d %B %Y")[0].iloc[0] == pd.Timestamp(
+        2014, 1, 2
+    )
+    assert to_dates(pd.Series(["Jan 02, 2014"]), "%b %d, %Y")[0].iloc[0] == pd.Timestamp(2014, 1, 2)
