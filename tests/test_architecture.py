@@ -47,6 +47,7 @@ ORDER = [
     "analysis",
     "tuning.ensemble",
     "storage.files",
+    "storage.connection",
     "storage.packing",
     "storage.schema",
     "storage.store",
