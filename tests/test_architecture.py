@@ -51,6 +51,7 @@ ORDER = [
     "storage.packing",
     "storage.schema",
     "storage.store",
+    "storage.validation",
     "problems.tabular.predictor",
     "study.trials",
     "storage.agreement",
