@@ -52,6 +52,7 @@ ORDER = [
     "storage.schema",
     "storage.store",
     "storage.validation",
+    "problems.tabular.model_folder",
     "problems.tabular.predictor",
     "study.trials",
     "storage.agreement",

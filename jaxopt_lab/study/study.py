@@ -86,7 +86,8 @@ class Study:
             "task": task.describe(),
             "space": space.to_dict(),
             "seed": seed,
-            "num_devices": len(self._devices),
+            # Told, not held: the programs and widths that were chosen for it are stored.
+            "num_devices": self.store.settings().get("num_devices", len(self._devices)),
             "device": self._devices[0].platform,
             **({} if costs is None else {"costs": asdict(costs)}),
         }
