@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.models import MLP
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
+
+#: `jaxopt_lab.problems.tabular` is also the name of a function.
+MODULE = sys.modules[Predictor.__module__]
 
 
 @pytest.fixture(scope="module", params=["price", "wall"])
@@ -66,7 +70,7 @@ def test_predictions_are_in_full_precision_on_any_device(
         seen.append(jax.config.jax_default_matmul_precision)
         return np.zeros((len(inputs), model.num_outputs))
 
-    monkeypatch.setattr("jaxopt_lab.problems.tabular.predictor._apply", apply)
+    monkeypatch.setattr(MODULE, "_apply", apply)
     predictor.predict_raw(houses)
     assert set(seen) == {"highest"}
 
@@ -271,7 +275,8 @@ def test_a_changed_description_is_refused_in_one_line_or_predicts(
     content, refused, rows = without_checksums(tmp_path), 0, houses.head(2)
     # Networks are checked when loaded; compiling one for every mutation would take minutes.
     monkeypatch.setattr(
-        "jaxopt_lab.problems.tabular.predictor.apply_network",
+        MODULE,
+        "apply_network",
         lambda network, inputs: np.zeros((len(inputs), network.architecture["num_outputs"])),
     )
     for path in leaves(content):

@@ -283,8 +283,8 @@ def _write_predictions(
 def to_json(content: dict[str, Any]) -> bytes:
     """Text of `best.json`.
 
-    JSON has no infinity and no NaN. A hyperparameter that is infinite (`clip_norm`, off) is the text
-    `inf` or `-inf`; any other number that is not finite is null. Read settings with
+    JSON has no infinity and no NaN. A hyperparameter that is infinite (`clip_norm`, off) is the
+    text `inf` or `-inf`; any other number that is not finite is null. Read settings with
     `storage.validation.read_setting`.
     """
     settings = {k: _setting(v) for k, v in content.get("hyperparameters", {}).items()}

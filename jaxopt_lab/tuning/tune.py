@@ -194,8 +194,8 @@ def run(
 def seconds_before(store: Store) -> float:
     """What earlier sessions on a study took.
 
-    A session that came to its end has stored its seconds and which waves it trained. Of one that was
-    stopped there are its waves only.
+    A session that came to its end has stored its seconds and which waves it trained. Of one that
+    was stopped there are its waves only.
     """
     waves, ended = store.waves(), store.decisions("session")
     spans = store.decisions("session waves")
