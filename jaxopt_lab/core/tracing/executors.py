@@ -1,1 +1,130 @@
-"""How trials are executed together: which executor, how many at once."""
+"""How trials are executed together: one after another or as a batch, and how many at once."""
+
+from typing import Literal
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.tracing.footprint import Footprint
+
+Executor = Literal["vmap", "map"]
+EXECUTORS: tuple[Executor, ...] = ("vmap", "map")
+
+#: Widest cohort on an accelerator, and on a CPU.
+MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
+#: What a cohort may fill of a core's caches, bytes: as long as batching still saves much of the
+#: fixed cost of operations, and beyond that.
+CACHE_BYTES, NEAR_CACHE_BYTES = 2**22, 2**19
+#: Up to this width a cohort may fill `CACHE_BYTES`.
+MIDDLE_WIDTH = 16
+#: Memory for the trials of a cohort on an accelerator, bytes.
+ACCELERATOR_BYTES = 4 * 2**30
+#: Fixed cost of an operation on a core, and of one floating-point operation, seconds.
+SECONDS_PER_OPERATION, SECONDS_PER_FLOP = 4e-7, 3e-11
+#: Batching must be able to save this share of a trial's time, or it is not worth leaving the cache.
+LEAST_SHARE = 0.1
+#: A call that lasts so long, in seconds, is not held up by what the host does around it.
+_CALL_SECONDS = 0.1
+#: Trials of one call that run one after another, at most.
+_MAX_IN_TURN = 64
+
+
+def choose_executor(
+    footprint: Footprint, platform: str, insist: str | None = None
+) -> tuple[Executor, str]:
+    """Choose how the trials of a cohort run: "vmap" as one batch, "map" one after another.
+
+    Args:
+      footprint: of one trial's unit.
+      platform: "cpu", "gpu" or "tpu".
+      insist: what the user asks for, if anything.
+
+    Returns:
+      The executor and the reason, in words for a plan.
+
+    Raises:
+      UserError: if the user asks for another one.
+    """
+    if insist is not None:
+        for executor in EXECUTORS:
+            if insist == executor:
+                return executor, "as asked for"
+        raise UserError(
+            f"executor must be {' or '.join(EXECUTORS)}, got {insist!r}."
+            f"{did_you_mean(str(insist), EXECUTORS)}"
+        )
+    if platform != "cpu":
+        return "vmap", "an accelerator computes a batch of trials at once"
+    if footprint.kernels_differ:
+        return "map", (
+            "convolutions whose kernels differ by trial would be batched into grouped "
+            "convolutions, which are slow on a CPU"
+        )
+    share = overhead_share(footprint)
+    if share < LEAST_SHARE:
+        return "map", (
+            f"its operations are large: batching could save {share:.0%} of the time at most, and "
+            "leaves the cache"
+        )
+    return "vmap", f"a batch shares the fixed cost of operations, some {share:.0%} of the time"
+
+
+def choose_width(
+    footprint: Footprint,
+    executor: Executor,
+    platform: str,
+    num_trials: int,
+    limit_bytes: int | None = None,
+) -> int:
+    """Choose how many trials a device trains in one call.
+
+    Args:
+      footprint: of one trial's unit.
+      executor: "vmap" or "map".
+      platform: "cpu", "gpu" or "tpu".
+      num_trials: how many there are for each device, at most.
+      limit_bytes: memory that a device's trials may take.
+
+    Returns:
+      A power of two, at most the first one from `num_trials` on.
+    """
+    widest = _power_from(max(num_trials, 1))
+    if executor == "map":
+        room = (limit_bytes or ACCELERATOR_BYTES) - footprint.peak_bytes
+        in_turn = _power_from(_CALL_SECONDS / max(seconds_of(footprint), 1e-9))
+        fitting = _power_up_to(room / max(footprint.state_bytes, 1))
+        return max(1, min(widest, in_turn, fitting, _MAX_IN_TURN))
+    each = max(footprint.trial_bytes, 1)
+    if platform != "cpu":
+        room = (limit_bytes or ACCELERATOR_BYTES) - footprint.shared_bytes
+        return max(1, min(widest, MAX_ACCELERATOR_WIDTH, _power_up_to(room / each)))
+    width = max(
+        min(MAX_CPU_WIDTH, _power_up_to(NEAR_CACHE_BYTES / each)),
+        min(MIDDLE_WIDTH, _power_up_to(CACHE_BYTES / each)),
+    )
+    if limit_bytes is not None:
+        width = min(width, _power_up_to((limit_bytes - footprint.shared_bytes) / each))
+    return max(1, min(widest, width))
+
+
+def overhead_share(footprint: Footprint) -> float:
+    """The share of a lone trial's time on a core that the fixed cost of operations takes."""
+    fixed = SECONDS_PER_OPERATION * footprint.num_operations
+    return fixed / max(seconds_of(footprint), 1e-12)
+
+
+def seconds_of(footprint: Footprint) -> float:
+    """Roughly the seconds that a unit of one trial takes on a core."""
+    fixed = SECONDS_PER_OPERATION * footprint.num_operations
+    return fixed + SECONDS_PER_FLOP * footprint.flops
+
+
+def _power_up_to(bound: float) -> int:
+    """The largest power of two up to a bound; 0 if that is below 1."""
+    return 1 << (int(bound).bit_length() - 1) if bound >= 1 else 0
+
+
+def _power_from(bound: float) -> int:
+    """The least power of two from a bound on."""
+    power = 1
+    while power < bound:
+        power *= 2
+    return power
