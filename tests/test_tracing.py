@@ -204,7 +204,9 @@ NETWORKS = {
 def test_memory_is_within_a_factor_of_two_of_xlas(name: str) -> None:
     unit, arguments = NETWORKS[name]()
     found = measure_footprint(jax.make_jaxpr(unit)(*arguments))
-    memory = jax.jit(unit).lower(*arguments).compile().memory_analysis()
+    # Memory is assigned before code is made, so the fastest compilation will do.
+    fast = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    memory = jax.jit(unit).lower(*arguments).compile(fast).memory_analysis()
     ends = memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert 0.5 < (found.peak_bytes - ends) / memory.temp_size_in_bytes < 2.0
     assert 0.5 < found.peak_bytes / (ends + memory.temp_size_in_bytes) < 2.0
@@ -556,7 +558,9 @@ def test_widths_follow_the_caches_and_the_memory() -> None:
     tiny, medium = footprint_of(trial_bytes=3_000), footprint_of(trial_bytes=250_000)
     large, huge = footprint_of(trial_bytes=2 << 20), footprint_of(trial_bytes=64 << 20)
     widths = [choose_width(f, "vmap", "cpu", 10_000) for f in (tiny, medium, large, huge)]
-    assert widths == [128, 16, 2, 1]
+    assert widths == [128, 16, 8, 1]
+    # Less to save: it stays in nearer caches.
+    assert choose_width(large._replace(flops=1e9), "vmap", "cpu", 10_000) == 2
     assert choose_width(tiny, "vmap", "gpu", 10_000) == 1024
     assert choose_width(huge, "vmap", "gpu", 10_000) == 64
 

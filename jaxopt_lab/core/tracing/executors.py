@@ -1,4 +1,9 @@
-"""How trials are executed together: one after another or as a batch, and how many at once."""
+"""How trials are executed together: one after another or as a batch, and how many at once.
+
+The constants are set by `scripts/bench_executors.py` (numbers in `docs/performance.md`). A lone
+trial on a core takes some 0.4 microseconds per operation and 0.03 nanoseconds per floating-point
+operation; a batch saves the first part, and loses time where it no longer fits the caches.
+"""
 
 from typing import Literal
 
@@ -10,11 +15,12 @@ EXECUTORS: tuple[Executor, ...] = ("vmap", "map")
 
 #: Widest cohort on an accelerator, and on a CPU.
 MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
-#: What a cohort may fill of a core's caches, bytes: as long as batching still saves much of the
-#: fixed cost of operations, and beyond that.
-CACHE_BYTES, NEAR_CACHE_BYTES = 2**22, 2**19
-#: Up to this width a cohort may fill `CACHE_BYTES`.
+#: Up to this width, batching still saves much: a cohort may fill `CACHE_BYTES` of a core's caches,
+#: and `FAR_CACHE_BYTES` if more than `LARGE_SHARE` of a lone trial's time is fixed cost.
 MIDDLE_WIDTH = 16
+CACHE_BYTES, FAR_CACHE_BYTES, LARGE_SHARE = 2**22, 2**24, 0.5
+#: What a wider cohort may fill: the second-level cache.
+NEAR_CACHE_BYTES = 2**19
 #: Memory for the trials of a cohort on an accelerator, bytes.
 ACCELERATOR_BYTES = 4 * 2**30
 #: Fixed cost of an operation on a core, and of one floating-point operation, seconds.
@@ -96,9 +102,10 @@ def choose_width(
     if platform != "cpu":
         room = (limit_bytes or ACCELERATOR_BYTES) - footprint.shared_bytes
         return max(1, min(widest, MAX_ACCELERATOR_WIDTH, _power_up_to(room / each)))
+    room = FAR_CACHE_BYTES if overhead_share(footprint) > LARGE_SHARE else CACHE_BYTES
     width = max(
         min(MAX_CPU_WIDTH, _power_up_to(NEAR_CACHE_BYTES / each)),
-        min(MIDDLE_WIDTH, _power_up_to(CACHE_BYTES / each)),
+        min(MIDDLE_WIDTH, _power_up_to(room / each)),
     )
     if limit_bytes is not None:
         width = min(width, _power_up_to((limit_bytes - footprint.shared_bytes) / each))
@@ -117,12 +124,12 @@ def seconds_of(footprint: Footprint) -> float:
     return fixed + SECONDS_PER_FLOP * footprint.flops
 
 
-def _power_up_to(bound: float) -> int:
+def _power_up_to(bound: int | float) -> int:
     """The largest power of two up to a bound; 0 if that is below 1."""
     return 1 << (int(bound).bit_length() - 1) if bound >= 1 else 0
 
 
-def _power_from(bound: float) -> int:
+def _power_from(bound: int | float) -> int:
     """The least power of two from a bound on."""
     power = 1
     while power < bound:
