@@ -11,9 +11,12 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.tracing.check import check_trainable
 from jaxopt_lab.core.tracing.dependencies import dependencies
-from jaxopt_lab.core.tracing.footprint import Footprint, measure_footprint
+from jaxopt_lab.core.tracing.executors import choose_executor, choose_width, overhead_share
+from jaxopt_lab.core.tracing.footprint import Footprint, measure_footprint, trial_footprint
+from jaxopt_lab.core.tracing.lowering import lowers
 from jaxopt_lab.core.tracing.naming import listed, name_of, places
 from jaxopt_lab.core.tracing.purity import RandomStates, same_program
 from jaxopt_lab.core.trainable import Trainable
@@ -201,7 +204,9 @@ NETWORKS = {
 def test_memory_is_within_a_factor_of_two_of_xlas(name: str) -> None:
     unit, arguments = NETWORKS[name]()
     found = measure_footprint(jax.make_jaxpr(unit)(*arguments))
-    memory = jax.jit(unit).lower(*arguments).compile().memory_analysis()
+    # Memory is assigned before code is made, so the fastest compilation will do.
+    fast = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    memory = jax.jit(unit).lower(*arguments).compile(fast).memory_analysis()
     ends = memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert 0.5 < (found.peak_bytes - ends) / memory.temp_size_in_bytes < 2.0
     assert 0.5 < found.peak_bytes / (ends + memory.temp_size_in_bytes) < 2.0
@@ -475,8 +480,104 @@ def test_a_trace_computes_nothing() -> None:
         objective="loss",
         traced={"scale": np.float32(1)},
     )
-    footprint: Footprint = measure_footprint(found.programs["unit"])
-    assert footprint.peak_bytes >= 4 << 40
+    assert trial_footprint(found).peak_bytes >= 4 << 40
+
+
+def test_data_is_shared_and_initialisation_counts() -> None:
+    def init(key: Any, hparams: Any) -> Any:
+        return jax.random.normal(key, (1000, 1000)).sum() * hparams.scale
+
+    def step(state: Any, hparams: Any, shared: Any) -> Any:
+        return state, {"loss": state + shared.data.sum()}
+
+    found = check_trainable(
+        lambda: Trainable(init, step),
+        source="build",
+        objective="loss",
+        traced={"scale": np.float32(1)},
+        data=jax.ShapeDtypeStruct((1000,), jnp.float32),
+    )
+    footprint = trial_footprint(found)
+    assert 4000 <= footprint.shared_bytes < 4200
+    assert footprint.trial_bytes >= 4_000_000
+    assert footprint.state_bytes < 100
+
+
+def footprint_of(**changed: Any) -> Footprint:
+    """A small network's footprint, some of it replaced."""
+    plain = Footprint(3000, 3000, 0, 500, 1e6, 2600.0, frozenset({"dot_general"}), False, False)
+    return plain._replace(**changed)
+
+
+def test_networks_get_their_executors() -> None:
+    chosen = {}
+    for name, make in NETWORKS.items():
+        unit, arguments = make()
+        found = measure_footprint(jax.make_jaxpr(unit)(*arguments))
+        chosen[name] = choose_executor(found, "cpu")[0]
+        assert choose_executor(found, "gpu")[0] == "vmap"
+    assert chosen["convolutional"] == "map"
+    assert chosen["recurrent"] == "vmap"
+
+
+def test_large_operations_are_not_batched_on_a_cpu() -> None:
+    small, large = footprint_of(), footprint_of(flops=1e12)
+    assert overhead_share(small) > 0.5
+    assert overhead_share(large) < 0.1
+    assert choose_executor(small, "cpu")[0] == "vmap"
+    executor, reason = choose_executor(large, "cpu")
+    assert (executor, "large" in reason) == ("map", True)
+
+
+def test_an_executor_can_be_asked_for() -> None:
+    assert choose_executor(footprint_of(kernels_differ=True), "cpu", "vmap")[0] == "vmap"
+    assert choose_executor(footprint_of(), "gpu", "map")[0] == "map"
+    with pytest.raises(UserError, match=r"vmap or map, got 'vmpa'.*Did you mean 'vmap'"):
+        choose_executor(footprint_of(), "cpu", "vmpa")
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("executor", ["vmap", "map"])
+@pytest.mark.parametrize("num_trials", [1, 3, 64, 1000])
+def test_widths_are_powers_of_two_within_their_bounds(
+    platform: str, executor: Any, num_trials: int
+) -> None:
+    for size in (100, 3_000, 250_000, 10**7, 10**10):
+        footprint = footprint_of(peak_bytes=size, trial_bytes=size, state_bytes=size // 4)
+        width = choose_width(footprint, executor, platform, num_trials)
+        assert width & (width - 1) == 0
+        assert 1 <= width < 2 * num_trials
+        limit = 64 * size
+        limited = choose_width(footprint, executor, platform, num_trials, limit_bytes=limit)
+        own = footprint.state_bytes if executor == "map" else size
+        assert limited <= width or width == 1
+        assert limited * own <= limit
+
+
+def test_widths_follow_the_caches_and_the_memory() -> None:
+    tiny, medium = footprint_of(trial_bytes=3_000), footprint_of(trial_bytes=250_000)
+    large, huge = footprint_of(trial_bytes=2 << 20), footprint_of(trial_bytes=64 << 20)
+    widths = [choose_width(f, "vmap", "cpu", 10_000) for f in (tiny, medium, large, huge)]
+    assert widths == [128, 16, 8, 1]
+    # Less to save: it stays in nearer caches.
+    assert choose_width(large._replace(flops=1e9), "vmap", "cpu", 10_000) == 2
+    assert choose_width(tiny, "vmap", "gpu", 10_000) == 1024
+    assert choose_width(huge, "vmap", "gpu", 10_000) == 64
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "cpu"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_lower_for_every_platform(platform: str, name: str) -> None:
+    unit, arguments = NETWORKS[name]()
+    assert lowers(unit, arguments, platform)
+
+
+def test_a_program_without_an_implementation_does_not_lower() -> None:
+    square = jax.ShapeDtypeStruct((3, 3), jnp.float32)
+    assert lowers(jnp.linalg.eig, (square,), "cpu")
+    assert not lowers(jnp.linalg.eig, (square,), "tpu")
+    with pytest.raises(TypeError):
+        lowers(lambda x: x @ jnp.ones(4), (square,), "tpu")
 
 
 def test_names_in_messages() -> None:

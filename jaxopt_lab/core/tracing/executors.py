@@ -1,33 +1,137 @@
-"""How the trials of a cohort are run, and how many of them train together."""
+"""How trials are executed together: one after another or as a batch, and how many at once.
 
-from jaxopt_lab.core.cohorts import CACHE_BYTES, MAX_ACCELERATOR_WIDTH
-from jaxopt_lab.core.errors import UserError
+The constants are set by `scripts/bench_executors.py` (numbers in `docs/performance.md`). A lone
+trial on a core takes some 0.4 microseconds per operation and 0.03 nanoseconds per floating-point
+operation; a batch saves the first part, and loses time where it no longer fits the caches.
+"""
+
+from typing import Literal
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.tracing.footprint import Footprint
+
+Executor = Literal["vmap", "map"]
+EXECUTORS: tuple[Executor, ...] = ("vmap", "map")
+
+#: Widest cohort on an accelerator, and on a CPU.
+MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
+#: Up to this width, batching still saves much: a cohort may fill `CACHE_BYTES` of a core's caches,
+#: and `FAR_CACHE_BYTES` if more than `LARGE_SHARE` of a lone trial's time is fixed cost.
+MIDDLE_WIDTH = 16
+CACHE_BYTES, FAR_CACHE_BYTES, LARGE_SHARE = 2**22, 2**24, 0.5
+#: What a wider cohort may fill: the second-level cache.
+NEAR_CACHE_BYTES = 2**19
+#: Memory for the trials of a cohort on an accelerator, bytes.
+ACCELERATOR_BYTES = 4 * 2**30
+#: Fixed cost of an operation on a core, and of one floating-point operation, seconds.
+SECONDS_PER_OPERATION, SECONDS_PER_FLOP = 4e-7, 3e-11
+#: Batching must be able to save this share of a trial's time, or it is not worth leaving the cache.
+LEAST_SHARE = 0.1
+#: A call that lasts so long, in seconds, is not held up by what the host does around it.
+_CALL_SECONDS = 0.1
+#: Trials of one call that run one after another, at most.
+_MAX_IN_TURN = 64
 
 
 def choose_executor(
     footprint: Footprint, platform: str, insist: str | None = None
-) -> tuple[str, str]:
+) -> tuple[Executor, str]:
+    """Choose how the trials of a cohort run: "vmap" as one batch, "map" one after another.
+
+    Args:
+      footprint: of one trial's unit.
+      platform: "cpu", "gpu" or "tpu".
+      insist: what the user asks for, if anything.
+
+    Returns:
+      The executor and the reason, in words for a plan.
+
+    Raises:
+      UserError: if the user asks for another one.
+    """
     if insist is not None:
-        if insist not in ("vmap", "map"):
-            raise UserError(f"executor must be vmap or map, got {insist!r}")
-        return insist, "as asked"
-    if platform == "cpu" and footprint.kernels_differ:
-        return "map", "convolutions whose kernels differ by trial are slow side by side on a CPU"
-    return "vmap", "in lockstep"
+        for executor in EXECUTORS:
+            if insist == executor:
+                return executor, "as asked for"
+        raise UserError(
+            f"executor must be {' or '.join(EXECUTORS)}, got {insist!r}."
+            f"{did_you_mean(str(insist), EXECUTORS)}"
+        )
+    if platform != "cpu":
+        return "vmap", "an accelerator computes a batch of trials at once"
+    if footprint.kernels_differ:
+        return "map", (
+            "convolutions whose kernels differ by trial would be batched into grouped "
+            "convolutions, which are slow on a CPU"
+        )
+    share = overhead_share(footprint)
+    if share < LEAST_SHARE:
+        return "map", (
+            f"its operations are large: batching could save {share:.0%} of the time at most, and "
+            "leaves the cache"
+        )
+    return "vmap", f"a batch shares the fixed cost of operations, some {share:.0%} of the time"
 
 
 def choose_width(
     footprint: Footprint,
-    executor: str,
+    executor: Executor,
     platform: str,
     num_trials: int,
     limit_bytes: int | None = None,
 ) -> int:
+    """Choose how many trials a device trains in one call.
+
+    Args:
+      footprint: of one trial's unit.
+      executor: "vmap" or "map".
+      platform: "cpu", "gpu" or "tpu".
+      num_trials: how many there are for each device, at most.
+      limit_bytes: memory that a device's trials may take.
+
+    Returns:
+      A power of two, at most the first one from `num_trials` on.
+    """
+    widest = _power_from(max(num_trials, 1))
     if executor == "map":
-        return 1
-    room = CACHE_BYTES if platform == "cpu" else limit_bytes or 2**33
-    width = 1
-    while width * 2 <= min(room / max(footprint.trial_bytes, 1), MAX_ACCELERATOR_WIDTH, num_trials):
-        width *= 2
-    return width
+        room = (limit_bytes or ACCELERATOR_BYTES) - footprint.peak_bytes
+        in_turn = _power_from(_CALL_SECONDS / max(seconds_of(footprint), 1e-9))
+        fitting = _power_up_to(room / max(footprint.state_bytes, 1))
+        return max(1, min(widest, in_turn, fitting, _MAX_IN_TURN))
+    each = max(footprint.trial_bytes, 1)
+    if platform != "cpu":
+        room = (limit_bytes or ACCELERATOR_BYTES) - footprint.shared_bytes
+        return max(1, min(widest, MAX_ACCELERATOR_WIDTH, _power_up_to(room / each)))
+    room = FAR_CACHE_BYTES if overhead_share(footprint) > LARGE_SHARE else CACHE_BYTES
+    width = max(
+        min(MAX_CPU_WIDTH, _power_up_to(NEAR_CACHE_BYTES / each)),
+        min(MIDDLE_WIDTH, _power_up_to(room / each)),
+    )
+    if limit_bytes is not None:
+        width = min(width, _power_up_to((limit_bytes - footprint.shared_bytes) / each))
+    return max(1, min(widest, width))
+
+
+def overhead_share(footprint: Footprint) -> float:
+    """The share of a lone trial's time on a core that the fixed cost of operations takes."""
+    fixed = SECONDS_PER_OPERATION * footprint.num_operations
+    return fixed / max(seconds_of(footprint), 1e-12)
+
+
+def seconds_of(footprint: Footprint) -> float:
+    """Roughly the seconds that a unit of one trial takes on a core."""
+    fixed = SECONDS_PER_OPERATION * footprint.num_operations
+    return fixed + SECONDS_PER_FLOP * footprint.flops
+
+
+def _power_up_to(bound: int | float) -> int:
+    """The largest power of two up to a bound; 0 if that is below 1."""
+    return 1 << (int(bound).bit_length() - 1) if bound >= 1 else 0
+
+
+def _power_from(bound: int | float) -> int:
+    """The least power of two from a bound on."""
+    power = 1
+    while power < bound:
+        power *= 2
+    return power

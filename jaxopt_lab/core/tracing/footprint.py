@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.extend import core
 
+from jaxopt_lab.core.tracing.check import Checked
 from jaxopt_lab.core.tracing.dependencies import loop_of, sub_jaxprs
 from jaxopt_lab.core.tracing.flattened import Flattened, Operation, flatten
 
@@ -74,6 +76,21 @@ def measure_footprint(closed: core.ClosedJaxpr, own: Sequence[bool] | None = Non
         kernels_differ=cost.kernels_differ,
         unknown_length=cost.unknown_length,
     )
+
+
+def trial_footprint(checked: Checked) -> Footprint:
+    """The footprint of one trial: of its unit, and of its initialisation where that needs more.
+
+    Args:
+      checked: what tracing its functions found out.
+    """
+    init, unit = checked.programs["init"], checked.programs["unit"]
+    num_own = len(jax.tree.leaves(checked.state)) + len(init.jaxpr.invars) - 1
+    num_shared = len(unit.jaxpr.invars) - num_own
+    found = measure_footprint(unit, [*([True] * num_own), *([False] * num_shared)])
+    start = measure_footprint(init)
+    trial_bytes = max(found.trial_bytes, start.trial_bytes)
+    return found._replace(trial_bytes=trial_bytes, peak_bytes=trial_bytes + found.shared_bytes)
 
 
 class _Cost:
