@@ -564,7 +564,9 @@ def test_mistakes_get_one_line() -> None:
     labels = np.arange(70) % 3
     _fails("squared_error must return one number for each of 16 rows, [16]; it returned [16, 2]",
            model=TwoColumns, data=(x, np.stack([y, y], 1)))  # fmt: skip
-    _fails("broadcast against each other", model=lambda: nn.Dense(1))
+    _fails("Let the module return x[..., 0]", model=lambda: nn.Dense(1))
+    _fails("were broadcast against each other. Let the module return x[..., 0]",
+           model=lambda: nn.Dense(1), loss=lambda o, t: (o - t) ** 2)  # fmt: skip
     _fails("Do not average over the rows", loss=lambda o, t: ((o - t) ** 2).mean())
     _fails("_nothing must return one number for each of", metrics={"m": _nothing})
     _fails("mark it with lab.metrics.over_all_rows", metrics={"m": _nothing})
@@ -575,7 +577,6 @@ def test_mistakes_get_one_line() -> None:
            metrics={"accuracy": metrics.accuracy})  # fmt: skip
     _fails("Did you mean 'accuracy'?", objective="acuracy", metrics={"accuracy": metrics.accuracy})
     _fails("inputs and targets must have as many rows, got 70 and 69", data=(x, y[1:]))
-    _fails("inputs['a'] is a list, not an array", data=({"a": jnp}, y)) if False else None
     _fails("inputs['a'] is a str, not an array", data=({"a": "text"}, y))
     _fails("is an array of <U1, not of numbers", data=(np.full((70, 2), "a"), y))
     _fails("metrics are of validation rows", splits=None, metrics={"m": metrics.squared_error})
