@@ -55,7 +55,7 @@ def reset(key: jax.Array) -> Cart:
 
 def move(cart: Cart, action: jax.Array) -> tuple[Cart, Seen]:
     """Push left (0) or right (1) for one step; every step is worth a reward of 1."""
-    x, velocity, angle, spin = cart.body
+    _, velocity, angle, spin = cart.body
     force = jnp.where(action == 1, FORCE, -FORCE)
     sin, cos, mass = jnp.sin(angle), jnp.cos(angle), CART_MASS + POLE_MASS
     push = (force + POLE_MASS * HALF_LENGTH * spin**2 * sin) / mass

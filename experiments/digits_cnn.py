@@ -38,7 +38,7 @@ class Digits(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool, hparams: Any) -> jax.Array:
         x = images
         for scale in (1, 2):
-            # What Flax's convolution calls is exchanged for one that is fast inside a loop on a CPU.
+            # Flax calls this one in place of JAX's own, which is slow inside a loop on a CPU.
             conv = nn.Conv(
                 scale * self.features,
                 (3, 3),

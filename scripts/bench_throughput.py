@@ -6,12 +6,19 @@
     python scripts/bench_throughput.py > scripts/results/throughput.jsonl
     python scripts/bench_throughput.py --sizes
     python scripts/bench_throughput.py --systems ours,vmap --trials 4096 --width 1024
+    python scripts/bench_throughput.py --model gru
 
 Every system trains the same trial-epochs in processes of its own that stay alive; rounds
 alternate (A B C A B C ...) and medians count. A slow system trains a part of the trials and its
 seconds are scaled up: `measured_share`. `ratio` is a system's seconds over ours: above 1, ours is
 faster. `mse` is trial 0's error on its training rows, to show that each system really trained.
 Compilation is timed apart. Only numbers from an otherwise idle machine mean anything.
+
+`--model gru|cnn` trains a module of Flax's own layers through `supervised`, `ours_shipped` the same
+network out of `jaxopt_lab.models`; peers train the module of Flax's layers. `flax_mlp` is the case
+of the MLP with such a module beside our tabular MLP: `ratio` of `ours_flax` is what it costs.
+`function` is a whole training as one function, 64 configurations x 4 seeds, against a `vmap` of it
+written by hand in its best width.
 """
 
 import argparse
@@ -24,7 +31,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cases import Case
+from bench.cases import CASES, Case
 from bench.pool import Failed, Pool
 from bench.systems import DEFAULT, SWEEP, SYSTEMS
 
@@ -69,12 +76,10 @@ class Entry:
         if self.median is None:
             return {**row, "why": self.why or "no round was timed"}
         extra = {"width": self.width} if self.width else {}
-        step = self.case.num_trials * self.case.num_epochs
-        step *= -(-self.case.num_rows // self.case.batch_size)
         return {
             **row,
             "epochs": self.case.num_epochs,
-            "us_per_step": _round(self.median / step * 1e6),
+            "us_per_step": _round(self.median / self.case.num_steps * 1e6),
             "measured_share": _round(self.share),
             "rounds": [_round(s / self.share) for s in self.seconds],
             "mse": _round(self.mse),
@@ -174,7 +179,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", action="store_true", help=f"hidden sizes and batches against {SWEEP[1:]}"
     )
-    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--model", choices=DEFAULT, default="mlp")
+    parser.add_argument("--trials", type=int, help="networks [64; gru and cnn: 32]")
     parser.add_argument("--epochs", type=int, help="of every trial [8; quick or sizes: 2]")
     parser.add_argument("--width", type=int, default=0, help="V of ours [the formula's]")
     parser.add_argument("--rounds", type=int, help=f"at least {MIN_ROUNDS} [5; quick or sizes: 3]")
@@ -183,8 +189,13 @@ def _parse() -> argparse.Namespace:
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    epochs = args.epochs or (2 if args.quick or args.sizes else 8)
-    common = {"num_trials": args.trials, "num_epochs": epochs, "width": args.width}
+    is_mlp = args.model in ("mlp", "flax_mlp")
+    epochs = args.epochs or (8 if is_mlp and not args.quick and not args.sizes else 2)
+    common = {"num_epochs": epochs, "width": args.width}
+    if args.trials:
+        common["num_trials"] = args.trials
+    if not is_mlp:
+        return [Case(**{"model": args.model, **CASES[args.model], **common})]
     if args.sizes:
         grid = itertools.product(HIDDEN_SIZES, BATCH_SIZES)
         cases = [Case(hidden_size=h, batch_size=b, **common) for h, b in grid]
@@ -199,7 +210,9 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 def main() -> None:
     args = _parse()
-    default = SWEEP if args.sizes else DEFAULT
+    if args.sizes and args.model != "mlp":
+        sys.exit("--sizes are those of the MLP")
+    default = SWEEP if args.sizes else DEFAULT[args.model]
     systems = args.systems.split(",") if args.systems else list(default)
     for name in systems:
         if name not in SYSTEMS:

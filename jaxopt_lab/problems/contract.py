@@ -105,6 +105,10 @@ class Training(Protocol):
         """What predicts with a refit; `UserError` where a problem has no such thing."""
         ...
 
+    def static_values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of the problem's builder in a configuration."""
+        ...
+
     def complete(self, config: Mapping[str, Any]) -> Config:
         """A configuration with a value for everything that its program and functions need."""
         ...
@@ -156,7 +160,7 @@ class Training(Protocol):
         """What is kept of a training, for the store."""
         ...
 
-    def load(self, content: bytes) -> PyTree:
+    def load(self, content: bytes, program: Any) -> PyTree:
         """Read what `dump` wrote."""
         ...
 

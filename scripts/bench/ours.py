@@ -5,6 +5,7 @@ import numpy as np
 
 import jaxopt_lab as lab
 from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
+from bench.ours_general import General, flax, whole_training
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning import costs
@@ -75,9 +76,11 @@ class Ours:
         return float(np.mean(((x @ head["kernel"] + head["bias"])[:, 0] - targets) ** 2))
 
 
-def ours(case: Case) -> Ours:
-    """The width of the formula, or of `--width`."""
-    return Ours(case, case.width)
+def ours(case: Case) -> Ours | General:
+    """The width of the formula, or of `--width`; a case of another model by its front door."""
+    if case.model == "mlp":
+        return Ours(case, case.width)
+    return whole_training(case) if case.model == "function" else flax(case)
 
 
 def ours_v1(case: Case) -> Ours:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from bench.cases import Case
+from bench.networks import plain
 
 Params = list[tuple[jax.Array, jax.Array]]
 
@@ -42,9 +43,27 @@ def apply(params: Params, x: jax.Array, rate: Any = None, key: jax.Array | None 
     return (x @ kernel + bias)[:, 0]
 
 
+class Network(NamedTuple):
+    """A network of a case: key -> weights; (weights, inputs, dropout, key) -> outputs [b]."""
+
+    init: Any
+    apply: Any
+
+
+def network_of(case: Case) -> Network:
+    """The MLP by hand; of another model, Flax's own layers."""
+    if case.model in ("mlp", "function"):
+        sizes = [case.num_features, *[case.hidden_size] * case.num_layers, 1]
+        return Network(lambda key: init(key, sizes), apply)
+    module, inputs = plain(case), case.data()[0]
+    return Network(
+        lambda key: module.init(key, inputs[:1]), lambda params, x, *_: module.apply(params, x)
+    )
+
+
 def make_train(case: Case) -> Any:
     """(key, hparams, inputs, targets) -> (weights, loss per epoch): all epochs of one network."""
-    sizes = [case.num_features, *[case.hidden_size] * case.num_layers, 1]
+    network = network_of(case)
     num_steps = case.num_rows // case.batch_size
 
     def train(key: jax.Array, hparams: Hparams, inputs: jax.Array, targets: jax.Array) -> Any:
@@ -57,7 +76,7 @@ def make_train(case: Case) -> Any:
                 noise_key = None
 
             def loss_of(p: Params) -> Any:
-                return jnp.mean((apply(p, x, hparams.dropout, noise_key) - y) ** 2)
+                return jnp.mean((network.apply(p, x, hparams.dropout, noise_key) - y) ** 2)
 
             loss, gradient = jax.value_and_grad(loss_of)(params)
             updates, state = optimizer.update(gradient, state, params)
@@ -72,7 +91,7 @@ def make_train(case: Case) -> Any:
             return carry, losses.mean()
 
         init_key, epochs_key = jax.random.split(key)
-        params = init(init_key, sizes)
+        params = network.init(init_key)
         keys = jax.random.split(epochs_key, case.num_epochs)
         (params, _), losses = jax.lax.scan(epoch, (params, optimizer.init(params)), keys)
         return params, losses
@@ -108,7 +127,7 @@ class _Jitted:
     def mean_squared_error(self, params: Params) -> float:
         """Over the training rows."""
         inputs, targets = self.arrays
-        return float(jnp.mean((apply(params, inputs) - targets) ** 2))
+        return float(jnp.mean((network_of(self.case).apply(params, inputs) - targets) ** 2))
 
 
 class Scan(_Jitted):
@@ -143,3 +162,70 @@ class Vmap(_Jitted):
     def score(self) -> float:
         """Mean squared error of the first trial."""
         return self.mean_squared_error(jax.tree.map(lambda x: x[0], self.results[0]))
+
+
+def train_as_one_function(case: Case) -> Any:
+    """(key, hparams) -> scores: a whole training, its data inside; hparams is any mapping."""
+    train, arrays = make_train(case), case.data()
+
+    def whole(key: jax.Array, hparams: Any) -> dict[str, jax.Array]:
+        values = Hparams(hparams["learning_rate"], hparams["weight_decay"], case.dropout)
+        _, losses = train(key, values, *map(jnp.asarray, arrays))
+        return {"loss": losses[-1], "curve": losses}
+
+    return whole
+
+
+class BestVmap:
+    """A whole training as one function under a `vmap` written by hand, as wide as is fastest.
+
+    Widths are tried in powers of two; all processes try at the same time, as they run.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case, total = case, case.num_trials * case.num_seeds
+        self.hparams = {
+            "learning_rate": np.repeat(case.learning_rates, case.num_seeds),
+            "weight_decay": np.repeat(case.weight_decays, case.num_seeds),
+        }
+        self.keys = jax.random.split(jax.random.key(0), total)
+        batched, self.compile_seconds = jax.vmap(train_as_one_function(case)), 0.0
+        found, width = {}, 1
+        while width <= total:
+            started = time.perf_counter()
+            members = np.arange(width)
+            program = jax.jit(batched).lower(*self._of(members)).compile()
+            self.compile_seconds += time.perf_counter() - started
+            found[width] = self._seconds(program, width), program
+            # Far beyond the best width it only becomes slower.
+            if found[width][0] > 1.5 * min(seconds for seconds, _ in found.values()):
+                break
+            width *= 2
+        self.width = min(found, key=lambda width: found[width][0])
+        self.program = found[self.width][1]
+        self.quantum = max(1, self.width // case.num_seeds)
+
+    def _seconds(self, program: Any, width: int) -> float:
+        """Per training; of at least eight, so that narrow widths are timed as well as wide ones."""
+        calls = max(1, 8 // width)
+        started = time.perf_counter()
+        for _ in range(calls):
+            jax.block_until_ready(program(*self._of(np.arange(width))))
+        return (time.perf_counter() - started) / (calls * width)
+
+    def _of(self, members: np.ndarray) -> tuple[jax.Array, dict[str, np.ndarray]]:
+        return self.keys[members], {name: v[members] for name, v in self.hparams.items()}
+
+    def run(self, trials: range) -> None:
+        """Train all seeds of trials, `width` at a time; the last ones are filled up."""
+        members = np.arange(trials.start * self.case.num_seeds, trials.stop * self.case.num_seeds)
+        chunks = []
+        for first in range(0, len(members), self.width):
+            chunk = members[first : first + self.width]
+            chunk = np.pad(chunk, (0, self.width - len(chunk)), mode="edge")
+            chunks.append(self.program(*self._of(chunk)))
+        self.results = jax.device_get(chunks)
+
+    def score(self) -> float:
+        """The last loss of the first member."""
+        return float(self.results[0]["loss"][0])

@@ -4,7 +4,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.cases import Case
+from bench.cases import Case, Unavailable
 
 
 class System(Protocol):
@@ -34,6 +34,7 @@ class Spec:
       per_core: one process per core, each pinned to its core, with one thread.
       one_core: one such process.
       devices: JAX devices: one per core.
+      models: which cases it can train.
       on_gpu: why it is left out on a GPU; empty if it runs there.
     """
 
@@ -42,9 +43,12 @@ class Spec:
     one_core: bool = False
     devices: bool = False
     on_gpu: str = ""
+    models: tuple[str, ...] = ("mlp",)
 
     def make(self, case: Case) -> System:
         """Set it up; imports its libraries."""
+        if case.model not in self.models:
+            raise Unavailable(f"it trains {', '.join(self.models)} only")
         module, name = self.factory.split(":")
         return getattr(importlib.import_module(f"bench.{module}"), name)(case)
 
@@ -62,19 +66,29 @@ class Spec:
         return found
 
 
+_NETWORKS = ("mlp", "gru", "cnn")
 _PROCESSES = "one process per core makes no sense on one GPU: see scan"
 SYSTEMS: dict[str, Spec] = {
-    "ours": Spec("ours:ours", devices=True),
+    "ours": Spec("ours:ours", devices=True, models=("mlp", "gru", "cnn", "function")),
     "ours_v1": Spec("ours:ours_v1", devices=True),
-    "scan": Spec("peers_jax:Scan", one_core=True),
-    "scan_all_cores": Spec("peers_jax:Scan", per_core=True, on_gpu=_PROCESSES),
-    "vmap": Spec("peers_jax:Vmap"),
+    "ours_flax": Spec("ours_general:flax", devices=True, models=_NETWORKS),
+    "ours_shipped": Spec("ours_general:shipped", devices=True, models=_NETWORKS),
+    "scan": Spec("peers_jax:Scan", one_core=True, models=_NETWORKS),
+    "scan_all_cores": Spec("peers_jax:Scan", per_core=True, on_gpu=_PROCESSES, models=_NETWORKS),
+    "vmap": Spec("peers_jax:Vmap", models=_NETWORKS),
+    "best_vmap": Spec("peers_jax:BestVmap", per_core=True, on_gpu=_PROCESSES, models=("function",)),
     "pytorch": Spec("peers_other:PyTorch", per_core=True),
     "keras": Spec("peers_other:Keras"),
     "sklearn": Spec("peers_other:Sklearn", per_core=True, on_gpu="scikit-learn runs on CPUs only"),
     "keras_per_core": Spec("peers_other:Keras", per_core=True, on_gpu="see keras"),
 }
-#: What runs unless asked; `keras_per_core` is there to be asked for.
-DEFAULT = tuple(name for name in SYSTEMS if name != "keras_per_core")
+#: Model -> what runs unless asked.
+DEFAULT = {
+    "mlp": ("ours", "ours_v1", "scan", "scan_all_cores", "vmap", "pytorch", "keras", "sklearn"),
+    "flax_mlp": ("ours", "ours_flax", "ours_shipped", "scan_all_cores"),
+    "gru": ("ours", "ours_shipped", "scan", "scan_all_cores", "vmap"),
+    "cnn": ("ours", "ours_shipped", "scan", "scan_all_cores", "vmap"),
+    "function": ("ours", "best_vmap"),
+}
 SWEEP = ("ours", "scan", "scan_all_cores")
 Reply = dict[str, Any]

@@ -1,0 +1,118 @@
+"""The front doors for modules and functions, driven by the runner that a study uses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxopt_lab as lab
+from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
+from bench.networks import plain
+from bench.networks import shipped as shipped_network
+from bench.peers_jax import train_as_one_function
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.planning.costs import Costs
+from jaxopt_lab.planning.sizing import Sizing
+from jaxopt_lab.problems.contract import Amount
+
+
+class General:
+    """A problem of any kind, in the programs and cohorts that a study would choose.
+
+    Args:
+      case: what to train.
+      problem: of it.
+      budget: units of each training.
+      score_of: the result of the first member of trial 0 -> its error.
+    """
+
+    def __init__(
+        self, case: Case, problem: Any, budget: int, score_of: Callable[[Result], float]
+    ) -> None:
+        self.case, self.score_of = case, score_of
+        space = lab.SearchSpace(
+            learning_rate=lab.LogUniform(LOW_RATE, HIGH_RATE),
+            weight_decay=lab.LogUniform(LOW_DECAY, HIGH_DECAY),
+        )
+        devices, on_cpu = len(jax.local_devices()), jax.default_backend() == "cpu"
+        training = problem.training(space, None, 0)
+        sizing = Sizing(Costs(), on_cpu, devices, None, case.width or None)
+        programs = training.choose(space, Amount(case.num_trials, budget, devices), sizing)
+        self.jobs = []
+        traced = zip(case.learning_rates, case.weight_decays, strict=True)
+        for i, (rate, decay) in enumerate(traced):
+            config = training.complete({"learning_rate": float(rate), "weight_decay": float(decay)})
+            program = programs.signature(config)
+            self.jobs.append(
+                [
+                    Job(i, member, 0, config, program, budget, budget)
+                    for member in range(training.num_members)
+                ]
+            )
+        self.width = training.width(program, sizing, programs.max_cohort(program))
+        self.runner = Runner(training.client, 0, {program: self.width})
+        together = self.width * len(self.runner.devices)
+        self.quantum = min(-(-together // training.num_members), case.num_trials)
+        self.compile_seconds = self._run(range(self.quantum))
+
+    def _run(self, trials: range) -> float:
+        seconds = 0.0
+        for report in self.runner.run([job for i in trials for job in self.jobs[i]]):
+            seconds += report.compile_seconds
+            for result in report.results:
+                if result.job.trial_id == 0 and result.job.fold == 0:
+                    self.first = result._replace(fetch=lambda kept=result.params: kept)
+        return seconds
+
+    def run(self, trials: range) -> None:
+        """Train trials; returns when the last is finished."""
+        self._run(trials)
+
+    def score(self) -> float:
+        """Error of trial 0, of its first seed."""
+        return self.score_of(self.first)
+
+
+def _supervised(case: Case, module: nn.Module) -> General:
+    inputs, targets = case.data()
+
+    def model() -> nn.Module:
+        return module
+
+    def optimizer(hparams: Any) -> optax.GradientTransformation:
+        return optax.adamw(hparams["learning_rate"], weight_decay=hparams["weight_decay"])
+
+    def mean_squared_error(result: Result) -> float:
+        return float(jnp.mean((module.apply(result.params, inputs) - targets) ** 2))
+
+    problem = lab.supervised(
+        model,
+        (inputs, targets),
+        loss=optax.squared_error,
+        optimizer=optimizer,
+        splits=None,
+        batch_size=case.batch_size,
+    )
+    return General(case, problem, case.num_epochs, mean_squared_error)
+
+
+def flax(case: Case) -> General:
+    """A module of Flax's own layers through `supervised`."""
+    return _supervised(case, plain(case))
+
+
+def shipped(case: Case) -> General:
+    """A module that ships through `supervised`."""
+    return _supervised(case, shipped_network(case))
+
+
+def whole_training(case: Case) -> General:
+    """A whole training as one function through `from_function`."""
+    problem = lab.from_function(
+        train_as_one_function(case), objective="loss", num_seeds=case.num_seeds
+    )
+    return General(case, problem, 1, lambda result: float(result.curves["loss"][-1]))
