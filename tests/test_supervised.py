@@ -124,9 +124,11 @@ def test_batch_norm_is_flaxs_own_and_sees_real_rows_only() -> None:
     for i, rows in enumerate(batches):
         num_own = num_last if i == len(batches) - 1 else 16
 
-        def loss_of(params: Any, rows: Any = rows, num_own: int = num_own) -> Any:
+        def loss_of(
+            params: Any, others: Any = variables, rows: Any = rows, num_own: int = num_own
+        ) -> Any:
             logits, moved = module.apply(
-                {**variables, "params": params}, x[rows], train=True, mutable=["batch_stats"]
+                {**others, "params": params}, x[rows], train=True, mutable=["batch_stats"]
             )
             return _cross_entropy(logits, y[rows])[:num_own].mean(), moved
 
@@ -205,8 +207,7 @@ def test_trials_do_not_see_each_other() -> None:
     alone, _ = train(problem, hparams_of(learning_rate=[1e-2, 3e-3, 1e-3, 1e-4]))
     for number in (0, 1):
         jax.tree.map(np.testing.assert_array_equal, trial(together, number), trial(alone, number))
-    assert not np.isfinite(np.concatenate([leaf.ravel() for leaf in
-                                           jax.tree.leaves(trial(together.params, 2))])).any()  # fmt: skip
+    assert np.isnan(trial(together.params, 2)["Dense_0"]["kernel"]).all()
 
 
 def _equations(jaxpr: Any) -> Any:
@@ -540,9 +541,7 @@ def test_a_loss_that_is_not_finite_stays_with_its_trial() -> None:
 
 def _fails(message: str, **changes: Any) -> None:
     with pytest.raises(UserError) as found:
-        problem = _problem(**changes)
-        keywords = {"width": 4} if "width" in problem.keywords else {}
-        train(problem, hparams_of(learning_rate=[1e-3]), 1, **keywords)
+        train(_problem(**changes), hparams_of(learning_rate=[1e-3]), 1)
     assert "\n" not in str(found.value)
     assert message in str(found.value)
 
@@ -562,7 +561,9 @@ def test_mistakes_get_one_line() -> None:
     labels = np.arange(70) % 3
     _fails("squared_error must return one number for each of 16 rows, [16]; it returned [16, 2]",
            model=TwoColumns, data=(x, np.stack([y, y], 1)))  # fmt: skip
-    _fails("broadcast against each other", model=lambda: nn.Dense(1))
+    _fails("Let the module return x[..., 0]", model=lambda: nn.Dense(1))
+    _fails("were broadcast against each other. Let the module return x[..., 0]",
+           model=lambda: nn.Dense(1), loss=lambda o, t: (o - t) ** 2)  # fmt: skip
     _fails("Do not average over the rows", loss=lambda o, t: ((o - t) ** 2).mean())
     _fails("_nothing must return one number for each of", metrics={"m": _nothing})
     _fails("mark it with lab.metrics.over_all_rows", metrics={"m": _nothing})
@@ -573,7 +574,6 @@ def test_mistakes_get_one_line() -> None:
            metrics={"accuracy": metrics.accuracy})  # fmt: skip
     _fails("Did you mean 'accuracy'?", objective="acuracy", metrics={"accuracy": metrics.accuracy})
     _fails("inputs and targets must have as many rows, got 70 and 69", data=(x, y[1:]))
-    _fails("inputs['a'] is a list, not an array", data=({"a": jnp}, y)) if False else None
     _fails("inputs['a'] is a str, not an array", data=({"a": "text"}, y))
     _fails("is an array of <U1, not of numbers", data=(np.full((70, 2), "a"), y))
     _fails("metrics are of validation rows", splits=None, metrics={"m": metrics.squared_error})
@@ -596,5 +596,5 @@ def test_mistakes_get_one_line() -> None:
 
 def test_an_unknown_optimizer_is_named() -> None:
     problem = _problem(optimizer={"adam": lambda h: optax.adam(1e-3)})
-    with pytest.raises(UserError, match="there is no optimizer 'adm'.*Did you mean 'adam'"):
+    with pytest.raises(UserError, match=r"there is no optimizer 'adm'.*Did you mean 'adam'"):
         problem.build(optimizer="adm")

@@ -1,6 +1,6 @@
 """What a user gives as `loss`: of outputs and targets, or of the module itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,7 @@ def make_score(network: Network, loss: Any, label_range: tuple[int, int] | None)
         outputs, collections = network.apply(variables, batch, hparams, key, train)
         check_labels(loss, outputs, label_range)
         given = {"hparams": hparams} if takes_hparams else {}
-        losses = loss(outputs, batch.targets, **given)
+        losses = call_on_rows(loss, outputs, batch.targets, given)
         return Scored(one_per_row(name, losses, batch, outputs), outputs, collections)
 
     return score
@@ -118,6 +118,38 @@ def _whole(network: Network, loss: Any) -> Score:
         return Scored(_floating(name, losses), None, network.moved(arguments, new))
 
     return score
+
+
+def call_on_rows(
+    function: Any, outputs: PyTree, targets: PyTree, given: Mapping[str, Any] | None = None
+) -> Any:
+    """Call a loss or metric; where it refuses shapes that differ by a last axis of 1, say so.
+
+    Args:
+      function: of outputs and targets.
+      outputs: of the module.
+      targets: of the same rows.
+      given: further keywords.
+
+    Raises:
+      UserError: instead of the function's own error, for such shapes only.
+    """
+    try:
+        return function(outputs, targets, **(given or {}))
+    except (TypeError, ValueError) as error:
+        shapes = [getattr(each, "shape", None) for each in (outputs, targets)]
+        is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
+        if is_own or None in shapes or shapes[0] != (*shapes[1], 1):  # type: ignore[misc]
+            raise
+        text = " ".join(str(error).split())
+        raise UserError(
+            f"{name_of(function)} failed on outputs {list(shapes[0])} and targets "  # type: ignore
+            f"{list(shapes[1])}: {text} {_SQUEEZE}"  # type: ignore[call-overload]
+        ) from error
+
+
+#: What to do about outputs [b, 1] and targets [b].
+_SQUEEZE = "Let the module return x[..., 0], or give targets a last axis."
 
 
 def one_per_row(
@@ -163,10 +195,7 @@ def _mend(values: Any, batch: Batch, hint: str) -> str:
     if shape == ():
         return hint or "Do not average over the rows: that is done with their weights."
     if shape == (num_rows, num_rows):
-        return (
-            "Outputs and targets were broadcast against each other: let the module return "
-            "x[..., 0], or give targets a last axis."
-        )
+        return f"Outputs and targets were broadcast against each other. {_SQUEEZE}"
     if shape[:1] == (num_rows,):
         return "Take the mean over its other axes."
     return ""

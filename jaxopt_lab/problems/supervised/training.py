@@ -19,7 +19,13 @@ from jaxopt_lab.problems.supervised.batches import (
     validation_chunk,
 )
 from jaxopt_lab.problems.supervised.in_place import update_in_place
-from jaxopt_lab.problems.supervised.losses import Score, check_labels, one_per_row, weighted
+from jaxopt_lab.problems.supervised.losses import (
+    Score,
+    call_on_rows,
+    check_labels,
+    one_per_row,
+    weighted,
+)
 from jaxopt_lab.problems.supervised.metrics import is_over_all_rows
 from jaxopt_lab.problems.supervised.modules import Network, Variables, name_of, parameters_of
 from jaxopt_lab.problems.supervised.optimizers import Build, EvalParams
@@ -208,7 +214,7 @@ def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared)
             outputs = setting.network.apply(variables, batch, hparams, chunk_key, False)[0]
         for name, function in by_row.items():
             check_labels(function, outputs, setting.label_range)
-            values = function(outputs, batch.targets)
+            values = call_on_rows(function, outputs, batch.targets)
             values = one_per_row(name_of(function), values, batch, outputs, _MARK)
             sums[name] = weighted(values, batch)
         kept = (outputs, batch.targets, batch.weights) if whole else ()
