@@ -156,7 +156,7 @@ class Training(Protocol):
         """What is kept of a training, for the store."""
         ...
 
-    def load(self, content: bytes) -> PyTree:
+    def load(self, content: bytes, program: Any) -> PyTree:
         """Read what `dump` wrote."""
         ...
 

@@ -373,7 +373,8 @@ class Study:
         Raises:
           KeyError: if it was not kept.
         """
-        return self.weights.get(member, self.training)
+        config = self.training.complete(self.store.trials()[member[0]]["config"])
+        return self.weights.get(member, self.training, self.programs.signature(config))
 
     def refit(self, trial_id: int) -> PyTree:
         """What a trial's configuration gives when it is trained on all rows that are no test rows.

@@ -1,6 +1,7 @@
 """What is kept of trained members (weights, say), in the store of a study."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.contract import Training
@@ -24,9 +25,9 @@ class Weights:
         """Keep the result of (trial, fold, replicate); inside a transaction."""
         self._store.keep(_KIND, member, training.dump(kept))
 
-    def get(self, member: Member, training: Training) -> PyTree:
+    def get(self, member: Member, training: Training, program: Any) -> PyTree:
         """What was kept before; `KeyError` if it was not."""
-        return training.load(self._store.kept(_KIND, member))
+        return training.load(self._store.kept(_KIND, member), program)
 
     def has(self, member: Member) -> bool:
         """Whether the result of a member is kept."""

@@ -34,26 +34,31 @@ def check_arguments(function: Any, name: str, arguments: tuple[str, ...]) -> Non
         ) from error
 
 
-def keywords_of(builder: Callable[..., Any], skip: int = 0) -> dict[str, Any]:
+def keywords_of(builder: Callable[..., Any], required: Any, skip: int = 0) -> dict[str, Any]:
     """The keywords of a builder and their defaults.
 
     Args:
       builder: a function, class or partial.
+      required: what stands for no default.
       skip: number of leading positional arguments that are no keywords: 2 for
         `train(key, hparams, *, num_units=32)`.
 
     Returns:
-      Name -> default; `inspect.Parameter.empty` where there is none. `**kwargs` is left out.
+      Name -> default. `**kwargs` is left out.
 
     Example:
-      >>> keywords_of(lambda key, hparams, *, num_units=32: None, skip=2)
-      {'num_units': 32}
+      >>> keywords_of(lambda key, hparams, *, num_units=32, depth: None, required=..., skip=2)
+      {'num_units': 32, 'depth': Ellipsis}
     """
     signature = _signature(builder)
     if signature is None:
         return {}
     parameters = [p for p in signature.parameters.values() if p.kind not in _COLLECTING][skip:]
-    return {p.name: p.default for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+    return {
+        p.name: required if p.default is p.empty else p.default
+        for p in parameters
+        if p.kind is not p.POSITIONAL_ONLY
+    }
 
 
 def takes_any_keyword(builder: Callable[..., Any]) -> bool:
@@ -67,7 +72,7 @@ def check_keywords(
     keywords: Mapping[str, Any],
     given: Collection[str],
     *,
-    required: Any = inspect.Parameter.empty,
+    required: Any,
     named: Collection[str] = (),
 ) -> None:
     """Refuse keywords of a builder that have neither a value nor a default.

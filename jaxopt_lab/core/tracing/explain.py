@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.tracing.leaks import is_leak
 from jaxopt_lab.core.tracing.naming import Place, listed, places
 from jaxopt_lab.core.tracing.recorded import UnknownName
 
@@ -14,7 +15,6 @@ from jaxopt_lab.core.tracing.recorded import UnknownName
 _HPARAM = re.compile(r"hparams(?:\[['\"](\w+)['\"]\]|\.(\w+))")
 _ARGUMENT = re.compile(r"depends on the values? of the arguments? (.+?)\.(?:\s|$)", re.DOTALL)
 _SHAPE = "Shapes must be 1D sequences of concrete values"
-_LEAK = "Leaked trace"
 #: Longest part of somebody else's message that is quoted, characters.
 _QUOTED = 240
 
@@ -62,12 +62,6 @@ def explain(
     if deed is not None:
         return _by_others(error, subject, where, deed)
     return _any_other(error, subject, where)
-
-
-def is_leak(error: Exception) -> bool:
-    """Whether a traced value outlived its trace."""
-    leaked = isinstance(error, jax.errors.UnexpectedTracerError)
-    return leaked or str(error).startswith(_LEAK)
 
 
 #: Exceptions that may come of a traced value where a number was expected.

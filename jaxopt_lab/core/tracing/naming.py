@@ -5,7 +5,7 @@ import inspect
 import linecache
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -38,20 +38,17 @@ class Place(NamedTuple):
         return f"{self.file}, line {self.line}"
 
 
-def name_of(function: Callable[..., Any], otherwise: str) -> str:
+def name_of(function: Any, otherwise: str) -> str:
     """A function's qualified name, without `<locals>`.
 
     Args:
-      function: perhaps wrapped or partial.
+      function: perhaps wrapped or partial; perhaps no function at all.
       otherwise: for lambdas, callable objects and functions of this package.
 
     Example:
-      >>> def build():
-      ...     def step(): ...
-      ...
-      ...     return step
-      >>> name_of(build(), "step"), name_of(lambda: 0, "step of build")
-      ('build.step', 'step of build')
+      >>> import json
+      >>> name_of(json.JSONDecoder.decode, "step"), name_of(lambda: 0, "step of build")
+      ('JSONDecoder.decode', 'step of build')
     """
     while isinstance(function, functools.partial):
         function = function.func

@@ -177,11 +177,17 @@ def checked_arrays(what: str, tree: PyTree) -> tuple[PyTree, int | None]:
     return found, next(iter(lengths.values()), None)
 
 
+#: What JAX makes of 64-bit numbers unless it is told otherwise.
+_NARROW = {
+    "float64": "float32",
+    "int64": "int32",
+    "uint64": "uint32",
+    "complex128": "complex64",
+}
+
+
 def _narrowed(name: str, array: np.ndarray) -> np.ndarray:
-    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32, "complex128": None}
-    wanted = narrow.get(str(array.dtype), array.dtype)
-    if wanted is None:
-        wanted = np.complex64
+    wanted = np.dtype(_NARROW.get(str(array.dtype), array.dtype))
     if array.dtype.kind in "iu" and array.size and array.dtype != wanted:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:

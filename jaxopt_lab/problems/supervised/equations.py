@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, MutableMapping
 from typing import Any
 
-from jax.extend.core import Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 Equation = Any
 Environment = MutableMapping[Var, Any]
@@ -37,19 +37,37 @@ def value_of(environment: Environment, atom: Any) -> Any:
     return atom.val if isinstance(atom, Literal) else environment[atom]
 
 
-def run(equations: Iterable[Equation], environment: Environment, rule: Rule | None = None) -> None:
+def run(
+    jaxpr: Jaxpr,
+    equations: Iterable[Equation],
+    environment: Environment,
+    rule: Rule | None = None,
+) -> None:
     """Compute the outputs of equations, in their order.
 
     Args:
+      jaxpr: of which they are.
       equations: to run.
       environment: variable -> value; the outputs are added.
       rule: what may run an equation in another way.
     """
     for equation in equations:
-        values = [value_of(environment, atom) for atom in equation.invars]
-        outputs = rule(equation, values) if rule else None
+        outputs = None
+        if rule:
+            outputs = rule(equation, [value_of(environment, atom) for atom in equation.invars])
         if outputs is None:
-            functions, parameters = equation.primitive.get_bind_params(equation.params)
-            found = equation.primitive.bind(*functions, *values, **parameters)
-            outputs = found if equation.primitive.multiple_results else [found]
+            outputs = _run_alone(jaxpr, equation, environment)
         environment.update(zip(equation.outvars, outputs, strict=True))
+
+
+def _run_alone(jaxpr: Jaxpr, equation: Equation, environment: Environment) -> list[Any]:
+    inputs = list(dict.fromkeys(atom for atom in equation.invars if isinstance(atom, Var)))
+    alone = jaxpr.replace(
+        constvars=[],
+        invars=inputs,
+        outvars=list(equation.outvars),
+        eqns=[equation],
+        effects=equation.effects,
+    )
+    outputs: list[Any] = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*[environment[v] for v in inputs])
+    return outputs

@@ -7,12 +7,13 @@ and the new weights are computed from the new state as far as they can be. `mlp.
 hand what this does to whatever it is given; `docs/performance.md` says what it gains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal, Var
+import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from jaxopt_lab.core.types import BoolScalar, Params, PyTree
 from jaxopt_lab.problems.supervised import equations
@@ -28,7 +29,7 @@ class _Cut(NamedTuple):
       first: equations of single numbers that need no state, such as a norm that clips.
       moving: equations of the new state.
       rest: equations of the new weights, from the new state.
-      rows: variables of the new state, in its order.
+      state: variables of the new state, in its order.
       params: variables of the new weights, in their order.
     """
 
@@ -54,86 +55,82 @@ def update_in_place(
     """
     arguments = (gradient, state, params)
     closed, like = jax.make_jaxpr(update, return_shape=True)(*arguments)
-    trees = tuple(jax.tree.structure(part) for part in like)
+    tree: Any = jax.tree.structure(like)
 
-    def as_it_is(*arguments: Any) -> tuple[Params, PyTree]:
-        moved = update(*arguments)
-        return jax.tree.map(
-            lambda new, old: jnp.where(has_rows, new, old), moved, (arguments[2], arguments[1])
-        )
+    def as_it_is(gradient: PyTree, state: PyTree, params: Params) -> tuple[Params, PyTree]:
+        leaves = jaxpr_as_fun(closed)(*jax.tree.leaves((gradient, state, params)))
+        return optax.tree.where(has_rows, tree.unflatten(leaves), (params, state))
+
+    def in_two(gradient: PyTree, state: PyTree, params: Params) -> tuple[Params, PyTree]:
+        leaves = [jax.tree.leaves(part) for part in (gradient, state, params)]
+        return tree.unflatten(_run(cut, closed, has_rows, *leaves))
 
     try:
-        cut = _cut(closed.jaxpr, len(jax.tree.leaves(state)), len(jax.tree.leaves(gradient)))
-
-        def in_two(*arguments: Any) -> tuple[Params, PyTree]:
-            new_params, new_state = _run(cut, closed, has_rows, arguments)
-            return trees[0].unflatten(new_params), trees[1].unflatten(new_state)
-
+        cut = _cut(closed.jaxpr, *(len(jax.tree.leaves(part)) for part in (gradient, state)))
         jax.eval_shape(in_two, *arguments)
-    except Exception:
+    except Exception:  # of a kind of equation that is not known here
         return as_it_is(*arguments)
     # An accelerator fuses several outputs into one loop, and waits for the host at a branch.
     return jax.lax.platform_dependent(*arguments, cpu=in_two, default=as_it_is)
 
 
-def _cut(jaxpr: Any, num_state: int, num_gradient: int) -> _Cut:
-    constants = set(jaxpr.constvars)
-    of_state = set(jaxpr.invars[num_gradient : num_gradient + num_state])
-    split = len(jaxpr.outvars) - num_state
-    params, state = list(jaxpr.outvars[:split]), list(jaxpr.outvars[split:])
-    inputs = constants | set(jaxpr.invars)
-    # What depends on the old state.
-    touched = set(of_state)
-    single = []
-    for equation in jaxpr.eqns:
-        if touched.isdisjoint(_variables(equation.invars)):
-            single += [var for var in equation.outvars if var.aval.shape == ()]
-        else:
-            touched.update(equation.outvars)
+def _cut(jaxpr: Jaxpr, num_gradient: int, num_state: int) -> _Cut:
+    num_params = len(jaxpr.outvars) - num_state
+    params, state = list(jaxpr.outvars[:num_params]), list(jaxpr.outvars[num_params:])
+    inputs = {*jaxpr.constvars, *jaxpr.invars}
+    single = _single_numbers(jaxpr, jaxpr.invars[num_gradient : num_gradient + num_state])
     moving = equations.needed(jaxpr.eqns, state, inputs)
-    first_wanted = [var for var in single if _is_read(var, moving)]
-    first = equations.needed(jaxpr.eqns, first_wanted, inputs)
-    known = inputs | set(first_wanted)
+    read = {atom for equation in moving for atom in equation.invars if isinstance(atom, Var)}
+    once = single & read
+    first = equations.needed(jaxpr.eqns, once, inputs)
+    known = inputs | once
     moving = equations.needed(jaxpr.eqns, state, known)
     rest = equations.needed(jaxpr.eqns, params, known | set(_variables(state)))
     return _Cut(first, moving, rest, state, params)
 
 
-def _variables(atoms: Any) -> list[Var]:
+def _single_numbers(jaxpr: Jaxpr, state: Sequence[Var]) -> set[Var]:
+    """Variables of one number that no old state is needed for."""
+    touched: set[Any] = set(state)
+    single: set[Any] = set()
+    for equation in jaxpr.eqns:
+        if touched.isdisjoint(_variables(equation.invars)):
+            single.update(var for var in equation.outvars if getattr(var.aval, "shape", None) == ())
+        else:
+            touched.update(equation.outvars)
+    return single
+
+
+def _variables(atoms: Iterable[Any]) -> list[Var]:
     return [atom for atom in atoms if isinstance(atom, Var)]
 
 
-def _is_read(var: Var, group: list[Any]) -> bool:
-    return any(var in _variables(equation.invars) for equation in group)
-
-
-def _run(cut: _Cut, closed: Any, has_rows: BoolScalar, arguments: Any) -> tuple[list, list]:
+def _run(
+    cut: _Cut,
+    closed: ClosedJaxpr,
+    has_rows: BoolScalar,
+    gradient: list[Any],
+    state: list[Any],
+    params: list[Any],
+) -> list[Any]:
+    """The leaves of the new weights and of the new state."""
     jaxpr = closed.jaxpr
     known = dict(zip(jaxpr.constvars, closed.consts, strict=True))
-    known.update(zip(jaxpr.invars, jax.tree.leaves(arguments), strict=True))
-    old_params, old_state = jax.tree.leaves(arguments[2]), jax.tree.leaves(arguments[1])
-    equations.run(cut.first, known)
+    known.update(zip(jaxpr.invars, [*gradient, *state, *params], strict=True))
+    equations.run(jaxpr, cut.first, known)
 
-    def moved(old: list[Any]) -> list[Any]:
+    def moved(state: list[Any]) -> list[Any]:
         here = dict(known)
-        equations.run(cut.moving, here)
+        equations.run(jaxpr, cut.moving, here)
         new = [equations.value_of(here, atom) for atom in cut.state]
-        return [_typed(*pair) for pair in zip(new, old, strict=True)]
+        return [jnp.asarray(x, old.dtype) for x, old in zip(new, state, strict=True)]
 
-    new_state = jax.lax.cond(has_rows, moved, lambda old: old, old_state)
-    after = dict(known)
-    for atom, value in zip(cut.state, new_state, strict=True):
-        if not isinstance(atom, Literal):
-            after[atom] = value
-    equations.run(cut.rest, after, _reciprocal)
+    new_state = jax.lax.cond(has_rows, moved, lambda state: state, state)
+    after = {**known, **{atom: value for atom, value in zip(cut.state, new_state, strict=True)
+                         if isinstance(atom, Var)}}  # fmt: skip
+    equations.run(jaxpr, cut.rest, after, _reciprocal)
     new_params = [equations.value_of(after, atom) for atom in cut.params]
-    return [
-        jnp.where(has_rows, new, old) for new, old in zip(new_params, old_params, strict=True)
-    ], new_state
-
-
-def _typed(new: Any, old: Any) -> Any:
-    return jnp.asarray(new, old.dtype)
+    return [*optax.tree.where(has_rows, new_params, params), *new_state]
 
 
 def _reciprocal(equation: Any, values: list[Any]) -> list[Any] | None:

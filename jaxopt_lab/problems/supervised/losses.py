@@ -32,7 +32,7 @@ class Scored(NamedTuple):
 
     Attributes:
       losses: [b], or a scalar mean.
-      outputs: of the module; () where the loss has its own way.
+      outputs: of the module; None where the loss has its own way.
       collections: of the module, after the batch.
     """
 
@@ -115,12 +115,14 @@ def _whole(network: Network, loss: Any) -> Score:
         losses, new = found if isinstance(found, tuple) else (found, None)
         if np.ndim(losses):
             losses = one_per_row(name, losses, batch, None)
-        return Scored(_floating(name, losses), (), network.moved(arguments, new))
+        return Scored(_floating(name, losses), None, network.moved(arguments, new))
 
     return score
 
 
-def one_per_row(name: str, values: Any, batch: Batch, outputs: PyTree) -> Float[Array, " b"]:
+def one_per_row(
+    name: str, values: Any, batch: Batch, outputs: PyTree, hint: str = ""
+) -> Float[Array, " b"]:
     """The values of a function that must give one number for each row.
 
     Args:
@@ -128,6 +130,7 @@ def one_per_row(name: str, values: Any, batch: Batch, outputs: PyTree) -> Float[
       values: what it returned.
       batch: of which.
       outputs: for the message.
+      hint: what to do about a single number.
 
     Raises:
       UserError: for anything but floating-point numbers [b].
@@ -138,7 +141,7 @@ def one_per_row(name: str, values: Any, batch: Batch, outputs: PyTree) -> Float[
         of = "" if outputs is None else f" of outputs {_shapes(outputs)} and targets {targets}"
         raise UserError(
             f"{name} must return one number for each of {num_rows} rows, [{num_rows}]; it returned "
-            f"{_shapes(values)}{of}. {_mend(values, batch, outputs)}"
+            f"{_shapes(values)}{of}. {_mend(values, batch, hint)}"
         )
     return _floating(name, values)
 
@@ -155,10 +158,10 @@ def _shapes(tree: PyTree) -> str:
     return ", ".join(shapes) or "nothing"
 
 
-def _mend(values: Any, batch: Batch, outputs: PyTree) -> str:
+def _mend(values: Any, batch: Batch, hint: str) -> str:
     num_rows, shape = batch.mask.shape[0], () if isinstance(values, dict) else np.shape(values)
     if shape == ():
-        return "Do not average over the rows: that is done with their weights."
+        return hint or "Do not average over the rows: that is done with their weights."
     if shape == (num_rows, num_rows):
         return (
             "Outputs and targets were broadcast against each other: let the module return "

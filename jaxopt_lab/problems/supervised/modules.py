@@ -71,10 +71,13 @@ def name_of(function: Any) -> str:
 
 def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters of a function; none where Python cannot tell."""
+    is_nnx = inspect.isclass(function) and issubclass(function, nnx.Module)
     try:
-        return inspect.signature(function).parameters
+        # The metaclass of NNX hides what a class takes.
+        found = inspect.signature(function.__init__ if is_nnx else function).parameters
     except (TypeError, ValueError):
         return {}
+    return dict(list(found.items())[1:]) if is_nnx else found
 
 
 def read_builder(model: Any) -> Builder:

@@ -32,7 +32,7 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
       name: of the builder, for messages.
     """
     template = nnx.eval_shape(lambda: _made(make, nnx.Rngs(jax.random.key(0, impl=KEYS)), name))
-    graph, params_like, others_like = nnx.split(template, nnx.Param, ...)
+    graph, params_like, others_like = _split(template)
     if not jax.tree.leaves(params_like):
         raise UserError(f"{type(template).__name__} has no parameters (nnx.Param) to train")
     call = type(template).__call__
@@ -43,7 +43,7 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
         return taken_apart(_made(make, nnx.Rngs(key), name))
 
     def taken_apart(module: Any) -> Variables:
-        _, params, others = nnx.split(module, nnx.Param, ...)
+        _, params, others = _split(module)
         return Variables(nnx.to_pure_dict(params), _without_keys(nnx.to_pure_dict(others)))
 
     def merged(variables: Variables, train: bool) -> Any:
@@ -98,6 +98,12 @@ def _made(make: Callable[..., Any], rngs: nnx.Rngs, name: str) -> nnx.Module:
     if not isinstance(module, nnx.Module):
         raise UserError(f"{name} must return a Flax module, got {type(module).__name__}")
     return module
+
+
+def _split(module: nnx.Module) -> tuple[Any, Any, Any]:
+    """Graph, trained variables, other variables."""
+    found: Any = nnx.split(module, nnx.Param, ...)
+    return found
 
 
 def _copy(state: PyTree) -> PyTree:

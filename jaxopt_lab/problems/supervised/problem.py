@@ -291,7 +291,8 @@ def _pair(what: str, data: Any) -> tuple[PyTree, PyTree, int]:
 
 
 def _stacked(what: str, train: PyTree, valid: PyTree) -> PyTree:
-    if jax.tree.structure(train) != jax.tree.structure(valid):
+    wanted: Any = jax.tree.structure(train)
+    if wanted != jax.tree.structure(valid):
         raise UserError(f"validation {what} must be built like those of data")
     for first, second in zip(jax.tree.leaves(train), jax.tree.leaves(valid), strict=True):
         if first.shape[1:] != second.shape[1:] or first.dtype != second.dtype:
@@ -327,7 +328,9 @@ def _example(rows: Rows) -> Batch:
     inputs, targets = jax.tree.map(
         lambda leaf: np.zeros((1, *leaf.shape[1:]), leaf.dtype), (rows.inputs, rows.targets)
     )
-    return Batch(inputs, targets, np.ones(1, bool), np.ones(1, np.float32))
+    mask: Any = np.ones(1, bool)
+    weights: Any = np.ones(1, np.float32)
+    return Batch(inputs, targets, mask, weights)
 
 
 def _roles(given: Mapping[str, str] | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ def with_fast_products(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         try:
             outputs = _run(closed, jax.tree.leaves(arguments))
-        except Exception:
+        except Exception:  # of a kind of equation that is not known here
             return function(*arguments)
         return jax.tree.unflatten(jax.tree.structure(like), outputs)
 
@@ -39,7 +39,7 @@ def _run(closed: Any, arguments: list[Any]) -> list[Any]:
     jaxpr = closed.jaxpr
     environment = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     environment.update(zip(jaxpr.invars, arguments, strict=True))
-    equations.run(jaxpr.eqns, environment, _rule)
+    equations.run(jaxpr, jaxpr.eqns, environment, _rule)
     return [equations.value_of(environment, atom) for atom in jaxpr.outvars]
 
 

@@ -25,6 +25,7 @@ from jaxopt_lab.problems.supervised.modules import Network, Variables, name_of, 
 from jaxopt_lab.problems.supervised.optimizers import Build, EvalParams
 from jaxopt_lab.problems.supervised.products import with_fast_products
 
+_MARK = "If it is of all rows, mark it with lab.metrics.over_all_rows."
 _ORDER = 1
 _INIT, _TRAIN, _EVALUATE = 1, 2, 3
 
@@ -174,10 +175,11 @@ def _where(condition: BoolScalar, new: PyTree, old: PyTree) -> PyTree:
 
 def _like(new: PyTree, old: PyTree, what: str) -> PyTree:
     """The same numbers in the types of before: a chain may start from Python's own."""
-    if jax.tree.structure(new) != jax.tree.structure(old):
+    before: Any = jax.tree.structure(old)
+    after: Any = jax.tree.structure(new)
+    if before != after:
         raise UserError(
-            f"{what} changed its structure in a step, from {jax.tree.structure(old)} to "
-            f"{jax.tree.structure(new)}; it must stay the same"
+            f"{what} must keep its structure, {before}; a step made {after} of it"
         )
 
     def typed(path: Any, x: Any, y: Any) -> Array:
@@ -204,13 +206,12 @@ def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared)
         chunk_key = jax.random.fold_in(key, number)
         scored = setting.score(variables, batch, hparams, chunk_key, False)
         sums, outputs = {"loss": weighted(scored.losses, batch)}, scored.outputs
-        if setting.metrics and jax.tree.structure(outputs) == jax.tree.structure(()):
+        if setting.metrics and outputs is None:
             outputs = setting.network.apply(variables, batch, hparams, chunk_key, False)[0]
         for name, function in by_row.items():
             check_labels(function, outputs, setting.label_range)
-            values = one_per_row(
-                name_of(function), function(outputs, batch.targets), batch, outputs
-            )
+            values = function(outputs, batch.targets)
+            values = one_per_row(name_of(function), values, batch, outputs, _MARK)
             sums[name] = weighted(values, batch)
         kept = (outputs, batch.targets, batch.weights) if whole else ()
         return batch.weights.sum(), sums, kept
@@ -222,19 +223,18 @@ def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared)
         rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
         for name, function in whole.items():
             check_labels(function, rows[0], setting.label_range)
-            found[name] = _of_all_rows(setting, function, *rows, split)
+            found[name] = _of_all_rows(setting, function, rows, split)
     return found
 
 
 def _of_all_rows(
     setting: Setting,
     function: Callable[..., Any],
-    outputs: PyTree,
-    targets: PyTree,
-    weights: Array,
+    rows: tuple[PyTree, PyTree, Array],
     split: IntScalar,
 ) -> Array:
     """A metric of all rows: by weights where it takes them, else of exactly the real rows."""
+    outputs, targets, weights = rows
     if "sample_weight" in parameters_of(function):
         return jnp.asarray(function(outputs, targets, sample_weight=weights))
     lengths = sorted(set(setting.num_valid))

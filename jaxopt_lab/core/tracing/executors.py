@@ -1,0 +1,1 @@
+"""How trials are executed together: which executor, how many at once."""

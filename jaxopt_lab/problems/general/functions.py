@@ -1,0 +1,90 @@
+"""Front door 1: a pure function of one trial is one unit of budget."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.tracing.arguments import keywords_of
+from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
+from jaxopt_lab.core.types import PRNGKey, PyTree
+from jaxopt_lab.problems.general.problem import GeneralProblem, check_seeds, keywords_with, roles_of
+
+
+def from_function(
+    train: Callable[..., Mapping[str, Any]],
+    *,
+    objective: str = "loss",
+    direction: str = "minimize",
+    num_seeds: int = 1,
+    roles: Mapping[str, str] | None = None,
+    executor: str | None = None,
+) -> GeneralProblem:
+    """Make a problem of a pure function that trains one trial and returns its scores.
+
+    Args:
+      train: (key, hparams, *, ...) -> name -> array. `hparams` holds the traced hyperparameters and
+        those that the space marks static; keyword arguments are static: one compiled program for
+        each combination of their values. Scalars are scores; arrays of any shape are kept.
+      objective: the score that is optimised.
+      direction: "minimize" or "maximize".
+      num_seeds: trainings of each trial, with keys of their own; their spread is the noise that a
+        sampler is told.
+      roles: role -> hyperparameter, where it is not called like the role.
+      executor: "vmap" or "map"; None leaves the choice to the planner.
+
+    Raises:
+      UserError: for what is no such function.
+
+    Example:
+      >>> def train(key, hparams, *, power=2):
+      ...     return {"loss": (hparams["x"] - 1.0) ** power}
+      >>> problem = from_function(train, num_seeds=2)
+      >>> problem.keywords
+      {'power': 2}
+    """
+    if not callable(train):
+        raise UserError(f"from_function takes a function (key, hparams), got {train!r}")
+    source = getattr(train, "__qualname__", repr(train))
+    keywords = keywords_with(keywords_of(train, skip=2))
+
+    def build(**chosen: Any) -> Trainable:
+        def init(key: PRNGKey, hparams: Any) -> PyTree:
+            del hparams
+            return key
+
+        def step(key: PyTree, hparams: Any, shared: Shared) -> tuple[PyTree, Metrics]:
+            del shared
+            return key, _scores(source, call(key, hparams))
+
+        call = partial(train, **chosen)
+        # In messages a mistake is the user's function's.
+        step.__qualname__ = step.__name__ = source
+        return Trainable(init, step, result=lambda state: ())
+
+    return GeneralProblem(
+        kind="function",
+        build=build,
+        keywords=keywords,
+        objective=Objective(objective, direction),  # type: ignore[arg-type]
+        num_members=check_seeds(num_seeds),
+        budget=1,
+        unit="run",
+        roles=roles_of(roles),
+        source=source,
+        identity={"function": source, "num_seeds": num_seeds},
+        guard=False,
+        executor=executor,
+    )
+
+
+def _scores(source: str, found: Any) -> Metrics:
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"{source} must return a dict, name -> array, got {type(found).__name__}; return "
+            '{"loss": loss}'
+        )
+    return {name: jnp.asarray(value) for name, value in found.items()}

@@ -1,0 +1,151 @@
+"""A problem of any kind: a builder of pure functions, data, an objective."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.tracing.arguments import check_keywords
+from jaxopt_lab.core.trainable import Trainable
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.problems.general.training import GeneralTraining
+from jaxopt_lab.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralProblem:
+    """What `from_function`, `from_steps` and `supervised` make.
+
+    Attributes:
+      kind: of these, for messages and files.
+      build: keywords -> the pure functions of one trial. Keywords are static hyperparameters:
+        Python values, one compiled program for each combination.
+      keywords: name -> default of those keywords; `REQUIRED` without one.
+      objective: what is optimised.
+      num_members: trainings of each trial: splits of the data times seeds. `Shared.split` says
+        which of them one is, from 0; each has a random key of its own.
+      data: arrays that every device holds once; reaches `step` and `evaluate` as `Shared.data`.
+      budget: units of a trial unless `optimize` says otherwise; None: it must say.
+      unit: what one unit is called: "run", "step", "epoch".
+      roles: role -> hyperparameter, such as {"learning_rate": "lr"}; see `ROLES`.
+      source: what the builder is called in messages: a function's name.
+      identity: JSON-like facts that make it the same problem when a study is opened again.
+      extras: what a client wants to find again on `study.best` (`module`, say).
+      guard: whether a trial is frozen at the first objective that is not finite.
+      executor: "vmap" or "map"; None leaves the choice to the planner.
+    """
+
+    kind: str
+    build: Callable[..., Trainable]
+    keywords: Mapping[str, Any]
+    objective: Objective
+    num_members: int = 1
+    data: PyTree = ()
+    budget: int | None = None
+    unit: str = "step"
+    roles: Mapping[str, str] = field(default_factory=dict)
+    source: str = "build"
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    guard: bool = True
+    executor: str | None = None
+    _trainings: dict[Any, GeneralTraining] = field(default_factory=dict, repr=False)
+
+    def describe(self) -> dict[str, Any]:
+        """What makes it the same problem when a study is opened again."""
+        objective = asdict(self.objective)
+        return {"kind": self.kind, "source": self.source, "objective": objective, **self.identity}
+
+    def check(self, space: SearchSpace) -> None:
+        """Trace the functions with the hyperparameters of a space.
+
+        Raises:
+          UserError: for what cannot be trained, and for a hyperparameter that nothing reads.
+        """
+        given = [*space.names, *space.fixed]
+        check_keywords(self.source, self.keywords, given, required=REQUIRED)
+        self.training(space, None, 0).check()
+
+    def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> GeneralTraining:
+        """Ready to train; its splits are its own."""
+        del seed
+        if num_splits not in (None, self.num_members):
+            raise UserError(
+                f"this problem has its own splits and seeds, {self.num_members} in all; "
+                f"leave num_folds out"
+            )
+        if space not in self._trainings:
+            self._trainings[space] = GeneralTraining(self, space)
+        return self._trainings[space]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+#: Stands for the default of a keyword that has none.
+REQUIRED = _Required()
+#: What a hyperparameter can be to a diagnosis.
+ROLES = (
+    "learning_rate",
+    "batch_size",
+    "weight_decay",
+    "l2",
+    "dropout",
+    "clip_norm",
+    "clip_value",
+    "b1",
+    "b2",
+    "eps",
+    "schedule",
+    "warmup_fraction",
+)
+
+
+def keywords_with(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a function, with `REQUIRED` where there is no default."""
+    empty = inspect.Parameter.empty
+    return {name: REQUIRED if value is empty else value for name, value in found.items()}
+
+
+def roles_of(roles: Mapping[str, str] | None) -> dict[str, str]:
+    """Role -> hyperparameter: those given, others by name.
+
+    Raises:
+      UserError: for an unknown role.
+    """
+    given = dict(roles or {})
+    for role in given:
+        if role not in ROLES:
+            hint = did_you_mean(role, ROLES)
+            raise UserError(f"unknown role {role!r}.{hint} Known: {', '.join(ROLES)}")
+    return {**{role: role for role in ROLES}, **given}
+
+
+def check_seeds(number: Any) -> int:
+    """A number of seeds.
+
+    Raises:
+      UserError: if it is none.
+    """
+    is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not is_whole or number < 1:
+        raise UserError(f"num_seeds must be a whole number of at least 1, got {number!r}")
+    return int(number)
+
+
+def checksum(tree: PyTree) -> str:
+    """Of arrays: their values, shapes and dtypes."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]

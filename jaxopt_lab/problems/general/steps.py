@@ -1,0 +1,77 @@
+"""Front door 2: pure functions that go on, one unit of budget at a time."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.tracing.arguments import keywords_of
+from jaxopt_lab.core.trainable import Trainable
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.problems.general.problem import (
+    GeneralProblem,
+    check_seeds,
+    checksum,
+    keywords_with,
+    roles_of,
+)
+
+
+def from_steps(
+    build: Callable[..., Trainable] | Trainable,
+    *,
+    objective: str = "loss",
+    direction: str = "minimize",
+    objective_at: str = "last",
+    num_seeds: int = 1,
+    data: PyTree = (),
+    budget: int | None = None,
+    roles: Mapping[str, str] | None = None,
+    executor: str | None = None,
+    unit: str = "step",
+) -> GeneralProblem:
+    """Make a problem of pure functions: reinforcement learning, GANs, anything that goes on.
+
+    Args:
+      build: keywords -> `Trainable`; the keywords are static hyperparameters, one compiled program
+        for each combination of their values. Or a `Trainable` itself.
+      objective: a scalar metric of `step` or `evaluate`.
+      direction: "minimize" or "maximize".
+      objective_at: whether the "last" or the "best" unit counts.
+      num_seeds: trainings of each trial, with keys of their own.
+      data: arrays that every device holds once and the functions see as `shared.data`.
+      budget: units of a trial unless `optimize` says otherwise.
+      roles: role -> hyperparameter, where it is not called like the role.
+      executor: "vmap" or "map"; None leaves the choice to the planner.
+      unit: what a unit is called in tables and messages.
+
+    Raises:
+      UserError: for what is no such builder.
+    """
+    if isinstance(build, Trainable):
+        fixed = build
+        source, keywords = "Trainable", {}
+
+        def make() -> Trainable:
+            return fixed
+
+        builder: Callable[..., Trainable] = make
+    elif callable(build):
+        source = getattr(build, "__qualname__", repr(build))
+        builder, keywords = build, keywords_with(keywords_of(build))
+    else:
+        raise UserError(f"from_steps takes a function that returns a lab.Trainable, got {build!r}")
+    return GeneralProblem(
+        kind="steps",
+        build=builder,
+        keywords=keywords,
+        objective=Objective(objective, direction, objective_at),  # type: ignore[arg-type]
+        num_members=check_seeds(num_seeds),
+        data=data,
+        budget=budget,
+        unit=unit,
+        roles=roles_of(roles),
+        source=source,
+        identity={"builder": source, "num_seeds": num_seeds, "data": checksum(data)},
+        executor=executor,
+    )

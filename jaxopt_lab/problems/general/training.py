@@ -1,0 +1,258 @@
+"""A problem of any kind, as a study trains it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxopt_lab.core.client import Client
+from jaxopt_lab.core.cohorts import Job, Wave, make_waves
+from jaxopt_lab.core.controls import Values
+from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.status import Config
+from jaxopt_lab.core.tracing.check import Checked, check_trainable, refuse_unread
+from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
+from jaxopt_lab.core.tracing.footprint import Footprint, footprint
+from jaxopt_lab.core.trainable import Trainable, guarded
+from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
+from jaxopt_lab.planning.sizing import Sizing
+from jaxopt_lab.problems.contract import Amount, Judged
+from jaxopt_lab.problems.general.declared import Declared, declare
+from jaxopt_lab.problems.general.programs import StaticProgram, StaticPrograms
+from jaxopt_lab.schedulers.base import Scheduler
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.packing import pack_state, unpack_state
+
+if TYPE_CHECKING:
+    from jaxopt_lab.problems.general.problem import GeneralProblem
+
+
+class GeneralTraining:
+    """A `GeneralProblem` in a space: client of the runner, judge of its results.
+
+    Args:
+      problem: builder, data, objective.
+      space: of the study.
+
+    Raises:
+      UserError: for functions or a space that cannot be trained, in one line.
+    """
+
+    def __init__(self, problem: "GeneralProblem", space: SearchSpace) -> None:
+        self.problem = problem
+        self.declared: Declared = declare(space, tuple(problem.keywords))
+        self.num_members = problem.num_members
+        self.refit_member: int | None = None
+        self.data: PyTree = problem.data
+        self.curve_length = min(problem.budget or CURVE_LENGTH, CURVE_LENGTH)
+        self._checked: dict[StaticProgram, Checked] = {}
+        self._footprints: dict[StaticProgram, Footprint] = {}
+
+    @property
+    def client(self) -> Client:
+        """Itself."""
+        return self
+
+    def check(self) -> None:
+        """Trace the functions of all combinations of static values.
+
+        Raises:
+          UserError: naming what cannot be traced, or what the space searches and nothing reads.
+        """
+        programs = StaticPrograms(self.declared.static, 1)
+        found = [self.checked(programs.signature(c)) for c in self.declared.combinations()]
+        if self.declared.num_combinations <= len(found):
+            nowhere = set.intersection(*(set(checked.unread) for checked in found))
+            refuse_unread(found[0], self.problem.source, tuple(nowhere))
+
+    def checked(self, program: StaticProgram) -> Checked:
+        """What tracing one trial of a program tells."""
+        if program not in self._checked:
+            problem, values = self.problem, program.values
+            keywords = {k: v for k, v in values.items() if k in self.declared.keywords}
+            self._checked[program] = check_trainable(
+                lambda: problem.build(**keywords),
+                source=problem.source,
+                objective=problem.objective,
+                traced={name: np.zeros((), kind) for name, kind in self.declared.dtypes.items()},
+                static=values,
+                data=problem.data,
+                members=problem.num_members,
+                budget=problem.budget,
+                keywords=self.declared.keywords,
+                pure=not self._checked,
+            )
+        return self._checked[program]
+
+    def footprint(self, program: StaticProgram) -> Footprint:
+        """Memory and arithmetic of one unit of one trial."""
+        if program not in self._footprints:
+            self._footprints[program] = footprint(self.checked(program).programs["unit"])
+        return self._footprints[program]
+
+    # What the runner asks for.
+
+    def trainable(self, program: StaticProgram, on_cpu: bool) -> Trainable:
+        """The user's functions, frozen at the first objective that is not finite."""
+        del on_cpu
+        found = self.checked(program).trainable
+        return guarded(found, self.problem.objective.metric) if self.problem.guard else found
+
+    def static(self, program: StaticProgram) -> Mapping[str, Any]:
+        """The program's values."""
+        return program.values
+
+    def executor(self, program: StaticProgram, on_cpu: bool) -> Executor:
+        """By what the trace shows, or as the user insists."""
+        return self.choice(program, on_cpu)[0]
+
+    def choice(self, program: StaticProgram, on_cpu: bool) -> tuple[Executor, str]:
+        """The executor, and why."""
+        platform = "cpu" if on_cpu else "gpu"
+        return choose_executor(self.footprint(program), platform, self.problem.executor)
+
+    def default_width(self, program: StaticProgram, on_cpu: bool) -> int:
+        """By what the trace shows."""
+        platform, executor = ("cpu" if on_cpu else "gpu"), self.executor(program, on_cpu)
+        return choose_width(self.footprint(program), executor, platform, 2**30)
+
+    def init_in_turn(self, program: StaticProgram) -> bool:
+        """An accelerator initialises all trials at once."""
+        del program
+        return False
+
+    def traced(self, jobs: Sequence[Job]) -> Values:
+        """By the space."""
+        return self.declared.traced([job.config for job in jobs])
+
+    def probe(self, probe: Callable[..., Any], on_cpu: bool) -> Probe:
+        """As given."""
+        del on_cpu
+        return probe
+
+    def curves(self, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As they are."""
+        return dict(metrics)
+
+    def finished(self, kept: PyTree, job: Job) -> PyTree:
+        """As it is."""
+        del job
+        return kept
+
+    # What the study asks for.
+
+    def complete(self, config: Mapping[str, Any]) -> Config:
+        """See `Declared.complete`."""
+        return self.declared.complete(config)
+
+    def refit_units(self, config: Config, mean_best: int) -> int:
+        """There is no refit."""
+        raise NotImplementedError
+
+    def predictor(self, config: Config, kept: PyTree) -> Any:
+        """There is none: apply the module to the result."""
+        raise UserError("`predict` is for tables; apply your own functions to study.best.result()")
+
+    def choose(self, space: SearchSpace, amount: Amount, sizing: Sizing) -> StaticPrograms:
+        """One program for each combination of static values; cohorts with a place for each trial
+        that is expected to train in it at the same time."""
+        del space, sizing
+        share = (amount.num_last or amount.num_trials) / self.declared.num_combinations
+        places = max(1, math.ceil(share / amount.num_devices))
+        return StaticPrograms(self.declared.static, 2 ** math.ceil(math.log2(places)))
+
+    def programs_from(self, content: Mapping[str, Any]) -> StaticPrograms:
+        """Read what `StaticPrograms.to_dict` wrote."""
+        return StaticPrograms.from_dict(content)
+
+    def width(self, program: StaticProgram, sizing: Sizing, largest: int) -> int:
+        """By what the trace shows and the bounds that the user gives."""
+        width = min(self.default_width(program, sizing.on_cpu), largest)
+        data_bytes = sum(x.nbytes for x in jax.tree.leaves(self.data))
+        return max(1, min(width, sizing.bound(self.trial_bytes(program), data_bytes)))
+
+    def trial_bytes(self, program: StaticProgram) -> int:
+        """The most that is alive at a time, and the metrics of a call."""
+        found = self.checked(program)
+        metrics = sum(math.prod(x.shape) * x.dtype.itemsize for x in found.metrics.values())
+        return int(self.footprint(program).peak_bytes) + self.curve_length * metrics
+
+    def expected_seconds(
+        self, wave: Wave, width: int, programs: Any, amount: Amount, sizing: Sizing
+    ) -> tuple[float, float]:
+        """Nobody knows how long a program compiles; it runs for its arithmetic, roughly."""
+        del programs, amount
+        units = max(cohort.num_units for cohort in wave.cohorts)
+        return math.nan, self._unit_seconds(wave.program, sizing) * width * units
+
+    def _unit_seconds(self, program: StaticProgram, sizing: Sizing) -> float:
+        return float(self.footprint(program).flops / sizing.costs.flops)
+
+    def plan(
+        self,
+        configs: Sequence[Config],
+        space: SearchSpace,
+        amount: Amount,
+        sizing: Sizing,
+        race: bool,
+        scheduler: Scheduler | None,
+    ) -> Plan:
+        """Programs, executors and cohorts; seconds by arithmetic alone."""
+        programs = self.choose(space, amount, sizing)
+        complete = [self.complete(config) for config in configs]
+        jobs = [
+            Job(i, m, 0, complete[i], programs.signature(complete[i]), n, amount.budget, None, age)
+            for m in range(self.num_members)
+            for i, age, n in pieces(len(complete), amount.budget, race and m, scheduler)
+        ]
+        widths = {p: self.width(p, sizing, programs.largest) for p in {j.program for j in jobs}}
+        waves = make_waves(jobs, widths, amount.num_devices)
+        found, places = [], 0
+        for program, width in widths.items():
+            mine = [wave for wave in waves if wave.program == program]
+            cohorts = [cohort for wave in mine for cohort in wave.cohorts]
+            places += len(mine) * width * amount.num_devices
+            executor, why = self.choice(program, sizing.on_cpu)
+            networks = {(job.trial_id, job.fold) for c in cohorts for job in c.jobs}
+            seconds = sum(self.expected_seconds(w, width, programs, amount, sizing)[1] for w in mine)
+            name = f"{program}; {executor}: {why}"
+            found.append(ProgramPlan(name, width, len(networks), len(cohorts), math.nan, seconds))
+        empty = 1 - len(jobs) / places
+        return Plan(tuple(found), len(waves), amount.num_devices, empty, 0.0)
+
+    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+        """The objective of the unit that counts."""
+        objective, curves = self.problem.objective, result.curves
+        if before is not None:
+            earlier = before["curves"]
+            curves = {k: np.concatenate([earlier[k], v]) for k, v in curves.items()}
+        values = np.asarray(curves[objective.metric], np.float64)
+        unit = objective.best_unit(values)
+        reason = self._why_infeasible(result, float(values[unit]))
+        score = None if reason else objective.sign * float(values[unit])
+        return Judged(score, reason, unit, curves, np.zeros((0, 0), np.float32))
+
+    def _why_infeasible(self, result: Result, value: float) -> str:
+        diverged_at = int(result.info.get("diverged_at", -1))
+        metric, unit = self.problem.objective.metric, self.problem.unit
+        if diverged_at >= 0:
+            last = float(result.info["last"])
+            seen = f"last finite value {last:.4g}" if math.isfinite(last) else "no finite value"
+            return f"{metric} was not finite after {unit} {diverged_at + 1}, {seen}"
+        return "" if math.isfinite(value) else f"{metric} is {value}"
+
+    def dump(self, kept: PyTree) -> bytes:
+        """Leaves in their order."""
+        return pack_state(jax.tree.leaves(kept))
+
+    def load(self, content: bytes, program: StaticProgram) -> PyTree:
+        """In the structure of the program's result."""
+        leaves, structure = unpack_state(content), jax.tree.structure(self.checked(program).result)
+        if structure.num_leaves != len(leaves):
+            raise UserError("what is stored does not fit the problem's result; has it changed?")
+        return jax.tree.unflatten(structure, leaves)
