@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from jaxopt_lab.core.devices import use_all_cores
     from jaxopt_lab.core.errors import MachineError, UserError
     from jaxopt_lab.core.status import Status
+    from jaxopt_lab.core.trainable import Shared, Trainable
     from jaxopt_lab.planning.sizing import read_costs
+    from jaxopt_lab.problems.general import from_function, from_steps
+    from jaxopt_lab.problems.supervised import metrics, supervised
     from jaxopt_lab.problems.tabular.predictor import Predictor
     from jaxopt_lab.spaces.distributions import (
         Choice,
@@ -30,17 +33,23 @@ __all__ = [
     "MachineError",
     "Predictor",
     "SearchSpace",
+    "Shared",
     "Status",
     "Study",
+    "Trainable",
     "Uniform",
     "UserError",
     "datasets",
+    "from_function",
+    "from_steps",
+    "metrics",
     "models",
     "read_costs",
     "schedulers",
     "search",
     "stabilize",
     "stopping",
+    "supervised",
     "tasks",
     "use_all_cores",
 ]
@@ -54,16 +63,25 @@ _HOMES = {
     "MachineError": "core.errors",
     "Predictor": "problems.tabular.predictor",
     "SearchSpace": "spaces.space",
+    "Shared": "core.trainable",
     "Status": "core.status",
+    "Trainable": "core.trainable",
     "Study": "study.study",
     "Uniform": "spaces.distributions",
     "UserError": "core.errors",
+    "from_function": "problems.general",
+    "from_steps": "problems.general",
     "read_costs": "planning.sizing",
     "stabilize": "stabilization",
+    "supervised": "problems.supervised",
     "use_all_cores": "core.devices",
 }
 # Modules that are public by another name than their own.
-_MODULES = {"stopping": "search.stopping", "tasks": "problems"}
+_MODULES = {
+    "metrics": "problems.supervised.metrics",
+    "stopping": "search.stopping",
+    "tasks": "problems",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ def write_study(
     store = Store.open(folder)
     kind = "regression" if regression else "classification"
     task = {"target": target, "task": kind, "log_target": regression}
-    settings = {"task": task, "space": SPACE.to_dict(), "num_folds": 2, "num_epochs": 5}
+    settings = {"task": task, "space": SPACE.to_dict(), "num_folds": 2, "budget": 5}
     settings |= {"seed": 0, "table path": "/data/houses.csv"}
     with store.transaction():
         for name, value in settings.items():

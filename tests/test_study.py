@@ -110,7 +110,7 @@ def test_a_changed_table_is_refused(houses_csv: Path) -> None:
         ({"num_trials": 0}, "number of trials must be at least 1"),
         ({"num_epochs": 0}, "number of epochs must be at least 1"),
         ({"num_folds": 0}, "number of folds must be at least 1"),
-        ({"num_epochs": 3}, "another num_epochs: 2 there, 3 now"),
+        ({"num_epochs": 3}, "another budget: 2 there, 3 now"),
         ({"num_folds": 3}, "another num_folds: 2 there, 3 now"),
     ],
 )

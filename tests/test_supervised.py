@@ -204,9 +204,7 @@ def test_trials_do_not_see_each_other() -> None:
     together, _ = train(problem, hparams_of(learning_rate=[1e-2, 3e-3, np.nan, np.inf]))
     alone, _ = train(problem, hparams_of(learning_rate=[1e-2, 3e-3, 1e-3, 1e-4]))
     for number in (0, 1):
-        jax.tree.map(
-            np.testing.assert_array_equal, trial(together, number), trial(alone, number)
-        )
+        jax.tree.map(np.testing.assert_array_equal, trial(together, number), trial(alone, number))
     assert not np.isfinite(np.concatenate([leaf.ravel() for leaf in
                                            jax.tree.leaves(trial(together.params, 2))])).any()  # fmt: skip
 

@@ -106,7 +106,7 @@ def _from_study(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
             f"{len(trials) - 1}: jaxopt-lab show {args.study}"
         )
     task = tasks.reopen(settings["task"], settings["table path"])
-    epochs = settings.get("num_epochs")
+    epochs = settings.get("budget")
     return task, trials[args.trial]["config"], epochs, int(settings["seed"])
 
 

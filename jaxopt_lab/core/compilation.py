@@ -1,5 +1,6 @@
 """Compile a function of one device for all devices, once, and call it."""
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,8 @@ class Compiler:
         self._platform = devices[0].platform
         self.on_cpu = self._platform == "cpu"
         self.seconds = 0.0
+        # A program that is compiled in the background may be wanted meanwhile, after Ctrl-C say.
+        self.lock = threading.RLock()
         self._lowered: dict[str, tuple[Any, dict[str, Any] | None]] = {}
         self._compiled: dict[str, Any] = {}
 
@@ -93,17 +96,19 @@ class Compiler:
     def compile_lowered(self) -> None:
         """Compile what was traced, all at the same time."""
         started = time.perf_counter()
-        with ThreadPoolExecutor(max(len(self._lowered), 1)) as threads:
-            compiled = threads.map(lambda both: both[0].compile(both[1]), self._lowered.values())
-            self._compiled.update(zip(self._lowered, compiled, strict=True))
-        self._lowered.clear()
+        with self.lock:
+            lowered, self._lowered = self._lowered, {}
+            with ThreadPoolExecutor(max(len(lowered), 1)) as threads:
+                compiled = threads.map(lambda both: both[0].compile(both[1]), lowered.values())
+                self._compiled.update(zip(lowered, compiled, strict=True))
         self.seconds += time.perf_counter() - started
 
     def call(self, name: str, body: Any, args: tuple, copied: PyTree, once: bool = False) -> Any:
         """Run a program; compile it first if that was not done. Arguments as for `lower`."""
-        if name not in self._compiled:
-            self.lower(name, body, args, copied, once)
-            self.compile_lowered()
+        with self.lock:
+            if name not in self._compiled:
+                self.lower(name, body, args, copied, once)
+                self.compile_lowered()
         return self._compiled[name](copied, *args)
 
     def program(self, name: str) -> Any:

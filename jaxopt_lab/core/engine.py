@@ -97,12 +97,13 @@ class Engine:
 
     def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
         """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
-        args = self.compiler.put(self._controls(seeds, clock, hparams))
-        state = self.compiler.lower("init", self._init, args, self.key, once=True)
-        self._tree = jax.tree.structure(state)
-        copied = (self.key, self.data)
-        self.compiler.lower("advance", self._advance, (state, *args[1:]), copied)
-        self.compiler.compile_lowered()
+        with self.compiler.lock:
+            args = self.compiler.put(self._controls(seeds, clock, hparams))
+            state = self.compiler.lower("init", self._init, args, self.key, once=True)
+            self._tree = jax.tree.structure(state)
+            copied = (self.key, self.data)
+            self.compiler.lower("advance", self._advance, (state, *args[1:]), copied)
+            self.compiler.compile_lowered()
 
     def init(self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed) -> PyTree:
         """Initialise a wave.

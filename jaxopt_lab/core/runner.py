@@ -212,7 +212,8 @@ class Runner:
         try:
             waited = 0.0
             if wave.program in self._coming:
-                self._coming.pop(wave.program).result()
+                # Kept until it is there: whoever goes on after Ctrl-C waits for it again.
+                self._wait_for(wave.program)
                 waited = time.perf_counter() - started
             compiled_before = built.compile_seconds
             hparams = built.place(self._hparams(slots))
@@ -239,6 +240,15 @@ class Runner:
             raise _out_of_memory(error, built.width) from error
         compiled = waited + built.compile_seconds - compiled_before
         return _Running(wave, state, final, info, pieces, probed, started, compiled)
+
+    def _wait_for(self, program: Any) -> None:
+        """Until a program that is compiled in the background is there."""
+        try:
+            self._coming[program].result()
+        except Exception:
+            del self._coming[program], self._engines[program]
+            raise
+        del self._coming[program]
 
     def _slots(self, wave: Wave) -> list[Job]:
         """One job per slot: cohorts filled up with copies of a real trial, waves with a cohort."""

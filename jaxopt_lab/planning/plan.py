@@ -59,6 +59,15 @@ class Plan:
         """Expected."""
         return sum(p.run_seconds for p in self.programs)
 
+    def _expected(self) -> str:
+        if math.isnan(self.compile_seconds):
+            seconds = _seconds(self.run_seconds)
+            return f"expected by arithmetic alone: {seconds} training; compiling is not estimated"
+        return (
+            f"expected: {self.compile_seconds:.0f} s compiling (none of it again with a warm "
+            f"cache), {self.run_seconds:.0f} s training"
+        )
+
     def __str__(self) -> str:
         networks = sum(p.num_networks for p in self.programs)
         lines = [
@@ -66,8 +75,7 @@ class Plan:
             f"{count(self.num_waves, 'wave')} on {count(self.num_devices, 'device')}",
             f"{self.empty_slots:.0%} of the places are empty, {self.padding:.0%} of the arithmetic "
             "is padding",
-            f"expected: {self.compile_seconds:.0f} s compiling (none of it again with a warm "
-            f"cache), {self.run_seconds:.0f} s training",
+            self._expected(),
         ]
         if self.exact is not None and round(self.exact.num_programs) > len(self.programs):
             lines.append(
@@ -78,10 +86,17 @@ class Plan:
         lines += [
             f"  {count(p.num_networks, 'network')} in {count(p.num_cohorts, 'cohort')} of "
             f"{p.width}: {p.name} "
-            f"({p.compile_seconds:.0f} + {p.run_seconds:.0f} s)"
+            f"({_seconds(p.compile_seconds)} + {_seconds(p.run_seconds)})"
             for p in self.programs
         ]
         return "\n".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    """In words: less than one, or not known."""
+    if math.isnan(seconds):
+        return "?"
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
 
 
 def count(number: int, noun: str) -> str:

@@ -105,6 +105,10 @@ class Training(Protocol):
         """What predicts with a refit; `UserError` where a problem has no such thing."""
         ...
 
+    def static_values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of the problem's builder in a configuration."""
+        ...
+
     def complete(self, config: Mapping[str, Any]) -> Config:
         """A configuration with a value for everything that its program and functions need."""
         ...

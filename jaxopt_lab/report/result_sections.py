@@ -81,8 +81,8 @@ def _setting(contents: Contents, source: str) -> str:
     if settings.get("num_folds"):
         folds = settings["num_folds"]
         parts.append(f"{folds}-fold cross-validation" if folds > 1 else "one hold-out split")
-    if settings.get("num_epochs"):
-        parts.append(f"{settings['num_epochs']} epochs")
+    if settings.get("budget"):
+        parts.append(f"{settings['budget']} epochs")
     if task.get("test_fraction"):
         parts.append(f"{task['test_fraction']:.0%} of the rows held out for the test")
     if task.get("log_target"):
@@ -233,7 +233,7 @@ def cost(page: "Page", contents: Contents) -> None:
         cards.append(tables.card("Efficiency", tables.pairs(items)))
     cards.append(_programs(contents))
     settings = contents.settings
-    keys = ("seed", "num_folds", "num_epochs", "device", "num_devices")
+    keys = ("seed", "num_folds", "budget", "device", "num_devices")
     about = [(words.title(k), settings[k]) for k in keys if k in settings]
     about += [(words.title(k), v) for k, v in contents.task.items() if k not in ("kind", "sha256")]
     about += list(contents.best.get("versions", {}).items())

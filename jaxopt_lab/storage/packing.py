@@ -7,48 +7,71 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.core.errors import UserError
-
 
 def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
-    """Curves of one length: JSON head (names and length), a newline, then float32 rows."""
-    head = json.dumps({"names": list(curves), "length": len(next(iter(curves.values())))})
-    body = np.stack([np.asarray(c, "<f4") for c in curves.values()]).tobytes()
-    return head.encode() + b"\n" + body
+    """Arrays by name: a JSON head, a newline, then their values, little-endian.
+
+    Curves of one length in float32, which most are, have a shorter head.
+    """
+    arrays = {name: _plain(array) for name, array in curves.items()}
+    shapes = {(array.dtype.str, array.ndim, array.shape) for array in arrays.values()}
+    if len(shapes) == 1 and next(iter(shapes))[:2] == ("<f4", 1):
+        head: Any = {"names": list(arrays), "length": len(next(iter(arrays.values())))}
+    else:
+        head = {"arrays": [[name, a.dtype.str, a.shape] for name, a in arrays.items()]}
+    body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    return json.dumps(head).encode() + b"\n" + body
 
 
 def unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
     """Read what `pack_curves` wrote."""
-    head, body = blob.split(b"\n", 1)
-    names = json.loads(head)["names"]
-    rows = np.frombuffer(body, "<f4").reshape(len(names), -1)
-    return dict(zip(names, rows, strict=True))
+    line, body = blob.split(b"\n", 1)
+    head = json.loads(line)
+    if "arrays" not in head:
+        names = head["names"]
+        rows = np.frombuffer(body, "<f4").reshape(len(names), -1)
+        return dict(zip(names, rows, strict=True))
+    found, start = {}, 0
+    for name, kind, shape in head["arrays"]:
+        found[name] = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
+        start += found[name].nbytes
+    return found
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """In a dtype of NumPy's own, little-endian: narrow floats as float32."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "biufc":
+        array = array.astype(np.float32)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def pack_state(state: Sequence[np.ndarray]) -> bytes:
     """Arrays to bytes: JSON head (dtypes and shapes), a newline, then one after the other."""
     arrays = [np.asarray(leaf) for leaf in state]
-    head = json.dumps([[array.dtype.str, array.shape] for array in arrays])
+    head = json.dumps([[array.dtype.name, array.shape] for array in arrays])
     return b"".join([head.encode(), b"\n", *(array.tobytes() for array in arrays)])
 
 
 def unpack_state(content: bytes) -> list[np.ndarray]:
-    """Read what `pack_state` wrote.
-
-    Raises:
-      UserError: for what an earlier version wrote.
-    """
-    if not content.startswith(b"["):
-        raise UserError(
-            "an earlier version of jaxopt-lab stopped in the middle of this study's successive "
-            "halving, which this one cannot go on with; begin in another directory"
-        )
+    """Read what `pack_state` wrote."""
     end = content.index(b"\n")
     found, start = [], end + 1
-    for kind, shape in json.loads(content[:end]):
+    for name, shape in json.loads(content[:end]):
+        kind = _dtype(name)
         found.append(np.frombuffer(content, kind, math.prod(shape), start).reshape(shape))
         start += found[-1].nbytes
     return found
+
+
+def _dtype(name: str) -> np.dtype:
+    """By name; the narrow floats of accelerators are `ml_dtypes`' (which JAX brings)."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """The tables of a study's file."""
 
-SCHEMA = 2
+SCHEMA = 3
 TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE decisions (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL);

@@ -1,12 +1,13 @@
 """The best trial of a study so far."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.store import Member, Store
@@ -23,7 +24,7 @@ class Incumbent:
     Attributes:
       trial_id: its number.
       hyperparameters: what the sampler chose; `complete` fills in the defaults.
-      score: mean over folds of the study's metric.
+      score: mean over folds of the study's objective.
       standard_error: over folds; NaN for one fold.
       folds: score of each fold (or seed).
       curves: per fold, name -> [units, ...].
@@ -35,6 +36,7 @@ class Incumbent:
     standard_error: float
     folds: list[float]
     curves: list[dict[str, np.ndarray]]
+    _problem: Any
     _training: Training
     _kept: Callable[[Member], PyTree]
     _refit: Callable[[int], PyTree]
@@ -52,6 +54,30 @@ class Incumbent:
         """
         return self._kept((self.trial_id, fold, 0))
 
+    @property
+    def variables(self) -> PyTree:
+        """What is kept of its first split and seed: of a linen module, all its collections."""
+        return self.result()
+
+    @property
+    def params(self) -> PyTree:
+        """The weights among its `variables`."""
+        found = self.result()
+        return found["params"] if isinstance(found, Mapping) and "params" in found else found
+
+    @property
+    def module(self) -> Any:
+        """The network of its hyperparameters: `module.apply(best.variables, inputs)`.
+
+        Raises:
+          UserError: for a problem without modules.
+        """
+        extras = getattr(self._problem, "extras", {})
+        if "module" not in extras:
+            raise UserError("this problem has no module; study.best.result() is what it keeps")
+        static = self._training.static_values(self.hyperparameters)
+        return extras["module"](**static)
+
     def refit(self) -> PyTree:
         """The same, trained on all rows that are no test rows."""
         return self._refit(self.trial_id)
@@ -68,6 +94,7 @@ class Incumbent:
 
 def incumbent_of(
     store: Store,
+    problem: Any,
     training: Training,
     kept: Callable[[Member], PyTree],
     refit: Callable[[int], PyTree],
@@ -84,14 +111,15 @@ def incumbent_of(
         for m in store.member_arrays(trial_id)
         if m["fold"] < training.num_members and m["replicate"] == 0
     ]
-    error = row["standard_error"]
+    error, sign = row["standard_error"], problem.objective.sign
     return Incumbent(
         trial_id,
         row["config"],
-        row["score"],
+        sign * row["score"],
         math.nan if error is None else error,
-        [m["score"] for m in members],
+        [sign * m["score"] for m in members],
         [m["curves"] for m in members],
+        problem,
         training,
         kept,
         refit,

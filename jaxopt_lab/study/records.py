@@ -24,6 +24,7 @@ def write_wave(
     report: WaveReport,
     phase: str,
     expected: tuple[float, float],
+    keep: int = KEPT_TRIALS,
 ) -> None:
     """Write weights, members, trials and the wave's cost in one transaction.
 
@@ -34,12 +35,13 @@ def write_wave(
       report: the finished wave.
       phase: its name.
       expected: seconds to compile its program and to run it.
+      keep: the best trials of which results are kept.
     """
-    num_folds, budget = training.num_members, int(store.setting("num_epochs"))
+    num_folds, budget = training.num_members, int(store.setting("budget"))
     found = [
         _Entry(result, training.judge(result, _before(store, result))) for result in report.results
     ]
-    worthy = _worth_keeping(store, found, num_folds, budget)
+    worthy = _worth_keeping(store, found, num_folds, budget, keep)
     with store.transaction():
         for entry in worthy:
             job = entry.result.job
@@ -59,7 +61,7 @@ def write_wave(
             str(report.wave.program),
         )
         pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
-        weights.keep_only([*store.best_trials(KEPT_TRIALS), *pending])
+        weights.keep_only([*store.best_trials(keep), *pending])
 
 
 class _Entry(NamedTuple):
@@ -70,7 +72,7 @@ class _Entry(NamedTuple):
 
 
 def _worth_keeping(
-    store: Store, found: Sequence[_Entry], num_folds: int, budget: int
+    store: Store, found: Sequence[_Entry], num_folds: int, budget: int, keep: int
 ) -> list[_Entry]:
     """The networks whose weights may be wanted: those of trials that can still be among the best.
 
@@ -81,6 +83,7 @@ def _worth_keeping(
       found: networks of a wave.
       num_folds: K.
       budget: epochs of a network trained to the end.
+      keep: the best trials of which results are kept.
     """
     ended = [entry for entry in found if not entry.result.job.resumable]
     scores: dict[int, dict[int, float | None]] = {}
@@ -98,8 +101,8 @@ def _worth_keeping(
         for i, mine in scores.items()
         if i not in infeasible and len(mine) == num_folds
     }
-    ranked = sorted([*store.best_scores(KEPT_TRIALS), *means.values()])
-    worst = ranked[KEPT_TRIALS - 1] if len(ranked) >= KEPT_TRIALS else np.inf
+    ranked = sorted([*store.best_scores(keep), *means.values()])
+    worst = ranked[keep - 1] if len(ranked) >= keep else np.inf
     return [
         entry
         for entry in ended

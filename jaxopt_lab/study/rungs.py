@@ -66,7 +66,7 @@ class Rungs:
         }
         self._sent: set[tuple[int, int]] = set()
         self._jobs: dict[tuple[int, int], Job] = {}
-        self._brackets = self._open(settings["num_epochs"])
+        self._brackets = self._open(settings["budget"])
         self._decide()
 
     def _open(self, num_epochs: int) -> list[_Bracket]:

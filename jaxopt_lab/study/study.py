@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
+from jaxopt_lab import schedulers, search
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.core.types import Config, PyTree, Status
 from jaxopt_lab.planning.costs import Costs
@@ -18,13 +20,12 @@ from jaxopt_lab.planning.sizing import sizing_of
 from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
 from jaxopt_lab.schedulers import Scheduler
-from jaxopt_lab.search import random
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.store import Member, Store
-from jaxopt_lab.study import races, records, trials
+from jaxopt_lab.study import outside, races, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
 from jaxopt_lab.study.rungs import Rungs, last_trials
@@ -50,6 +51,7 @@ class Study:
       costs: of the devices, from `read_costs`; those the study began with, or shipped ones.
       memory_limit: bytes that training may take on all devices; see `sizing.Sizing`.
       cohort_width: the most trials that train together on a device.
+      keep: the best trials of which results (weights, say) are kept.
 
     Raises:
       UserError: if the directory holds a study with other settings, naming them.
@@ -66,9 +68,10 @@ class Study:
         costs: Costs | None = None,
         memory_limit: int | None = None,
         cohort_width: int | None = None,
+        keep: int = records.KEPT_TRIALS,
     ) -> None:
         self.problem: Any = problem
-        self.space, self.seed = space, seed
+        self.space, self.seed, self.keep = space, seed, keep
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
         self._devices = list(devices or jax.local_devices())
@@ -88,6 +91,7 @@ class Study:
             "task": problem.describe(),
             "space": space.to_dict(),
             "seed": seed,
+            "objective": asdict(problem.objective),
             "num_devices": len(self._devices),
             "device": self._devices[0].platform,
             **({} if costs is None else {"costs": asdict(costs)}),
@@ -130,6 +134,12 @@ class Study:
         """Close the study's file."""
         self.store.close()
 
+    def __enter__(self) -> "Study":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def _agree(self, wanted: dict[str, Any]) -> None:
         agree(self.store, wanted, self.directory)
 
@@ -158,14 +168,33 @@ class Study:
             self._runner = Runner(self.training.client, self.seed, {}, self._devices)
         return self._runner
 
-    def configure(self, num_epochs: int, num_folds: int) -> None:
-        """Fix the budget of every trial, or check that it is the one the study began with."""
-        if num_epochs < 1:
-            raise UserError(f"the number of epochs must be at least 1, got {num_epochs}")
-        if num_folds < 1:
-            raise UserError(f"the number of folds must be at least 1, got {num_folds}")
-        self.problem.training(self.space, num_folds, self.seed)
-        self._agree({"num_epochs": num_epochs, "num_folds": num_folds})
+    def configure(self, budget: int | None = None, num_splits: int | None = None) -> int:
+        """Fix the budget of every trial, or check that it is the one the study began with.
+
+        Args:
+          budget: units of each trial; None for the problem's own.
+          num_splits: K of the cross-validation of a table; None for the problem's own.
+
+        Returns:
+          The budget.
+
+        Raises:
+          UserError: for a budget below 1, or another than before.
+        """
+        known, unit = self.store.settings(), self.problem.unit
+        if budget is None:
+            budget = known.get("budget", getattr(self.problem, "budget", None))
+        if budget is None:
+            raise UserError(f"say how long trials train: optimize(..., budget=N), in {unit}s")
+        if budget < 1:
+            raise UserError(f"the number of {unit}s must be at least 1, got {budget}")
+        if num_splits is None:
+            num_splits = known.get("num_folds")
+        if num_splits is not None and num_splits < 1:
+            raise UserError(f"the number of folds must be at least 1, got {num_splits}")
+        training = self.problem.training(self.space, num_splits, self.seed)
+        self._agree({"budget": budget, "num_folds": training.num_members})
+        return budget
 
     def _amount(self, trials: int, budget: int, last: int | None = None) -> Amount:
         return Amount(trials, budget, len(self._devices), last)
@@ -183,14 +212,15 @@ class Study:
 
     def optimize(
         self,
-        sampler: Sampler,
+        sampler: Sampler | str,
         num_trials: int,
-        num_epochs: int,
-        num_folds: int = 5,
+        num_epochs: int | None = None,
+        num_folds: int | None = None,
         *,
+        budget: int | None = None,
         time_limit: float | None = None,
         race: bool = False,
-        scheduler: Scheduler | None = None,
+        scheduler: Scheduler | str | None = None,
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: int | None = None,
@@ -200,13 +230,16 @@ class Study:
         """Propose and train until the phase has `num_trials` trials; goes on where it stopped.
 
         Args:
-          sampler: from `search`.
+          sampler: from `search`, or its name on the command line.
           num_trials: configurations of this phase in all, finished ones included.
-          num_epochs: epochs of each.
-          num_folds: K of the cross-validation; 1 is one hold-out split.
+          num_epochs: the same as `budget`, of a problem whose units are epochs.
+          num_folds: K of the cross-validation of a table, 5 by default; 1 is one hold-out split.
+            Other problems have their own splits.
+          budget: units of each trial; the problem's own by default.
           time_limit: seconds after which no wave is started; the rest is marked stopped.
           race: train on one fold first, and only the better half on the others.
-          scheduler: from `schedulers`: stops trials early, unlike `race` on all folds at once.
+          scheduler: from `schedulers`, or its name: stops trials early, unlike `race` on all
+            folds at once.
           phase: a name for this search.
           space: search here instead of in the study's space.
           round_size: proposals at a time, between which the sampler sees results; see
@@ -221,7 +254,9 @@ class Study:
             raise UserError(f"the number of trials must be at least 1, got {num_trials}")
         if scheduler is not None and race:
             raise UserError("give race or a scheduler, not both")
-        self.configure(num_epochs, num_folds)
+        sampler, scheduler = _sampler(sampler), _scheduler(scheduler)
+        num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
+        num_folds = self.num_folds
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
         last = last_trials(num_trials, num_epochs, race, scheduler)
@@ -288,7 +323,7 @@ class Study:
         self, trial_id: int, config: Config, fold: int, replicate: int = 0, num_epochs: int = 0
     ) -> Job:
         """One network to train, within this study's budget."""
-        budget = self._budget = self._budget or int(self.store.setting("num_epochs"))
+        budget = self._budget = self._budget or int(self.store.setting("budget"))
         full = self.training.complete(config)
         program = self.programs.signature(full)
         return Job(trial_id, fold, replicate, full, program, num_epochs or budget, budget)
@@ -296,11 +331,12 @@ class Study:
     def plan(
         self,
         num_trials: int,
-        num_epochs: int,
-        num_folds: int = 5,
+        num_epochs: int | None = None,
+        num_folds: int | None = None,
         *,
+        budget: int | None = None,
         race: bool = False,
-        scheduler: Scheduler | None = None,
+        scheduler: Scheduler | str | None = None,
         num_first: int | None = None,
     ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
@@ -310,10 +346,17 @@ class Study:
           num_first: trials of the first of several phases, for which programs are chosen.
         """
         training = self.problem.training(self.space, num_folds, self.seed)
+        units = _budget(num_epochs, budget) or getattr(self.problem, "budget", None)
+        if units is None:
+            raise UserError(
+                f"say how long trials train: plan(..., budget=N), in {self.problem.unit}s"
+            )
+        scheduler = _scheduler(scheduler)
+        num_epochs = units
         first = num_first or num_trials
         last = last_trials(first, num_epochs, race, scheduler)
         amount = self._amount(first, num_epochs, last)
-        configs = first_proposals(random(), self.space, self.seed, num_trials)
+        configs = first_proposals(search.random(), self.space, self.seed, num_trials)
         return training.plan(configs, self.space, amount, self.sizing, race, scheduler)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
@@ -332,7 +375,7 @@ class Study:
             report.wave, width, self.programs, self._amount(1, 1, 1), self.sizing
         )
         where = (self.store, self.weights, self.training)
-        records.write_wave(*where, report, watch.phase, expected)
+        records.write_wave(*where, report, watch.phase, expected, self.keep)
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
@@ -397,16 +440,93 @@ class Study:
             self._run([job], self._watch("refit", None, None))
         return self.kept(member)
 
+    def ask(self, n: int, sampler: Sampler | str = "random") -> list[outside.Asked]:
+        """Propose n trials for somebody else to train; see `outside.ask`."""
+        return outside.ask(self.store, _sampler(sampler), self.space, self.seed, n)
+
+    def tell(
+        self, configs: Sequence[Mapping[str, Any] | outside.Asked], values: Sequence[float | None]
+    ) -> list[int]:
+        """Write the objective of trials that were trained elsewhere; see `outside.tell`."""
+        sign = self.problem.objective.sign
+        return outside.tell(self.store, self.space, configs, values, sign)
+
     @property
     def trials(self) -> "pd.DataFrame":
         """One row per trial in `trial_id` order: phase, status, score, ..., hyperparameters."""
         return trials.to_frame(self.store)
 
     @property
+    def members(self) -> "pd.DataFrame":
+        """One row per training: trial, member (`fold`), replicate, score, units."""
+        return views.members(self.store, self.problem.objective.sign)
+
+    def curves(self) -> "pd.DataFrame":
+        """Scalar metrics, one row per trial, member, replicate and unit."""
+        return views.curves(self.store)
+
+    def metrics(self, name: str) -> np.ndarray:
+        """One metric of all trials: [trials, members, units, ...].
+
+        The axis of units is left out where a trial is one run; NaN where a member has none.
+        """
+        budget = int(self.store.setting("budget"))
+        whole_run = self.problem.unit == "run"
+        return views.metrics(self.store, name, self.training.num_members, budget, whole_run)
+
+    def population(self, **static: Any) -> views.Population:
+        """What is kept of trials, as one pytree with a leading axis.
+
+        Args:
+          **static: hyperparameters that tell shapes apart, where there are several.
+
+        Raises:
+          UserError: if nothing is kept, or the results are of several shapes.
+        """
+        configs = {t["trial_id"]: t["config"] for t in self.store.trials()}
+        kept = [
+            (trial_id, fold, self.kept((trial_id, fold, replicate)))
+            for trial_id, fold, replicate in sorted(self.weights.members)
+            if replicate == 0
+            and fold < self.training.num_members
+            and all(configs[trial_id].get(name) == value for name, value in static.items())
+        ]
+        return views.stack(kept)
+
+    @property
     def best(self) -> Incumbent:
-        """The completed trial with the lowest score.
+        """The completed trial with the best score.
 
         Raises:
           MachineError: if every trial diverged or none is complete.
         """
-        return incumbent_of(self.store, self.training, self.kept, self.refit)
+        return incumbent_of(self.store, self.problem, self.training, self.kept, self.refit)
+
+
+def _budget(num_epochs: int | None, budget: int | None) -> int | None:
+    """Both mean the same."""
+    if num_epochs is not None and budget is not None and num_epochs != budget:
+        raise UserError(f"num_epochs = {num_epochs} and budget = {budget} differ; give one of them")
+    return num_epochs if budget is None else budget
+
+
+def _sampler(sampler: Sampler | str) -> Sampler:
+    """A sampler, also by its name."""
+    if not isinstance(sampler, str):
+        return sampler
+    if sampler not in search.REGISTRY:
+        hint = did_you_mean(sampler, search.REGISTRY)
+        known = ", ".join(search.REGISTRY)
+        raise UserError(f"unknown sampler {sampler!r}.{hint} Known: {known}")
+    return search.REGISTRY[sampler]()
+
+
+def _scheduler(scheduler: Scheduler | str | None) -> Scheduler | None:
+    """A scheduler, also by its name."""
+    if not isinstance(scheduler, str):
+        return scheduler
+    if scheduler not in schedulers.REGISTRY:
+        hint = did_you_mean(scheduler, schedulers.REGISTRY)
+        known = ", ".join(schedulers.REGISTRY)
+        raise UserError(f"unknown scheduler {scheduler!r}.{hint} Known: {known}")
+    return schedulers.REGISTRY[scheduler]()

@@ -91,12 +91,24 @@ def best_trial(store: Store) -> int:
     )
 
 
+def sign_of(store: Store) -> int:
+    """-1 where the study's objective is maximised: the store holds what is minimised."""
+    found = store.settings().get("objective", {})
+    return -1 if found.get("direction") == "maximize" else 1
+
+
 def to_frame(store: Store) -> "pd.DataFrame":
     """All trials as a table, hyperparameters as columns."""
     import pandas as pd
 
+    sign = sign_of(store)
     rows = [
-        {**{k: v for k, v in t.items() if k != "config"}, **t["config"]} for t in store.trials()
+        {
+            **{k: v for k, v in t.items() if k != "config"},
+            "score": None if t["score"] is None else sign * t["score"],
+            **t["config"],
+        }
+        for t in store.trials()
     ]
     frame = pd.DataFrame(rows)
     if rows:

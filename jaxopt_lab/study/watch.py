@@ -93,6 +93,7 @@ class Watch:
         if self._progress is None:
             return
         counts, score = self._store.counts(), self._store.best_score()
+        score = None if score is None else trials.sign_of(self._store) * score
         self._progress(
             Progress(self.phase, self._done, self._total, counts, score, self._metric, self.seconds)
         )

@@ -34,6 +34,11 @@ class Weights:
         return member in self._store.kept_members(_KIND)
 
     @property
+    def members(self) -> frozenset[Member]:
+        """Those of which results are kept."""
+        return self._store.kept_members(_KIND)
+
+    @property
     def trials(self) -> set[int]:
         """Those of which results are kept."""
         return {trial_id for trial_id, _, _ in self._store.kept_members(_KIND)}

@@ -204,7 +204,7 @@ def _count(study: Study, config: Config) -> int:
 
 def _optax(study: Study, config: Config) -> str:
     steps = steps_per_epoch(len(_prepared(study).development), config["batch_size"])
-    return optimizers.to_optax(config, steps, int(study.store.settings()["num_epochs"]))
+    return optimizers.to_optax(config, steps, int(study.store.settings()["budget"]))
 
 
 def _held_out(study: Study, models: Predictor) -> dict[str, Any]:

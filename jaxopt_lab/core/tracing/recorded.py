@@ -90,4 +90,4 @@ class RecordedHparams(Hparams):
     def tree_unflatten(cls, aux: Any, leaves: Any) -> "RecordedHparams":
         """From what `tree_flatten_with_keys` gave."""
         names, static, lookups = aux
-        return cls(dict(zip(names, leaves, strict=True)), dict(static), lookups)
+        return cls(dict(zip(names, leaves, strict=True)), static.values, lookups)

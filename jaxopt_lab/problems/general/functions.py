@@ -11,7 +11,7 @@ from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import keywords_of
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
 from jaxopt_lab.core.types import PRNGKey, PyTree
-from jaxopt_lab.problems.general.problem import GeneralProblem, check_seeds, keywords_with, roles_of
+from jaxopt_lab.problems.general.problem import REQUIRED, GeneralProblem, check_seeds, roles_of
 
 
 def from_function(
@@ -49,7 +49,7 @@ def from_function(
     if not callable(train):
         raise UserError(f"from_function takes a function (key, hparams), got {train!r}")
     source = getattr(train, "__qualname__", repr(train))
-    keywords = keywords_with(keywords_of(train, skip=2))
+    keywords = keywords_of(train, REQUIRED, skip=2)
 
     def build(**chosen: Any) -> Trainable:
         def init(key: PRNGKey, hparams: Any) -> PyTree:

@@ -1,7 +1,6 @@
 """A problem of any kind: a builder of pure functions, data, an objective."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -107,12 +106,6 @@ ROLES = (
     "schedule",
     "warmup_fraction",
 )
-
-
-def keywords_with(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of a function, with `REQUIRED` where there is no default."""
-    empty = inspect.Parameter.empty
-    return {name: REQUIRED if value is empty else value for name, value in found.items()}
 
 
 def roles_of(roles: Mapping[str, str] | None) -> dict[str, str]:

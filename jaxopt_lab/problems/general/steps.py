@@ -1,7 +1,6 @@
 """Front door 2: pure functions that go on, one unit of budget at a time."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
@@ -9,10 +8,10 @@ from jaxopt_lab.core.tracing.arguments import keywords_of
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general.problem import (
+    REQUIRED,
     GeneralProblem,
     check_seeds,
     checksum,
-    keywords_with,
     roles_of,
 )
 
@@ -58,7 +57,7 @@ def from_steps(
         builder: Callable[..., Trainable] = make
     elif callable(build):
         source = getattr(build, "__qualname__", repr(build))
-        builder, keywords = build, keywords_with(keywords_of(build))
+        builder, keywords = build, keywords_of(build, REQUIRED)
     else:
         raise UserError(f"from_steps takes a function that returns a lab.Trainable, got {build!r}")
     return GeneralProblem(

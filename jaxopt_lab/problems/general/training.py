@@ -16,7 +16,7 @@ from jaxopt_lab.core.runner import Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.tracing.check import Checked, check_trainable, refuse_unread
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
-from jaxopt_lab.core.tracing.footprint import Footprint, footprint
+from jaxopt_lab.core.tracing.footprint import Footprint, measure_footprint
 from jaxopt_lab.core.trainable import Trainable, guarded
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
@@ -92,7 +92,11 @@ class GeneralTraining:
     def footprint(self, program: StaticProgram) -> Footprint:
         """Memory and arithmetic of one unit of one trial."""
         if program not in self._footprints:
-            self._footprints[program] = footprint(self.checked(program).programs["unit"])
+            checked = self.checked(program)
+            unit = checked.programs["unit"]
+            num_own = len(jax.tree.leaves(checked.state)) + len(self.declared.dtypes)
+            own = [i < num_own for i in range(len(unit.jaxpr.invars))]
+            self._footprints[program] = measure_footprint(unit, own)
         return self._footprints[program]
 
     # What the runner asks for.
@@ -114,7 +118,8 @@ class GeneralTraining:
     def choice(self, program: StaticProgram, on_cpu: bool) -> tuple[Executor, str]:
         """The executor, and why."""
         platform = "cpu" if on_cpu else "gpu"
-        return choose_executor(self.footprint(program), platform, self.problem.executor)
+        found: Any = choose_executor(self.footprint(program), platform, self.problem.executor)
+        return found
 
     def default_width(self, program: StaticProgram, on_cpu: bool) -> int:
         """By what the trace shows."""
@@ -150,6 +155,10 @@ class GeneralTraining:
         """See `Declared.complete`."""
         return self.declared.complete(config)
 
+    def static_values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of the builder in a configuration."""
+        return {k: config[k] for k in self.declared.keywords if k in config}
+
     def refit_units(self, config: Config, mean_best: int) -> int:
         """There is no refit."""
         raise NotImplementedError
@@ -180,7 +189,7 @@ class GeneralTraining:
         """The most that is alive at a time, and the metrics of a call."""
         found = self.checked(program)
         metrics = sum(math.prod(x.shape) * x.dtype.itemsize for x in found.metrics.values())
-        return int(self.footprint(program).peak_bytes) + self.curve_length * metrics
+        return int(self.footprint(program).trial_bytes) + self.curve_length * metrics
 
     def expected_seconds(
         self, wave: Wave, width: int, programs: Any, amount: Amount, sizing: Sizing
@@ -219,7 +228,9 @@ class GeneralTraining:
             places += len(mine) * width * amount.num_devices
             executor, why = self.choice(program, sizing.on_cpu)
             networks = {(job.trial_id, job.fold) for c in cohorts for job in c.jobs}
-            seconds = sum(self.expected_seconds(w, width, programs, amount, sizing)[1] for w in mine)
+            seconds = sum(
+                self.expected_seconds(w, width, programs, amount, sizing)[1] for w in mine
+            )
             name = f"{program}; {executor}: {why}"
             found.append(ProgramPlan(name, width, len(networks), len(cohorts), math.nan, seconds))
         empty = 1 - len(jobs) / places
@@ -235,7 +246,7 @@ class GeneralTraining:
         unit = objective.best_unit(values)
         reason = self._why_infeasible(result, float(values[unit]))
         score = None if reason else objective.sign * float(values[unit])
-        return Judged(score, reason, unit, curves, np.zeros((0, 0), np.float32))
+        return Judged(score, reason, unit, curves, np.zeros((0, 1), np.float32))
 
     def _why_infeasible(self, result: Result, value: float) -> str:
         diverged_at = int(result.info.get("diverged_at", -1))
@@ -252,7 +263,8 @@ class GeneralTraining:
 
     def load(self, content: bytes, program: StaticProgram) -> PyTree:
         """In the structure of the program's result."""
-        leaves, structure = unpack_state(content), jax.tree.structure(self.checked(program).result)
+        structure: Any = jax.tree.structure(self.checked(program).result)
+        leaves = unpack_state(content)
         if structure.num_leaves != len(leaves):
             raise UserError("what is stored does not fit the problem's result; has it changed?")
         return jax.tree.unflatten(structure, leaves)

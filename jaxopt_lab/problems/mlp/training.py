@@ -50,6 +50,11 @@ class RowsTraining:
         """Defaults of the registry fill the rest."""
         return hyperparameters.complete(config)
 
+    def static_values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """None: a table has no builder."""
+        del config
+        return {}
+
     def refit_units(self, config: Config, mean_best: int) -> int:
         """With early stopping the mean of the folds' best epochs: no row is left to validate on."""
         return mean_best if config["early_stopping"] else 0

@@ -178,9 +178,7 @@ def _like(new: PyTree, old: PyTree, what: str) -> PyTree:
     before: Any = jax.tree.structure(old)
     after: Any = jax.tree.structure(new)
     if before != after:
-        raise UserError(
-            f"{what} must keep its structure, {before}; a step made {after} of it"
-        )
+        raise UserError(f"{what} must keep its structure, {before}; a step made {after} of it")
 
     def typed(path: Any, x: Any, y: Any) -> Array:
         if np.shape(x) != np.shape(y):
