@@ -250,11 +250,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         directory = arguments.out or scratch
         with lab.Study(problem, lab.SearchSpace(**SPACE), directory=directory, seed=0) as study:
             study.optimize(lab.search.random(), arguments.trials, budget=arguments.units)
-            best = study.trials.sort_values("score").iloc[-1]
             print(study.trials.sort_values("score").to_string(index=False))
+            best = study.best
     result = {
-        "best_return": float(best["score"]),
-        "hyperparameters": {name: float(best[name]) for name in SPACE},
+        "best_return": best.score,
+        "hyperparameters": best.hyperparameters,
         "seconds": round(time.monotonic() - started),
     }
     print(json.dumps(result))

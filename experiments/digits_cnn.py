@@ -132,11 +132,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         space = lab.SearchSpace(**{name: best[name] for name in SPACE})
         with lab.Study(final, space, directory=folder / "final", seed=0) as study:
             study.optimize(lab.search.random(), num_trials=1, budget=arguments.epochs)
-            scores = study.metrics("accuracy")[0]
+            scores = study.metrics("accuracy")[0, :, -1]
     result = {
         "test_accuracy": float(np.mean(scores)),
-        "seeds": [round(float(score), 4) for score in np.ravel(scores)],
-        "hyperparameters": {name: best[name] for name in SPACE},
+        "seeds": [round(float(score), 4) for score in scores],
+        "hyperparameters": best,
         "tuning_seconds": round(tuned),
         "seconds": round(time.monotonic() - started),
     }

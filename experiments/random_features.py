@@ -79,18 +79,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         directory = arguments.out or scratch
         with lab.Study(problem, lab.SearchSpace(**SPACE), directory=directory, seed=0) as study:
             study.optimize(lab.search.random(), num_trials=arguments.trials)
-            trials = study.trials.sort_values("score")
-            curves = study.metrics("curve")
+            print(study.trials.sort_values("score").head(8).to_string(index=False))
+            best, curves = study.best, study.metrics("curve")
 
-    print(trials.head(8).to_string(index=False))
     # Of each seed of the best trial: how far the error had come after a tenth of the training.
-    best = trials.iloc[0]
-    curve = curves[trials.index[0]]
-    print(f"its seeds after {NUM_STEPS // 10} steps: {curve[:, NUM_STEPS // 10].round(3)}")
+    early = curves[best.trial_id, :, NUM_STEPS // 10]
+    print(f"trial {best.trial_id}: errors after {NUM_STEPS // 10} steps {early.round(3)}")
     result = {
-        "best_loss": float(best["score"]),
-        "standard_error": float(best["standard_error"]),
-        "hyperparameters": {name: float(best[name]) for name in SPACE},
+        "best_loss": best.score,
+        "standard_error": best.standard_error,
+        "hyperparameters": best.hyperparameters,
         "curves": list(curves.shape),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -115,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         final = problem_of(train, validation=test, num_seeds=3)
         with lab.Study(final, space, directory=folder / "final") as study:
             study.optimize(lab.search.random(), 1, budget=arguments.epochs)
-            scores = study.metrics("accuracy")[0]
+            scores = study.metrics("accuracy")[0, :, -1]
     result = {
         "test_accuracy": float(np.mean(scores)),
-        "seeds": [round(float(score), 4) for score in np.ravel(scores)],
-        "hyperparameters": {name: best[name] for name in SPACE},
+        "seeds": [round(float(score), 4) for score in scores],
+        "hyperparameters": best,
         "tuning_seconds": round(tuned),
         "seconds": round(time.monotonic() - started),
     }

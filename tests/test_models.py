@@ -106,7 +106,7 @@ def trained_by(name: str) -> Callable[..., Any]:
 
 
 def hparams_of(rate: Any = 1e-2, dropout: Any = 0.2) -> Hparams:
-    return Hparams({"learning_rate": jnp.asarray(rate), "dropout": jnp.asarray(dropout)})
+    return Hparams({"learning_rate": jnp.float32(rate), "dropout": jnp.float32(dropout)})
 
 
 @each_model
