@@ -23,8 +23,9 @@ CACHE_BYTES, FAR_CACHE_BYTES, LARGE_SHARE = 2**22, 2**24, 0.5
 NEAR_CACHE_BYTES = 2**19
 #: Memory for the trials of a cohort on an accelerator, bytes.
 ACCELERATOR_BYTES = 4 * 2**30
-#: Fixed cost of an operation on a core, and of one floating-point operation, seconds.
-SECONDS_PER_OPERATION, SECONDS_PER_FLOP = 4e-7, 3e-11
+#: Fixed cost of an operation on a core, and of one floating-point operation, seconds; of one in a
+#: program that trains convolutions.
+SECONDS_PER_OPERATION, SECONDS_PER_FLOP, SECONDS_PER_CONVOLUTION_FLOP = 4e-7, 3e-11, 5e-10
 #: Batching must be able to save this share of a trial's time, or it is not worth leaving the cache.
 LEAST_SHARE = 0.1
 #: A call that lasts so long, in seconds, is not held up by what the host does around it.
@@ -119,9 +120,10 @@ def overhead_share(footprint: Footprint) -> float:
 
 
 def seconds_of(footprint: Footprint) -> float:
-    """Roughly the seconds that a unit of one trial takes on a core."""
+    """The seconds that a unit of one trial takes on a core: the order of magnitude, no more."""
     fixed = SECONDS_PER_OPERATION * footprint.num_operations
-    return fixed + SECONDS_PER_FLOP * footprint.flops
+    each = SECONDS_PER_CONVOLUTION_FLOP if footprint.kernels_differ else SECONDS_PER_FLOP
+    return fixed + each * footprint.flops
 
 
 def _power_up_to(bound: int | float) -> int:
