@@ -70,7 +70,10 @@ def loop_of(equation: core.JaxprEqn) -> Loop | None:
     params = equation.params
     if equation.primitive.name == "scan":
         body = open_jaxpr(params["jaxpr"])
-        constants, carry = params["num_consts"], params["num_carry"]
+        if "ft_in" in params:  # from JAX 0.11 on
+            constants, carry, _ = map(len, params["ft_in"].unpack())
+        else:
+            constants, carry = params["num_consts"], params["num_carry"]
         slices = len(body.invars) - constants - carry
         return Loop(body, constants, carry, slices, length=params["length"])
     if equation.primitive.name == "while":
