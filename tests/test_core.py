@@ -41,7 +41,7 @@ class GuardedVariants(chex.TestCase):
     def test_a_trial_freezes_at_the_first_value_that_is_not_finite(self) -> None:
         trainable = guarded(growing(), "loss")
         step = self.variant(trainable.step)
-        hparams = Hparams({"factor": np.float32(1e20)})
+        hparams = Hparams({"factor": jnp.float32(1e20)})
         state = trainable.init(jax.random.key(1), hparams)
         seen = []
         for unit in range(4):
@@ -59,7 +59,7 @@ class GuardedVariants(chex.TestCase):
     @chex.all_variants(with_pmap=False)
     def test_a_finite_trial_is_the_unguarded_one(self) -> None:
         plain, trainable = growing(), guarded(growing(), "loss")
-        hparams = Hparams({"factor": np.float32(1.5)})
+        hparams = Hparams({"factor": jnp.float32(1.5)})
         state = trainable.init(jax.random.key(1), hparams)
         alone = plain.init(jax.random.key(1), hparams)
         step = self.variant(trainable.step)
@@ -181,7 +181,7 @@ def test_states_with_keys_are_restored_and_go_on() -> None:
     _, whole = engine.advance(begun, clock, {})
     half, _ = engine.advance(begun, clock._replace(num_units=2 * one), {})
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(half))]
-    states = [[leaf[slot] for leaf in leaves] for slot in range(2)]
+    states = [[np.asarray(leaf[slot]) for leaf in leaves] for slot in range(2)]
     restored = engine.restore(states, clock, {})
     _, rest = engine.advance(restored, clock._replace(unit=2 * one, num_units=2 * one), {})
     np.testing.assert_array_equal(whole.metrics["loss"][:, 2:4], rest.metrics["loss"][:, :2])

@@ -58,7 +58,7 @@ class Packed:
     columns: tuple[Any, ...]
     names: tuple[tuple[str, ...], ...]
 
-    def unpacked(self) -> dict[str, Array]:
+    def unpacked(self) -> dict[str, Any]:
         """Name -> [D * V]."""
         return {
             name: array[:, i]

@@ -129,7 +129,7 @@ def guarded(trainable: Trainable, objective: str) -> Trainable:
     return Trainable(init, step, no_metrics, lambda state: trainable.result(state.inner), info)
 
 
-def _nan_unless(alive: Array, metric: Array) -> Array:
+def _nan_unless(alive: Array, metric: Any) -> Array:
     metric = jnp.asarray(metric)
     if not jnp.issubdtype(metric.dtype, jnp.inexact):
         return metric

@@ -16,7 +16,7 @@ from jaxopt_lab.core.runner import Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.tracing.check import Checked, check_trainable, refuse_unread
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
-from jaxopt_lab.core.tracing.footprint import Footprint, measure_footprint
+from jaxopt_lab.core.tracing.footprint import Footprint, trial_footprint
 from jaxopt_lab.core.trainable import Trainable, guarded
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
@@ -92,11 +92,7 @@ class GeneralTraining:
     def footprint(self, program: StaticProgram) -> Footprint:
         """Memory and arithmetic of one unit of one trial."""
         if program not in self._footprints:
-            checked = self.checked(program)
-            unit = checked.programs["unit"]
-            num_own = len(jax.tree.leaves(checked.state)) + len(self.declared.dtypes)
-            own = [i < num_own for i in range(len(unit.jaxpr.invars))]
-            self._footprints[program] = measure_footprint(unit, own)
+            self._footprints[program] = trial_footprint(self.checked(program))
         return self._footprints[program]
 
     # What the runner asks for.
