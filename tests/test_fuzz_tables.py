@@ -64,7 +64,7 @@ def column(rng: np.random.Generator, rows: int) -> list[str]:
     elif kind == 4:
         cells = [str(c) for c in rng.choice(["TRUE", "FALSE", "yes", "no", "1", "0"], rows)]
     elif kind == 5:
-        cells = [str(rng.integers(0, 2**62) * 4 + k % 3) for k in range(rows)]
+        cells = [str(int(rng.integers(0, 2**62)) * 4 + k % 3) for k in range(rows)]
     else:
         cells = [
             "".join(rng.choice([*"abc 12,.-:", *ODD], rng.integers(0, 9))) for _ in range(rows)
@@ -109,9 +109,11 @@ def written(rng: np.random.Generator, columns: dict[str, list[str]]) -> bytes:
 def check_one(seed: int, path) -> bool:
     """Read, encode and split one generated table; whether it was accepted."""
     rng = np.random.default_rng(seed)
-    rows = int(rng.choice([1, 9, 12, 30, 60]))
+    rows = int(rng.choice([1, 12, 30, 60, 60, 60]))
     columns = {f"c{k}": column(rng, rows) for k in range(rng.integers(1, 6))}
-    columns["größe" if rng.random() < 0.1 else "y"] = column(rng, rows)
+    labels = [str(label) for label in rng.choice(["None", "01", "a b", "2"], rows)]
+    targets = [column, lambda rng, rows: numbers(rng, rows), lambda rng, rows: labels]
+    columns["größe" if rng.random() < 0.1 else "y"] = targets[rng.integers(0, 3)](rng, rows)
     path.write_bytes(written(rng, columns))
     try:
         table = load_table(path, [*columns][-1])

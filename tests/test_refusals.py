@@ -51,6 +51,7 @@ FILES: dict[str, str | bytes] = {
     "gone.csv": table(price=[""] * 40),
     "one_class.csv": table(kind=["a"] * 40),
     "rare_class.csv": table(kind=["a"] * 20 + ["b"] * 17 + ["c"] * 3),
+    "lone_class.csv": table(kind=["a"] * 20 + ["b"] * 19 + ["c"]),
     "only_target.csv": csv_of(price=list(range(40))),
     "short.csv": csv_of(size=[1.0, 2.5, 3.0], price=[1.0, 2.0, 4.5]),
     "upside_down.toml": "[space]\ndropout = { uniform = [0.5, 0.1] }\n",
@@ -94,7 +95,7 @@ TUNE = {
     "target missing": ("gone.csv", "missing in every row"),
     "one class": ("one_class.csv --target kind", "one class only"),
     "rare class": ("rare_class.csv --target kind --folds 5", "smallest class has only 2"),
-    "rare class, folds by formula": ("rare_class.csv --target kind", "smallest class has only 2"),
+    "class of one row": ("lone_class.csv --target kind", "class 'c' has one row only"),
     "only the target": ("only_target.csv --task regression", "no usable feature columns"),
     "few rows": ("short.csv", "at least 10 are needed"),
     "more folds than rows": ("good.csv --folds 41", "41 folds are more than the 32"),
@@ -221,6 +222,42 @@ def study(finished: Path, workplace: Path) -> Path:
     import shutil
 
     return Path(shutil.copytree(finished, workplace / "study"))
+
+
+TINY = "--space tiny.toml --trials 2 --epochs 2 --numeric standard --out study"
+
+
+def test_folds_by_formula_come_down_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"tune rare_class.csv --target kind {TINY}".split()) == 0
+    assert "note: 2 folds instead of 5: class 'c' has no more rows" in capsys.readouterr().out
+
+
+def test_a_dozen_rows_are_enough(capsys: pytest.CaptureFixture[str], workplace: Path) -> None:
+    rows = FILES["good.csv"].splitlines()[:12]  # type: ignore[union-attr]
+    (workplace / "dozen.csv").write_text("\n".join(rows) + "\n")
+    assert run(f"tune dozen.csv --target price {TINY} --folds 1".split()) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "note: the baseline untuned_mlp cannot be fitted to this table" in printed
+    assert (workplace / "study" / "model" / "model.json").exists()
+
+
+def test_appended_rows_are_said(study: Path, refused: Refused, workplace: Path) -> None:
+    with open(workplace / "good.csv", "a") as file:
+        file.write("1.5,a,7.25\n")
+    assert "the table has changed since the study" in refused(QUICK)
+
+
+def test_labels_come_back_as_they_were_written(workplace: Path) -> None:
+    labels = ["01", "1", "None", "NA"] * 10
+    (workplace / "labels.csv").write_text(table(kind=labels))
+    assert run(f"tune labels.csv --target kind {TINY} --folds 1".split()) == 0
+    (workplace / "new.csv").write_text("size,price\n1.5,3\n\n2.5,4\n")
+    assert run(["predict", "study", "new.csv", "-o", "out.csv"]) == 0
+    lines = (workplace / "out.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3
+    names = [f"probability_{label}" for label in ("01", "1", "NA", "None")]
+    assert sorted(lines[0].split(",")[1:]) == sorted(names)
+    assert all(line.split(",")[0] in labels for line in lines[1:])
 
 
 def test_a_corrupt_study_is_left_untouched(study: Path, refused: Refused) -> None:

@@ -57,7 +57,8 @@ def test_one_fold_is_a_hold_out():
         (np.arange(5.0), 6, False, "6 folds are more than the 5 training rows"),
         (np.arange(5.0), 0, False, "at least 1"),
         (np.array([0] * 9 + [1] * 2), 3, True, "smallest class has only 2 training rows"),
-        (np.array([0] * 9 + [1]), 1, True, "cannot hold out"),
+        (np.array([0] * 9 + [1]), 1, True, "class '1' has one row only"),
+        (np.arange(20) // 2, 1, True, "that is 4, and there are 10 classes"),
     ],
 )
 def test_refused_folds(target, num_folds, stratify, message):
@@ -73,5 +74,12 @@ def test_refused_fractions(fraction):
 
 def test_a_class_of_one_row_is_refused():
     frame = pd.DataFrame({"x": np.arange(30.0), "price": ["a"] * 29 + ["b"]})
-    with pytest.raises(UserError, match="cannot hold out"):
+    with pytest.raises(UserError, match="class 'b' has one row only"):
         datasets.test_split(datasets.load_table(frame, "price"), 0.2, 0)
+
+
+def test_messages_name_the_label():
+    target = np.array([0] * 9 + [1] * 2)
+    assert datasets.rarest(target, ("usual", "rare")) == (2, "'rare'")
+    with pytest.raises(UserError, match=r"only 2 training rows: 'rare'; use at most 2 folds"):
+        datasets.folds(target, 3, 0, True, classes=("usual", "rare"))

@@ -66,8 +66,8 @@ def kind_of_text(text: str, name: str) -> str:
     if _is_arff(head):
         return "arff"
     if head[:1] == "{":
-        return "json lines" if re.match(r"\{.*\}\s*(?:\n\s*\{|\Z)", head) else "json"
-    if re.match(r"\[\s*(?:[\[{\]]|\Z)", head):
+        return "json lines" if re.match(r"\{.*\}[ \t]*(?:\r\n|\r|\n)\s*\{", head) else "json"
+    if re.match(r"\[\s*(?:[\[{\]\d\"-]|\Z)", head):
         return "json"
     return "separated"
 

@@ -96,6 +96,8 @@ def read_json(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
             keys = list(next(iter(content.values())))
             rows = [{column: v.get(key) for column, v in content.items()} for key in keys]
             return _frame_of(rows, name)
+        if content and not any(isinstance(v, (list, dict)) for v in content.values()):
+            return _frame_of([content], name)  # JSON lines of one line
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return _frame_of(content, name)
     raise UserError(f"{name} is JSON, but no table: give an array of objects, JSON lines, or CSV")

@@ -22,6 +22,7 @@ from jaxopt_lab.datasets.columns import (
     to_numbers,
 )
 from jaxopt_lab.datasets.missing_words import is_missing_word
+from jaxopt_lab.datasets.number_reading import NumberReading
 
 Task = Literal["regression", "classification"]
 
@@ -166,7 +167,10 @@ def _guess_text(cells: list[str], column: Column) -> Task:
 
 def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> TargetColumn:
     """All values as finite numbers; words for missing are dropped, and named."""
-    numbers, stray = to_numbers(present, column.reading)
+    reading = column.reading
+    if reading is None and is_text(present) and not _typed_objects(present, column):
+        reading = column.numbers.reading if column.numbers is not None else NumberReading()
+    numbers, stray = to_numbers(present, reading)
     notes: list[str] = []
     if is_text(present):
         cells = [cell.strip() for cell in as_cells(present)]

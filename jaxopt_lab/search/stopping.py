@@ -22,16 +22,17 @@ class StoppingRule(NamedTuple):
 
     Attributes:
       name: with its settings, as a study stores it.
-      reason: (space, history) -> why no further trial is worth while, or None to go on. Pure, so
-        that a resumed study stops where it stopped.
+      reason: (space, history, sign) -> why no further trial is worth while, or None to go on. The
+        history holds what is minimised; sign is -1 where that is the negative of the objective.
+        Pure, so that a resumed study stops where it stopped.
     """
 
     name: str
-    reason: Callable[[SearchSpace, History], str | None]
+    reason: Callable[[SearchSpace, History, int], str | None]
 
 
 def target(score: float) -> StoppingRule:
-    """Stop once a trial's score is at most this.
+    """Stop once a trial's score is at most this, or at least, where the objective is maximised.
 
     Raises:
       UserError: if it is not finite.
@@ -39,11 +40,12 @@ def target(score: float) -> StoppingRule:
     if not math.isfinite(score):
         raise UserError(f"the target must be a finite number, got {score}")
 
-    def reason(space: SearchSpace, history: History) -> str | None:
+    def reason(space: SearchSpace, history: History, sign: int = 1) -> str | None:
         del space
-        if not history.observed.any() or np.nanmin(history.values) > score:
+        if not history.observed.any() or np.nanmin(history.values) > sign * score:
             return None
-        return f"the best score {np.nanmin(history.values):.6g} reaches the target {score:g}"
+        best = sign * np.nanmin(history.values)
+        return f"the best score {best:.6g} reaches the target {score:g}"
 
     return StoppingRule(f"target {score:g}", reason)
 
@@ -71,7 +73,8 @@ def small_improvement(share: float = 0.35, num_least: int | None = None) -> Stop
     if not share > 0:
         raise UserError(f"the share of the standard error must be above 0, got {share}")
 
-    def reason(space: SearchSpace, history: History) -> str | None:
+    def reason(space: SearchSpace, history: History, sign: int = 1) -> str | None:
+        del sign
         least = max(20, 5 * space.num_dims) if num_least is None else num_least
         if space.num_dims == 0:
             return None
@@ -95,8 +98,8 @@ def small_improvement(share: float = 0.35, num_least: int | None = None) -> Stop
 def any_of(*rules: StoppingRule) -> StoppingRule:
     """Stop as soon as one of several rules says so."""
 
-    def reason(space: SearchSpace, history: History) -> str | None:
-        found = (rule.reason(space, history) for rule in rules)
+    def reason(space: SearchSpace, history: History, sign: int = 1) -> str | None:
+        found = (rule.reason(space, history, sign) for rule in rules)
         return next((text for text in found if text is not None), None)
 
     return StoppingRule(" or ".join(rule.name for rule in rules), reason)
