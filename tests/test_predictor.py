@@ -177,7 +177,6 @@ def test_a_publication_that_is_killed_leaves_the_old_model_or_the_new_one(
     new = other_model(predictor)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", step(os.replace))
-        patch.setattr(Path, "replace", step(Path.replace))
         with pytest.raises(Killed) if steps < 3 else contextlib.nullcontext():
             new.save(tmp_path)
     expected = predictor if steps < 2 else new

@@ -27,7 +27,10 @@ def execute(args: Namespace) -> int:
             print(output)
         return 0
     path = folder / PAGE
-    if not os.access(folder, os.W_OK):  # a read-only medium, or somebody else's study
+    effective = os.access in os.supports_effective_ids
+    if not os.access(
+        folder, os.W_OK, effective_ids=effective
+    ):  # a read-only medium, or somebody else's study
         path = _free_name(Path(f"{folder.resolve().name}-{PAGE}"))
         print(f"note: nothing can be written to {folder}; the page is in this directory")
     write_file(path, page)

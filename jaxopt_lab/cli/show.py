@@ -128,13 +128,10 @@ def _notes(rows: list[dict[str, Any]], left_out: list[str]) -> list[str]:
         found.append(f"not shown, for want of width: {', '.join(left_out)} (--csv has all)")
     whole = max((row["folds"] for row in rows), default=0)
     if any(row["score"] is not None and row["folds"] < whole for row in rows):
-        found.append(
-            f"a score is the mean over its folds; one over fewer than {whole} does not compare "
-            "with the others"
-        )
+        found.append(f"scores over fewer than {whole} folds do not compare with the others")
     longest = max((row["epochs"] for row in rows), default=0)
     if any(row["score"] is not None and row["epochs"] < longest for row in rows):
-        found.append(f"a score after fewer than {longest} epochs is that of a trial on its way")
+        found.append(f"scores after fewer than {longest} epochs do not compare with the others")
     if any(row["standard_error"] for row in rows):
         found.append("±: standard error over the folds, which differ alike for all trials")
     return found
