@@ -72,11 +72,11 @@ def check_flags() -> None:
         errors="replace",
         check=False,
     )
-    if done.returncode >= 0:
+    found = _UNKNOWN.search(done.stderr)
+    if done.returncode == 0 or (done.returncode > 0 and not found):
         return
     import jax
 
-    found = _UNKNOWN.search(done.stderr)
     flags = " ".join(re.findall(r"--?\w+", found[1])) if found else os.environ[_FLAGS]
     raise UserError(
         f"XLA of JAX {jax.__version__} does not start with the flags {flags} in the environment: "

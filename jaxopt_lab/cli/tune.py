@@ -95,10 +95,10 @@ def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
         _keep_programs()
     try:
         jax.local_devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
         wanted = os.environ.get("JAX_PLATFORMS", "")
         named = f" with JAX_PLATFORMS={wanted}" if wanted else ""
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or ["nothing installed here serves that platform"])[0]
         raise MachineError(f"JAX does not start{named}: {reason}") from None
 
 
