@@ -53,6 +53,14 @@ def train(
     return state, {name: np.stack([c[name] for c in curves], 1) for name in curves[0]}
 
 
+def trace(problem: GeneralProblem, hparams: Hparams) -> None:
+    """All that happens before anything is compiled."""
+    trainable = problem.build()
+    one = jax.tree.map(lambda leaf: leaf[0], hparams)
+    state = jax.eval_shape(trainable.init, jax.random.key(0), one)
+    jax.eval_shape(trainable.step, state, one, shared_of(problem, 0, 1))
+
+
 def trial(tree: Any, number: int = 0) -> Any:
     """Of one trial, as NumPy arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf[number]), tree)

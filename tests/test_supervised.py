@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 from sklearn.model_selection import GroupKFold
-from supervised_harness import hparams_of, init, shared_of, train, trial
+from supervised_harness import hparams_of, init, shared_of, trace, train, trial
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.general import REQUIRED
@@ -541,7 +541,7 @@ def test_a_loss_that_is_not_finite_stays_with_its_trial() -> None:
 
 def _fails(message: str, **changes: Any) -> None:
     with pytest.raises(UserError) as found:
-        train(_problem(**changes), hparams_of(learning_rate=[1e-3]), 1)
+        trace(_problem(**changes), hparams_of(learning_rate=[1e-3]))
     assert "\n" not in str(found.value)
     assert message in str(found.value)
 
@@ -578,7 +578,7 @@ def test_mistakes_get_one_line() -> None:
     _fails("is an array of <U1, not of numbers", data=(np.full((70, 2), "a"), y))
     _fails("metrics are of validation rows", splits=None, metrics={"m": metrics.squared_error})
     _fails("num_seeds must be a whole number of at least 1, got 0", num_seeds=0)
-    _fails("batch_size must be a whole number of at least 1, got 2.5", batch_size=2.5)
+    _fails("batch_size must be a whole number of at least 1, got -2", batch_size=-2)
     _fails("model is an NNX module that exists already", model=NnxNet(rngs=nnx.Rngs(0)))
     _fails("must return a Flax module, or a function of rngs", model=lambda: 3)
     _fails("has no parameters to train", model=lambda: nn.Dropout(0.1, deterministic=True))
@@ -590,7 +590,6 @@ def test_mistakes_get_one_line() -> None:
     _fails("takes 'size', which has no default and no range", model=lambda *, size: Net(size))
     _fails("sample_weight must be finite and not negative", sample_weight=-np.ones(70))
     _fails("have a sample weight of 0", sample_weight=np.zeros(70))
-    _fails("direction must be minimize or maximize", direction="max")
     _fails("validation inputs must be like those of data", validation=(x[:, 1:], y))
 
 

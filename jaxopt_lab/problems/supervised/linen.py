@@ -29,7 +29,10 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
         return {stream: jax.random.fold_in(key, i) for i, stream in enumerate(every)}
 
     def keywords(batch: Batch, hparams: Any, train: bool) -> dict[str, Any]:
-        return call_keywords(type(module).__call__, train, {"hparams": hparams, "mask": batch.mask})
+        offered = {"hparams": hparams, "mask": batch.mask}
+        given = call_keywords(type(module).__call__, train, offered)
+        # What was given to the constructor, `deterministic` say, must not be given again.
+        return {key: value for key, value in given.items() if getattr(module, key, None) is None}
 
     def init(key: PRNGKey, batch: Batch, hparams: Any) -> Variables:
         given = keywords(batch, hparams, False)

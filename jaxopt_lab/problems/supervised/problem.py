@@ -30,7 +30,7 @@ def supervised(
     model: Any,
     data: tuple[PyTree, PyTree],
     *,
-    loss: Callable[..., Any],
+    loss: Any,
     optimizer: Any = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     objective: str = "loss",

@@ -54,7 +54,7 @@ def split_rows(
     labels = _labels(targets)
     if _is_number(splits):
         pairs = _of_number(splits, num_rows, labels, random_state)
-    elif hasattr(splits, "split"):
+    elif hasattr(splits, "split") and not isinstance(splits, str):
         pairs = _of_splitter(splits, num_rows, labels, groups)
     elif isinstance(splits, Iterable) and not isinstance(splits, str):
         pairs = list(splits)
