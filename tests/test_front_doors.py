@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import jaxopt_lab as lab
+from jaxopt_lab.core.compilation import Compiler
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.problems.general.programs import StaticProgram
@@ -351,3 +352,35 @@ def test_programs_lower_for_accelerators(door: str, platform: str) -> None:
     step = jax.jit(jax.vmap(trainable.step, in_axes=(0, 0, None)))
     lowered = step.trace(population, stacked, shared).lower(lowering_platforms=(platform,))
     assert "func.func public @main" in lowered.as_text()
+
+
+def test_a_target_is_reached_from_below_where_the_objective_is_maximised() -> None:
+    study = make("steps")
+    rule = lab.stopping.target(-1e6)
+    study.optimize("random", 8, budget=2, stopping=rule, round_size=2)
+    assert len(study.trials) == 2
+    other = make("steps")
+    other.optimize("random", 8, budget=2, stopping=lab.stopping.target(1.0), round_size=2)
+    assert len(other.trials) == 8
+
+
+def test_an_interruption_while_compiling_leaves_a_study_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever was begun in the background is waited for again, or compiled anew."""
+    study, compiled = make("steps"), Compiler.compile_lowered
+    raised = []
+
+    def interrupted(self: Compiler) -> None:
+        if not raised:
+            raised.append(True)
+            raise KeyboardInterrupt
+        compiled(self)
+
+    monkeypatch.setattr(Compiler, "compile_lowered", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(study, "steps")
+    assert raised
+    whole = search(make("steps"), "steps")
+    search(study, "steps")
+    np.testing.assert_array_equal(study.metrics("episode_return"), whole.metrics("episode_return"))

@@ -16,6 +16,7 @@ from jaxopt_lab.search.region import frame_of
 from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import Store
+from jaxopt_lab.study.trials import sign_of
 
 #: The purpose of the keys of proposals: no trial has this number.
 _PROPOSALS = 2**31 - 1
@@ -167,7 +168,7 @@ def enough(store: Store, rule: StoppingRule | None, space: SearchSpace, phase: s
     """Whether a rule stops a phase; why is written as a decision of kind "enough"."""
     if rule is None:
         return False
-    reason = rule.reason(space, history_of(store, space))
+    reason = rule.reason(space, history_of(store, space), sign_of(store))
     if reason is None:
         return False
     decision = {"phase": phase, "rule": rule.name, "reason": reason}
