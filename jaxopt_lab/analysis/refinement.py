@@ -56,7 +56,8 @@ def refine(
         return space
     grow: dict[str, list[Finding]] = {}
     for finding in boundary_findings(space, configs, scores, infeasible) if widen else []:
-        if finding.kind == "narrow" and (widen is True or finding.name in widen):
+        wanted = widen is True or (widen is not False and finding.name in widen)
+        if finding.kind == "narrow" and wanted:
             grow.setdefault(finding.name, []).append(finding)
     parameters: dict[str, Any] = {}
     for j, (name, dist) in enumerate(space.parameters.items()):
@@ -73,6 +74,8 @@ def _narrow(dist: Distribution, column: np.ndarray, seen: Seen) -> Any:
         return dist
     if isinstance(dist, Choice):
         return _narrow_choice(dist, best, column, seen)
+    if not isinstance(dist, Range):
+        return dist
     low, high = _window(best, column, seen)
     return _sub_range(dist, low, high)
 
@@ -136,6 +139,8 @@ def _grown(dist: Distribution, findings: Sequence[Finding]) -> Distribution:
         assert finding.suggested is not None
         if isinstance(dist, Choice):
             dist = dist.with_values([*dist.values, finding.suggested])
+            continue
+        if not isinstance(dist, Range):
             continue
         low, high = dist.extremes
         low, high = (finding.suggested, high) if finding.side == "low" else (low, finding.suggested)

@@ -83,8 +83,8 @@ def print_grid(
         lines = [*head, *((" " * _GAP).join(row) for row in rows)]
         console.file.write("\n".join(line.rstrip() for line in lines) + "\n")
         return [column for column in columns if column not in kept]
-    for i, line in enumerate(head):
-        console.print(Text(line.rstrip(), style="bold" if i < height else ""), soft_wrap=True)
+    for i, title in enumerate(head):
+        console.print(Text(title.rstrip(), style="bold" if i < height else ""), soft_wrap=True)
     for i, row in enumerate(rows):
         looks = [column.looks[i] if column.looks else "" for column in kept]
         line = Text(" " * _GAP, style=styles[i] if styles else "").join(

@@ -1,6 +1,7 @@
 """The page of a diagnosis: verdict, before and after, causes, cures, ladder, gradient norms."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _observed(setting: dict[str, Any]) -> str:
     )
 
 
-def _tiles(content: dict[str, Any]) -> list[str]:
+def _tiles(content: dict[str, Any]) -> Sequence[str]:
     spread, best, setting = content["fluctuation"], content["best_validation"], content["setting"]
     low, high = spread["interval"]
     before = "Fluctuation" if spread["after"] is None else "Fluctuation before"

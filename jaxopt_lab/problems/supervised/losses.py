@@ -139,12 +139,12 @@ def call_on_rows(
     except (TypeError, ValueError) as error:
         shapes = [getattr(each, "shape", None) for each in (outputs, targets)]
         is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
-        if is_own or None in shapes or shapes[0] != (*shapes[1], 1):  # type: ignore[misc]
+        if is_own or None in shapes or shapes[0] != (*shapes[1], 1):
             raise
         text = " ".join(str(error).split())
         raise UserError(
             f"{name_of(function)} failed on outputs {list(shapes[0])} and targets "  # type: ignore
-            f"{list(shapes[1])}: {text} {_SQUEEZE}"  # type: ignore[call-overload]
+            f"{list(shapes[1])}: {text} {_SQUEEZE}"  # type: ignore
         ) from error
 
 
