@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
@@ -27,6 +28,10 @@ from jaxopt_lab.datasets.tables import Table
 
 MAX_TREE_CATEGORIES = 254
 """scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
+
+FEW_ROWS = 10_000
+"""Below this gradient boosting runs on one thread."""
+Scores = dict[str, dict[str, float]]
 
 
 def fit_baselines(
@@ -50,10 +55,10 @@ def fit_baselines(
       stopping, otherwise its defaults.
     """
     fit = _regression if train.task == "regression" else _classification
-    return fit(train, test, seed, {} if failed is None else failed)
-
-
-Scores = dict[str, dict[str, float]]
+    # Threads that wait for one another cost more than they save on a small table.
+    limit = 1 if len(train) < FEW_ROWS else None
+    with threadpool_limits(limit, user_api="openmp"):
+        return fit(train, test, seed, {} if failed is None else failed)
 
 
 def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
