@@ -19,6 +19,7 @@ from jaxopt_lab.storage.files import explain, write_file, write_output
 from jaxopt_lab.storage.store import FILE_NAME, LOCK_NAME, Store
 
 
+<<<<<<< HEAD
 @contextlib.contextmanager
 def nobody(folder: Path) -> Iterator[None]:
     """Act as a user who may read a folder but not write it."""
@@ -31,6 +32,173 @@ def nobody(folder: Path) -> Iterator[None]:
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
+=======
+def excel(title: bool = False) -> bytes:
+    content = io.BytesIO()
+    with pd.ExcelWriter(content, engine="openpyxl") as book:
+        pd.DataFrame(RECORDS).to_excel(book, index=False, startrow=2 * title)
+        if title:
+            book.book.active["A1"] = "Sales report 2024"
+    return content.getvalue()
+
+
+def zipped() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("houses.csv", CSV)
+    return content.getvalue()
+
+
+ARFF = (
+    "% made up\n@relation houses\n\n@attribute size numeric\n"
+    "@attribute kind {flat,house,loft,barn}\n@attribute price numeric\n@data\n"
+)
+
+READ = {
+    "csv": CSV.encode(),
+    "sep line": ("sep=;\n" + CSV.replace(",", ";")).encode(),
+    "comment": ("# exported 2024-01-01\n" + CSV).encode(),
+    "title": ("Sales report 2024\n\n" + CSV).encode(),
+    "two titles": ("Sales report 2024,,\n,,\nall sales,,\n" + CSV).encode(),
+    "blanks": CSV.replace(",", " ").encode(),
+    "aligned": "".join(
+        "".join(f"{field:<12}" for field in line.split(",")) + "\n" for line in CSV.splitlines()
+    ).encode(),
+    "trailing blank lines": (CSV + "\n\n  \n").encode(),
+    "gzip": gzip.compress(CSV.encode()),
+    "two gzip members": gzip.compress(CSV[:50].encode()) + gzip.compress(CSV[50:].encode()),
+    "bzip2": bz2.compress(CSV.encode()),
+    "xz": lzma.compress(CSV.encode()),
+    "zip": zipped(),
+    "excel": excel(),
+    "excel with a title": excel(title=True),
+    "json": json.dumps(RECORDS).encode(),
+    "json of columns": json.dumps({"size": SIZES, "kind": KINDS, "price": PRICES}).encode(),
+    "json about rows": json.dumps({"count": ROWS, "rows": RECORDS}, indent=1).encode(),
+    "json lines": "".join(json.dumps(row) + "\n" for row in RECORDS).encode(),
+    "arff": (ARFF + "\n".join(LINES) + "\n").encode(),
+    "utf-16 without a mark": CSV.encode("utf-16-le"),
+    "utf-16 big-endian": CSV.encode("utf-16-be"),
+    "old Macintosh lines": CSV.replace("\n", "\r").encode(),
+    "quoted": CSV.replace("flat", '"flat"').encode(),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_formats_read_as_the_csv(tmp_path, case):
+    path = tmp_path / "houses.dat"
+    path.write_bytes(READ[case])
+    table = load_table(path, "price", task="regression")
+    np.testing.assert_array_equal(table.target, PRICES)
+    np.testing.assert_array_equal(table.frame["size"], SIZES)
+    assert table.frame["kind"].tolist() == KINDS
+    assert list(table.frame.columns) == ["size", "kind"]
+    assert len(load_frame(path, wanted=["size", "kind"])) == ROWS
+
+
+REFUSED = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS"),
+    "html": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML page"),
+    "html without doctype": (b"\n <html lang=en><body>x,y\n1,2</body></html>", "HTML page"),
+    "xml": (b"<?xml version='1.0'?>\n<rows><row a='1'/></rows>", "XML"),
+    "pdf": (b"%PDF-1.7\n1 0 obj\n", "PDF"),
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "old Excel"),
+    "sqlite": (b"SQLite format 3\0" + bytes(99), "SQLite"),
+    "json scalar": (b"[1, 2, 3", "valid JSON|no table|no column"),
+    "json nested": (b'{"a": {"b": 1}, "c": 2}', "no table"),
+    "json broken": (b'[{"a": 1}, {"a": ]', "not valid JSON"),
+    "json lines broken": (b'{"a": 1}\n{"a": 2}\n{"a"\n', "line 3"),
+    "arff": (b"@relation x\n@attribute a string\n@data\nfoo\n", "ARFF"),
+    "headless": (CSV.split("\n", 1)[1].encode(), "first line looks like data"),
+    "quote": (CSV.replace("house", '"house', 1).encode(), "never closed"),
+    "damaged bzip2": (bz2.compress(CSV.encode())[:40], "damaged or incomplete bzip2"),
+    "damaged xlsx": (excel()[:400], "damaged zip or Excel"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_table_is_named(tmp_path, case):
+    data, message = REFUSED[case]
+    path = tmp_path / "t.csv"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=message) as caught:
+        load_table(path, "price")
+    assert "\n" not in str(caught.value)
+
+
+def test_encodings_are_detected(tmp_path):
+    def read(text, encoding):
+        path = tmp_path / "t.csv"
+        path.write_bytes(text.encode(encoding))
+        return load_table(path, "price")
+
+    euros = "size,price\n" + "".join(f'{k},"{k},830 €"\n' for k in range(100, 140))
+    table = read(euros, "cp1252")
+    np.testing.assert_array_equal(table.target, [1000.0 * k + 830.0 for k in range(100, 140)])
+    assert "Windows-1252" in table.notes[0]
+    curly = CSV.replace("flat", "“flat”").replace("loft", "café").replace("barn", "barn – big")
+    assert set(read(curly, "cp1252").frame["kind"]) == {"“flat”", "house", "café", "barn – big"}
+    russian = CSV.replace("flat", "квартира").replace("house", "дом").replace("loft", "чердак")
+    assert "квартира" in set(read(russian, "cp1251").frame["kind"])
+    japanese = CSV.replace("flat", "平屋").replace("house", "部屋").replace("size", "面積")
+    assert "平屋" in set(read(japanese, "shift_jis").frame["kind"])
+
+
+def test_one_row_for_each_data_line(tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("x\n138.28\n75.86\n\n32.81\n\n")
+    assert load_frame(path)["x"].tolist() == ["138.28", "75.86", "", "32.81", ""]
+    path.write_text("x,y\n1,2\n\n3,4\n\n")
+    frame = load_frame(path)
+    assert len(frame) == 3
+    assert frame["x"].tolist() == ["1", "", "3"]
+
+
+def test_prediction_needs_column_names(tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("138.28,flat\n75.86,house\n")
+    with pytest.raises(UserError, match="first line looks like data"):
+        load_frame(path, wanted=["size", "kind"])
+
+
+def test_long_fields_are_valid(tmp_path):
+    long = '"' + "POLYGON " * 40_000 + '"'
+    path = tmp_path / "t.csv"
+    path.write_text(CSV.replace("flat", long, 1))
+    table = load_table(path, "price", task="regression")
+    assert max(map(len, table.frame["kind"])) > 300_000
+
+
+def test_backslashes_before_quotes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(CSV.replace("flat", '"say \\"hi\\", go"'))
+    assert 'say "hi", go' in set(load_table(path, "price", task="regression").frame["kind"])
+
+
+def test_names_are_one_in_every_unicode_form(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(CSV.replace("price", "Pre\u0301cio").replace("size", "Gro\u0308\u00dfe"))
+    table = load_table(path, "Pr\u00e9cio")
+    assert list(table.frame.columns) == ["Gr\u00f6\u00dfe", "kind"]
+    assert load_table(path, "Pre\u0301cio").target_name == "Pr\u00e9cio"
+
+
+def test_more_columns_than_can_be_used_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_COLUMNS", 50)
+    monkeypatch.setattr(reading, "_pandas_csv", None)
+    path = tmp_path / "t.csv"
+    row = ",".join(str(k) for k in range(51))
+    path.write_text(",".join(f"c{k}" for k in range(51)) + "\n" + f"{row}\n" * 20)
+    with pytest.raises(UserError, match="51 columns; at most 50"):
+        load_table(path, "c50")
+
+
+def test_a_bomb_is_refused_after_a_bounded_part(tmp_path):
+    limit = 2**20
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode() + b"1.5,flat,2\n" * 10**7))
+    tracemalloc.start()
+>>>>>>> data
     try:
         yield
     finally:

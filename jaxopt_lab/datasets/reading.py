@@ -114,7 +114,14 @@ def load_frame(
     Raises:
       UserError: if there is no such file, or it is no table.
     """
-    return read_table(source, wanted=wanted, max_bytes=max_bytes).frame
+    raw = read_table(source, wanted=wanted, max_bytes=max_bytes)
+    if raw.headless and wanted and not set(map(as_name, wanted)) & set(raw.frame.columns):
+        first = ", ".join(raw.frame.columns)[:60]
+        raise UserError(
+            f"{raw.source}: the first line looks like data, not like column names ({first});"
+            " add a line of names"
+        )
+    return raw.frame
 
 
 def _frame_digest(frame: pd.DataFrame) -> str:

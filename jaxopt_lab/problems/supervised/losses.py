@@ -137,14 +137,14 @@ def call_on_rows(
     try:
         return function(outputs, targets, **(given or {}))
     except (TypeError, ValueError) as error:
-        shapes = [getattr(each, "shape", None) for each in (outputs, targets)]
+        shapes: list[Any] = [getattr(each, "shape", None) for each in (outputs, targets)]
         is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
         if is_own or None in shapes or shapes[0] != (*shapes[1], 1):
             raise
         text = " ".join(str(error).split())
         raise UserError(
-            f"{name_of(function)} failed on outputs {list(shapes[0])} and targets "  # type: ignore
-            f"{list(shapes[1])}: {text} {_SQUEEZE}"  # type: ignore
+            f"{name_of(function)} failed on outputs {list(shapes[0])} and targets "
+            f"{list(shapes[1])}: {text} {_SQUEEZE}"
         ) from error
 
 
