@@ -147,6 +147,13 @@ def test_one_row_for_each_data_line(tmp_path):
     assert frame["x"].tolist() == ["1", "", "3"]
 
 
+def test_prediction_needs_column_names(tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("138.28,flat\n75.86,house\n")
+    with pytest.raises(UserError, match="first line looks like data"):
+        load_frame(path, wanted=["size", "kind"])
+
+
 def test_long_fields_are_valid(tmp_path):
     long = '"' + "POLYGON " * 40_000 + '"'
     path = tmp_path / "t.csv"

@@ -31,8 +31,6 @@ ROWS_PER_THREAD = 10_000
 MAX_TREE_CATEGORIES = 254
 """scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
 
-FEW_ROWS = 10_000
-"""Below this gradient boosting runs on one thread."""
 Scores = dict[str, dict[str, float]]
 
 
@@ -57,7 +55,6 @@ def fit_baselines(
       stopping, otherwise its defaults.
     """
     fit = _regression if train.task == "regression" else _classification
-<<<<<<< HEAD
     # Threads of small tables wait for each other, all the more where other work keeps cores busy.
     limit = 1 if len(train) < ROWS_PER_THREAD else None
     with threadpool_limits(limit, user_api="openmp"):
@@ -65,12 +62,6 @@ def fit_baselines(
 
 
 Scores = dict[str, dict[str, float]]
-=======
-    # Threads that wait for one another cost more than they save on a small table.
-    limit = 1 if len(train) < FEW_ROWS else None
-    with threadpool_limits(limit, user_api="openmp"):
-        return fit(train, test, seed, {} if failed is None else failed)
->>>>>>> data
 
 
 def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
