@@ -87,10 +87,10 @@ def print_grid(
         console.print(Text(title.rstrip(), style="bold" if i < height else ""), soft_wrap=True)
     for i, row in enumerate(rows):
         looks = [column.looks[i] if column.looks else "" for column in kept]
-        line = Text(" " * _GAP, style=styles[i] if styles else "").join(
+        cells = Text(" " * _GAP, style=styles[i] if styles else "").join(
             Text(cell, style=look) for cell, look in zip(row, looks, strict=True)
         )
-        console.print(line, soft_wrap=True)
+        console.print(cells, soft_wrap=True)
     return [column for column in columns if column not in kept]
 
 

@@ -61,9 +61,6 @@ def fit_baselines(
         return fit(train, test, seed, {} if failed is None else failed)
 
 
-Scores = dict[str, dict[str, float]]
-
-
 def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
     unit = magnitude(train.target)
     unit = 1.0 if train.log_target or 1e-100 < unit < 1e100 else unit  # squares must not overflow

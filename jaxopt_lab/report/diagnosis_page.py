@@ -1,7 +1,6 @@
 """The page of a diagnosis: verdict, before and after, causes, cures, ladder, gradient norms."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def _observed(setting: dict[str, Any]) -> str:
     )
 
 
-def _tiles(content: dict[str, Any]) -> Sequence[str]:
+def _tiles(content: dict[str, Any]) -> list[Markup]:
     spread, best, setting = content["fluctuation"], content["best_validation"], content["setting"]
     low, high = spread["interval"]
     before = "Fluctuation" if spread["after"] is None else "Fluctuation before"

@@ -1,6 +1,5 @@
 """Sections about the result: headline, test rows, winner, cost."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -120,7 +119,7 @@ def _counts(contents: Contents) -> dict[Status, int]:
     return {s: sum(t["status"] == s for t in contents.trials) for s in Status}
 
 
-def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> Sequence[str]:
+def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[Markup]:
     found, best = [], contents.best
     metric = main_metric(contents, scores)
     for name in (n for n in scores if n in OURS):
