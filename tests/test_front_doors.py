@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -364,20 +365,22 @@ def test_a_target_is_reached_from_below_where_the_objective_is_maximised() -> No
     assert len(other.trials) == 8
 
 
+@pytest.mark.parametrize("where", ["the wait", "the compilation"])
 def test_an_interruption_while_compiling_leaves_a_study_that_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Whatever was begun in the background is waited for again, or compiled anew."""
-    study, compiled = make("steps"), Compiler.compile_lowered
-    raised = []
+    study = make("steps")
+    owner, name = (Future, "result") if where == "the wait" else (Compiler, "compile_lowered")
+    original, raised = getattr(owner, name), []
 
-    def interrupted(self: Compiler) -> None:
+    def interrupted(self: Any, *args: Any) -> Any:
         if not raised:
             raised.append(True)
             raise KeyboardInterrupt
-        compiled(self)
+        return original(self, *args)
 
-    monkeypatch.setattr(Compiler, "compile_lowered", interrupted)
+    monkeypatch.setattr(owner, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(study, "steps")
     assert raised

@@ -243,10 +243,12 @@ class Runner:
 
     def _wait_for(self, program: Any) -> None:
         """Until a program that is compiled in the background is there."""
+        future = self._coming[program]
         try:
-            self._coming[program].result()
-        except Exception:
-            del self._coming[program], self._engines[program]
+            future.result()
+        except BaseException:
+            if future.done():  # else it was the wait that was interrupted
+                del self._coming[program], self._engines[program]
             raise
         del self._coming[program]
 
