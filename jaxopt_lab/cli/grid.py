@@ -86,10 +86,10 @@ def print_grid(
     for i, title in enumerate(head):
         console.print(Text(title.rstrip(), style="bold" if i < height else ""), soft_wrap=True)
     for i, row in enumerate(rows):
-        looks = [column.looks[i] if column.looks else "" for column in kept]
-        cells = Text(" " * _GAP, style=styles[i] if styles else "").join(
-            Text(cell, style=look) for cell, look in zip(row, looks, strict=True)
-        )
+        cells = Text(style=styles[i] if styles else "")
+        for j, (column, cell) in enumerate(zip(kept, row, strict=True)):
+            cells.append(" " * _GAP if j else "")
+            cells.append(cell, column.looks[i] if column.looks else None)
         console.print(cells, soft_wrap=True)
     return [column for column in columns if column not in kept]
 
