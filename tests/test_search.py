@@ -331,22 +331,19 @@ def test_a_prior_checks_its_settings(settings: dict) -> None:
         search.with_prior(search.random(), {}, **settings)
 
 
-def border_share(configs: list[dict], space: SearchSpace) -> float:
-    """Share of configurations with a real coordinate exactly on a bound."""
-    points = space.to_unit(configs)
-    return float(((points <= 1e-6) | (points >= 1 - 1e-6)).any(1).mean())
-
-
 REALS = SearchSpace(**{name: Uniform(0, 1) for name in "abcd"})
 
 
 def test_corners_need_evidence() -> None:
-    """One coordinate matters, and little: the others must not go to their ends for nothing."""
+    """One coordinate matters; of the others one may seem to, but not all go to their ends."""
     rng = np.random.default_rng(0)
     points = rng.random((10, 4))
     values = (points[:, 0] - 0.4) ** 2 + 0.05 * rng.standard_normal(10)
     configs = search.bayesian().propose(jax.random.key(0), REALS, History(points, values), 8)
-    assert border_share(configs, REALS) <= 1 / 8
+    proposed = REALS.to_unit(configs)
+    at_an_end = (proposed <= 1e-6) | (proposed >= 1 - 1e-6)
+    assert at_an_end.sum(1).max() <= 1
+    assert at_an_end.any(0).sum() <= 1
 
 
 def test_an_end_is_reached_where_the_values_fall_towards_it() -> None:
