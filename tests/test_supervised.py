@@ -597,3 +597,38 @@ def test_an_unknown_optimizer_is_named() -> None:
     problem = _problem(optimizer={"adam": lambda h: optax.adam(1e-3)})
     with pytest.raises(UserError, match=r"there is no optimizer 'adm'.*Did you mean 'adam'"):
         problem.build(optimizer="adm")
+
+
+def test_schedule_free_is_evaluated_and_kept_at_its_own_parameters() -> None:
+    x, y = _rows()
+    problem = _problem(
+        validation=(x[:9], y[:9]),
+        optimizer=lambda h: optax.chain(
+            optax.clip(1.0), optax.contrib.schedule_free_sgd(h["learning_rate"])
+        ),
+    )
+    state, curves = train(problem, hparams_of(learning_rate=[0.1, 0.03]), 2)
+    one = trial(state)
+    expected = optax.contrib.schedule_free_eval_params(one.opt_state[1], one.params)
+    kept = trial(jax.vmap(problem.build().result)(state))
+    errors = (Net().apply(kept, x[:9]) - y[:9]) ** 2
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        kept["params"],
+        expected,
+    )
+    np.testing.assert_allclose(curves["loss"][0, -1], errors.mean(), rtol=1e-4)
+
+
+def test_a_schedule_spans_the_budget() -> None:
+    def optimizer(hparams: Any, total_steps: jax.Array) -> optax.GradientTransformation:
+        return optax.sgd(lambda step: jnp.where(step < total_steps - 1, 0.0, hparams["rate"]))
+
+    problem = _problem(splits=None, optimizer=optimizer)
+    hparams = hparams_of(rate=[0.1])
+    begin = init(problem, hparams)
+    step = jax.jit(jax.vmap(problem.build().step, (0, 0, None)))
+    first, _ = step(begin, hparams, shared_of(problem, 0, 2))
+    second, _ = step(first, hparams, shared_of(problem, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, first.params, begin.params)
+    assert not np.allclose(second.params["Dense_0"]["kernel"], begin.params["Dense_0"]["kernel"])

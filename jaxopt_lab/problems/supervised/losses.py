@@ -137,14 +137,14 @@ def call_on_rows(
     try:
         return function(outputs, targets, **(given or {}))
     except (TypeError, ValueError) as error:
-        shapes: list[Any] = [getattr(each, "shape", None) for each in (outputs, targets)]
+        given_shapes: Any = getattr(outputs, "shape", None), getattr(targets, "shape", None)
         is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
-        if is_own or None in shapes or shapes[0] != (*shapes[1], 1):
+        if is_own or None in given_shapes or given_shapes[0] != (*given_shapes[1], 1):
             raise
         text = " ".join(str(error).split())
         raise UserError(
-            f"{name_of(function)} failed on outputs {list(shapes[0])} and targets "
-            f"{list(shapes[1])}: {text} {_SQUEEZE}"
+            f"{name_of(function)} failed on outputs {_shapes(outputs)} and targets "
+            f"{_shapes(targets)}: {text} {_SQUEEZE}"
         ) from error
 
 
