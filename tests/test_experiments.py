@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxopt_lab as lab
+
 FOLDER = Path(__file__).parent.parent / "experiments"
 
 
@@ -23,6 +25,12 @@ def experiment(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def as_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`use_all_cores` is for the start of a process; the tests have set JAX up already."""
+    monkeypatch.setattr(lab, "use_all_cores", lambda: None)
 
 
 @pytest.fixture(scope="module")
