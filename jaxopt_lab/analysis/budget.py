@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-_DRAWS = 1000
 #: What the last doubling of the trials must have gained, as a share of the score, to matter.
 STEEP, FLAT = 0.02, 0.005
 
 
 @dataclass(frozen=True, eq=False)
 class BestOfK:
-    """Best-of-k curve with its 10 % to 90 % band over bootstrap draws.
+    """Best-of-k curve with its 10 % to 90 % band, over draws of k trials with replacement.
 
     Attributes:
       k: [n] numbers of trials, 1 to n.
@@ -33,15 +32,16 @@ class BestOfK:
     verdict: str
 
 
-def best_of_k(scores: Any, infeasible: Any, seed: int = 0) -> BestOfK:
-    """Bootstrap the best score of k trials, for all k up to the number there are.
+def best_of_k(scores: Any, infeasible: Any) -> BestOfK:
+    """Quantiles of the best score of k trials, for all k up to the number there are.
 
-    Meant for trials drawn alike (the wide search): in a search that learns, the order matters.
+    Meant for trials drawn alike (the wide search): in a search that learns, the order matters. The
+    best of k draws with replacement exceeds the i-th least score with probability (1 - i/n)^k, so
+    the quantiles are exact, without drawing.
 
     Args:
       scores: n numbers, lower is better; NaN or None where unknown (the trial is left out).
       infeasible: n booleans; such a trial costs a draw and is never the best.
-      seed: of the draws.
 
     Returns:
       Curve, band and verdict; empty without a single score.
@@ -56,13 +56,18 @@ def best_of_k(scores: Any, infeasible: Any, seed: int = 0) -> BestOfK:
     if not np.isfinite(values).any():
         none = np.zeros(0)
         return BestOfK(np.zeros(0, np.int64), none, none, none, math.nan, "No trial has a score.")
-    draws = np.random.default_rng(seed).integers(0, num, (_DRAWS, num))
-    best = np.sort(np.minimum.accumulate(values[draws], axis=1), axis=0)
-    low, median, high = (best[round(q * (_DRAWS - 1))] for q in (0.1, 0.5, 0.9))
+    ranked, k = np.sort(values), np.arange(1, num + 1)
+    low, median, high = (_quantile(ranked, k, q) for q in (0.1, 0.5, 0.9))
     gain = math.nan if math.isfinite(median[-1]) else math.inf
     if num >= 4 and math.isfinite(median[-1]):
         gain = float((median[num // 2 - 1] - median[-1]) / max(abs(median[-1]), 1e-300))
-    return BestOfK(np.arange(1, num + 1), median, low, high, gain, _verdict(num, gain))
+    return BestOfK(k, median, low, high, gain, _verdict(num, gain))
+
+
+def _quantile(ranked: np.ndarray, k: np.ndarray, q: float) -> np.ndarray:
+    """The q-quantile of the least of k draws from sorted values, for each k."""
+    rank = np.ceil(len(ranked) * -np.expm1(np.log1p(-q) / k) - 1e-9)
+    return ranked[np.clip(rank.astype(int), 1, len(ranked)) - 1]
 
 
 def _verdict(num: int, gain: float) -> str:

@@ -1,9 +1,12 @@
 """The whole analysis as plain JSON, for `best.json`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxopt_lab.analysis.boundaries import boundary_findings
+import numpy as np
+
+from jaxopt_lab.analysis.boundaries import Finding, boundary_findings
 from jaxopt_lab.analysis.buckets import infeasible_by_region
 from jaxopt_lab.analysis.budget import best_of_k
 from jaxopt_lab.analysis.importance import anova
@@ -16,25 +19,36 @@ def summary(
     scores: Any,
     infeasible: Any,
     seed: int = 0,
+    first: Any = None,
 ) -> dict[str, Any]:
     """Importance, findings, regions with infeasible trials, and the verdict on the budget.
+
+    Importance and regions are those of all trials. Findings and the verdict take trials that were
+    drawn alike, those of the first phase: later ones were sent to where the best were.
 
     Args:
       space: the space that the trials were drawn from.
       configs: n configurations of trials that finished or diverged.
       scores: n numbers, lower is better; NaN or None where unknown.
       infeasible: n booleans.
-      seed: of forest and bootstrap.
+      seed: of the forest.
+      first: n booleans, whether a trial is of the first phase; None for all.
 
     Returns:
       Plain JSON: no NaN, no arrays.
     """
     found = anova(space, configs, scores, infeasible, seed)
-    budget = best_of_k(scores, infeasible, seed)
+    drawn = np.ones(len(configs), bool) if first is None else np.array(first, bool)
+    known = np.array([math.nan if s is None else s for s in scores], np.float64)[drawn]
+    bad = np.array(infeasible, bool).reshape(-1)[drawn]
+    early = [config for config, is_first in zip(configs, drawn, strict=True) if is_first]
+    budget = best_of_k(known, bad)
+    findings = boundary_findings(space, early, known, bad)
     regions = [b for b in infeasible_by_region(space, configs, infeasible) if b.num_infeasible]
     return {
         "importance": {name: round(share, 4) for name, share in found.shares.items()},
         "interactions": round(found.interactions, 4),
+        "fit": round(found.fit, 4) if math.isfinite(found.fit) else None,
         "findings": [
             {
                 "name": f.name,
@@ -43,7 +57,7 @@ def summary(
                 "text": f.text,
                 "suggested": f.suggested,
             }
-            for f in boundary_findings(space, configs, scores, infeasible)
+            for f in findings
         ],
         "infeasible_by_region": [
             {
@@ -54,5 +68,13 @@ def summary(
             }
             for b in regions
         ],
-        "budget": budget.verdict,
+        "budget": budget.verdict + _but(findings),
     }
+
+
+def _but(findings: Sequence[Finding]) -> str:
+    """More trials are no help against ranges that end too early."""
+    narrow = list(dict.fromkeys(f.name for f in findings if f.kind == "narrow"))
+    if not narrow:
+        return ""
+    return f" Before more trials, widen what is too narrow: {', '.join(narrow)}."

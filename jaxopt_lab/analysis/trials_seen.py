@@ -1,14 +1,14 @@
 """Trials as plain arrays: coordinates in the unit cube, scores, which diverged, which are best."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxopt_lab.spaces.distributions import Choice
+from jaxopt_lab.spaces.distributions import Choice, Distribution
 from jaxopt_lab.spaces.space import SearchSpace
 
 
@@ -73,16 +73,24 @@ def coordinates(
     """Unit-cube coordinates; NaN where inactive or unknown, clipped where out of range."""
     out = np.full((len(configs), space.num_dims), np.nan)
     for j, (name, dist) in enumerate(space.parameters.items()):
+        to_unit = _lookup(dist) if isinstance(dist, Choice) else _clipped(dist)
+        conditional = bool(dist.condition)
         for i, config in enumerate(configs):
-            if name not in config or not space.is_active(name, config):
-                continue
-            if isinstance(dist, Choice):
-                if config[name] in dist.values:
-                    out[i, j] = dist.to_unit(config[name])
-            else:
-                low, high = dist.extremes
-                out[i, j] = dist.to_unit(min(max(config[name], low), high))
+            if name in config and (not conditional or space.is_active(name, config)):
+                out[i, j] = to_unit(config[name])
     return out
+
+
+def _lookup(dist: Choice) -> Callable[[Any], float]:
+    """Value of a choice -> coordinate; NaN for others."""
+    known = {value: dist.to_unit(value) for value in dist.values}
+    return lambda value: known.get(value, math.nan)
+
+
+def _clipped(dist: Distribution) -> Callable[[Any], float]:
+    """Value of a range -> coordinate, that of the nearest end for a value beyond."""
+    low, high = dist.extremes
+    return lambda value: dist.to_unit(min(max(value, low), high))
 
 
 def rounded(value: float | int, digits: int = 2) -> float:

@@ -1,5 +1,5 @@
 """One self-contained HTML page about a study or a diagnosis."""
 
-from jaxopt_lab.report.page import build, build_diagnosis
+from jaxopt_lab.report.page import build, build_diagnosis, diagnosis_page_of, page_of
 
-__all__ = ["build", "build_diagnosis"]
+__all__ = ["build", "build_diagnosis", "diagnosis_page_of", "page_of"]

@@ -1,22 +1,28 @@
 """What a study's directory holds, read for the report; anything may be absent."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxopt_lab import analysis
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Status
+from jaxopt_lab.report.best_file import read_best
+from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import FILE_NAME, Store
+from jaxopt_lab.storage.validation import settings_of, trials_of, undamaged, waves_of
 
 #: Curves of more trials than this are not drawn.
 MAX_CURVES = 300
+#: Trials drawn one by one at most: more make a page that a browser is slow with.
+MAX_TRIALS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,7 @@ class Contents:
       members: (trial_id, fold) -> curves by name, for the trials that are drawn.
       waves: what each wave cost.
       settings: of the study.
+      space: of the study, if there is one.
       refined: the refined space, if the study came that far.
       predictions: columns of `test_predictions.csv` as text; empty if absent.
       missing: a sentence for each file that is not there.
@@ -41,28 +48,29 @@ class Contents:
     members: dict[tuple[int, int], dict[str, np.ndarray]]
     waves: list[dict[str, Any]]
     settings: dict[str, Any]
+    space: SearchSpace | None
     refined: SearchSpace | None
     predictions: dict[str, list[str]]
     missing: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def task(self) -> dict[str, Any]:
         """The description of the task; empty if unknown."""
         return dict(self.settings.get("task", {}))
 
-    @property
+    @cached_property
     def target(self) -> str:
         """The column that is predicted."""
         return str(self.task.get("target", "target"))
 
-    @property
+    @cached_property
     def is_regression(self) -> bool:
         """Whether the target is a number, as far as is known."""
         if "task" in self.task:
             return bool(self.task["task"] == "regression")
         return "accuracy" not in self.best.get("test", {}).get("single", {})
 
-    @property
+    @cached_property
     def metric(self) -> str:
         """The score that trials are compared by."""
         known = self.best.get("validation", {}).get("metric")
@@ -72,41 +80,69 @@ class Contents:
             return "log_loss"
         return "log_rmse" if self.task.get("log_target") else "rmse"
 
-    @property
-    def space(self) -> SearchSpace | None:
-        """The study's space, if there is a study."""
-        table = self.settings.get("space")
-        return SearchSpace.from_dict(table) if table else None
-
-    @property
+    @cached_property
     def winner(self) -> int | None:
         """The trial that won: of `best.json`, else the best completed one."""
         if "trial_id" in self.best:
             return int(self.best["trial_id"])
-        done = [t for t in self.trials if t["status"] == Status.COMPLETED]
+        done = [
+            t for t in self.trials if t["status"] == Status.COMPLETED and t["score"] is not None
+        ]
         return min(done, key=lambda t: (t["score"], t["trial_id"]))["trial_id"] if done else None
 
-    @property
+    @cached_property
     def finished(self) -> list[dict[str, Any]]:
-        """Trials that completed, diverged, or lost a race after one fold."""
+        """Trials that completed, diverged, or were stopped with a score."""
         return [
             t for t in self.trials if t["score"] is not None or t["status"] == Status.INFEASIBLE
         ]
 
-    @property
+    @cached_property
     def scores(self) -> Float[np.ndarray, " n"]:
         """Scores of `finished`; NaN where infeasible."""
         return np.array([_number(t["score"]) for t in self.finished], np.float64)
 
-    @property
+    @cached_property
     def infeasible(self) -> Bool[np.ndarray, " n"]:
         """Which of `finished` diverged."""
         return np.array([t["status"] == Status.INFEASIBLE for t in self.finished], bool)
 
-    @property
+    @cached_property
+    def first_phase(self) -> Bool[np.ndarray, " n"]:
+        """Which of `finished` are of the phase that came first."""
+        phase = self.finished[0]["phase"] if self.finished else ""
+        return np.array([t["phase"] == phase for t in self.finished], bool)
+
+    @cached_property
     def configs(self) -> list[dict[str, Any]]:
         """Configurations of `finished`."""
         return [t["config"] for t in self.finished]
+
+    @cached_property
+    def drawn(self) -> list[dict[str, Any]]:
+        """Those of `finished` that are drawn one by one: all, or the best and some of the others.
+
+        Every section shows the same ones.
+        """
+        if len(self.finished) <= MAX_TRIALS:
+            return self.finished
+        order = np.argsort(np.where(np.isnan(self.scores), np.inf, self.scores), kind="stable")
+        best, rest = order[: MAX_TRIALS // 3], order[MAX_TRIALS // 3 :]
+        some = np.random.default_rng(0).choice(rest, MAX_TRIALS - len(best), replace=False)
+        kept = {*best.tolist(), *some.tolist()}
+        kept |= {i for i, t in enumerate(self.finished) if t["trial_id"] == self.winner}
+        return [self.finished[i] for i in sorted(kept)]
+
+    @cached_property
+    def analysis(self) -> dict[str, Any]:
+        """What `analysis.summary` says: as `best.json` has it, else computed alike."""
+        known = self.best.get("analysis", {})
+        if {"importance", "interactions", "findings", "budget"} <= known.keys():
+            return dict(known)
+        assert self.space is not None
+        seed = int(self.settings.get("seed", 0))
+        data = (self.space, self.configs, self.scores, self.infeasible)
+        return analysis.summary(*data, seed, self.first_phase)
 
 
 def read(directory: str | Path) -> Contents:
@@ -117,7 +153,7 @@ def read(directory: str | Path) -> Contents:
     """
     folder = Path(directory)
     missing = []
-    best = _read_best(folder / "best.json")
+    best = read_best(folder / "best.json")
     if not best:
         missing.append("best.json is not there: the search has not finished, or was stopped.")
     predictions = _read_predictions(folder / "test_predictions.csv")
@@ -127,18 +163,61 @@ def read(directory: str | Path) -> Contents:
         if not best:
             raise UserError(f"no study in {folder}: there is no {FILE_NAME} and no best.json")
         missing.append(f"{FILE_NAME} is not there: single trials and curves are not shown.")
-        return Contents(folder, best, [], {}, [], {}, None, predictions, missing)
+        return Contents(folder, best, [], {}, [], {}, None, None, predictions, missing)
     store = Store.open(folder, read_only=True)
     try:
-        trials, refined = store.trials(), store.decisions("refined space")
-        space = SearchSpace.from_dict(refined[-1]) if refined else None
+        trials, settings = trials_of(store), settings_of(store)
+        space, refined = undamaged(str(store.path), lambda: _spaces(store, settings))
+        _check_values(store, space, trials)
         found = Contents(
-            folder, best, trials, {}, store.waves(), store.settings(), space, predictions, missing
+            folder,
+            best,
+            trials,
+            {},
+            waves_of(store),
+            settings,
+            space,
+            refined,
+            predictions,
+            missing,
         )
-        found.members.update(_read_curves(store, found))
+        curves = undamaged(str(store.path), lambda: _read_curves(store, found))
+        found.members.update(curves)
         return found
     finally:
         store.close()
+
+
+def _spaces(
+    store: Store, settings: dict[str, Any]
+) -> tuple[SearchSpace | None, SearchSpace | None]:
+    """The study's space and the refined one, where there are any."""
+    refined = store.decisions("refined space")
+    wide = settings.get("space")
+    try:
+        return (
+            SearchSpace.from_dict(wide) if wide else None,
+            SearchSpace.from_dict(refined[-1]) if refined else None,
+        )
+    except UserError as error:
+        raise UserError(f"{store.path} is damaged: {error}") from None
+
+
+def _check_values(store: Store, space: SearchSpace | None, trials: list[dict[str, Any]]) -> None:
+    """Values of a range are finite numbers.
+
+    Raises:
+      UserError: naming a trial with another one.
+    """
+    ranges = [n for n, d in space.parameters.items() if not isinstance(d, Choice)] if space else []
+    for trial in trials:
+        for name in ranges:
+            value = trial["config"].get(name, 0)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UserError(
+                    f"{store.path} is damaged: {name} of trial {trial['trial_id']} must be a "
+                    f"number, got {value!r}"
+                )
 
 
 def _read_curves(store: Store, found: Contents) -> dict[tuple[int, int], dict[str, np.ndarray]]:
@@ -150,21 +229,10 @@ def _read_curves(store: Store, found: Contents) -> dict[tuple[int, int], dict[st
         for member in store.member_arrays(trial_id):
             wanted = member["fold"] == 0 or trial_id == found.winner
             if wanted and member["replicate"] == 0:
-                best = {"best_epoch": np.array(member["best_epoch"])}
-                curves[trial_id, member["fold"]] = {**member["curves"], **best}
+                curves[int(trial_id), int(member["fold"])] = {
+                    name: curve for name, curve in member["curves"].items() if len(curve)
+                }
     return curves
-
-
-def _read_best(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no table")
-    return content
 
 
 def _read_predictions(path: Path) -> dict[str, list[str]]:
@@ -173,7 +241,8 @@ def _read_predictions(path: Path) -> dict[str, list[str]]:
             rows = list(csv.DictReader(handle))
     except (OSError, csv.Error, UnicodeDecodeError):
         return {}
-    return {name: [row[name] or "" for row in rows] for name in rows[0]} if rows else {}
+    names = [name for name in rows[0] if name is not None] if rows else []
+    return {name: [row[name] or "" for row in rows] for name in names}
 
 
 def _number(score: float | None) -> float:

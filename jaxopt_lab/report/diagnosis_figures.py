@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.report import words
-from jaxopt_lab.report.figures import Figure, axis, line, log_ticks, points
+from jaxopt_lab.report.figures import Color, Figure, axis, line, log_ticks, paint, points
 
 
 def second_axis(title: str, **options: Any) -> dict[str, Any]:
     """A further axis, with the look that the page gives the first ones."""
-    font = {"color": "@soft"}
-    found = axis(title, gridcolor="@grid", tickfont={**font, "size": 12}, **options)
+    font = {"color": paint("soft")}
+    found = axis(title, gridcolor=paint("grid"), tickfont={**font, "size": 12}, **options)
     found["title"]["font"] = {**font, "size": 13}
     return found
 
@@ -22,15 +22,19 @@ def before_after(content: dict[str, Any]) -> Figure:
     curves, evaluations = content["curves"], content["setting"]["evaluations"]
     fixed = _array(curves["fixed"])
     base = _array(curves["fresh_base"] if fixed.size else curves["base"])
-    data = _band(base, evaluations, "@accent", "@veilaccent", "base")
+    data = _band(base, evaluations, paint("accent"), paint("veilaccent"), "base")
     if fixed.size:
-        data += _band(fixed, evaluations, "@good", "@veilgood", "with the fix")
+        data += _band(fixed, evaluations, paint("good"), paint("veilgood"), "with the fix")
     else:
         train = np.nanmedian(_array(curves["base_train"]), axis=0)
         x = (np.arange(len(train)) + 1) / evaluations
         data.append(
             line(
-                words.rounded(x), words.rounded(train), "@muted", name="training", line={"width": 1}
+                words.rounded(x),
+                words.rounded(train),
+                paint("muted"),
+                name="training",
+                line={"width": 1},
             )
         )
     layout = {"xaxis": axis("Epoch"), "yaxis": axis("Loss", **log_ticks())}
@@ -38,7 +42,7 @@ def before_after(content: dict[str, Any]) -> Figure:
 
 
 def _band(
-    curves: np.ndarray, evaluations: int, color: str, veil: str, name: str
+    curves: np.ndarray, evaluations: int, color: Color, veil: Color, name: str
 ) -> list[dict[str, Any]]:
     x = words.rounded((np.arange(curves.shape[1]) + 1) / evaluations)
     low, middle, high = (
@@ -69,38 +73,38 @@ def forest(content: dict[str, Any]) -> Figure | None:
     rows = cures(content)[::-1]
     if not rows:
         return None
-    names = [words.plain(r["name"]) for r in rows]
+    names = [r["name"] for r in rows]
     data = []
     for key, title, side in (("fluctuation", "fluctuation", ""), ("loss", "best loss", "2")):
         values = [_clipped(r[f"{key}_ratio"]) for r in rows]
         bounds = [[_clipped(v) for v in r[f"{key}_interval"]] for r in rows]
-        colors = ["@good" if r["accepted"] else "@muted" for r in rows]
+        colors = [paint("good") if r["accepted"] else paint("muted") for r in rows]
         trace = points(
             words.rounded(values),
             names,
-            "@accent",
+            paint("accent"),
             name=title,
             showlegend=False,
             marker={"color": colors, "size": 8, "symbol": "square" if side else "circle"},
             xaxis=f"x{side}",
-            hovertemplate="%{y}: %{x:.3g}<extra>" + title + "</extra>",
+            hovertemplate=words.hover("%{y}: %{x:.3g}", title),
         )
         trace["error_x"] = {
             "type": "data",
             "symmetric": False,
             "array": words.rounded([b[1] - v for b, v in zip(bounds, values, strict=True)]),
             "arrayminus": words.rounded([v - b[0] for b, v in zip(bounds, values, strict=True)]),
-            "color": "@faint",
+            "color": paint("faint"),
             "thickness": 1.5,
             "width": 0,
         }
         data.append(trace)
     one = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1}
-    look = {"line": {"color": "@soft", "width": 1, "dash": "dot"}}
+    look = {"line": {"color": paint("soft"), "width": 1, "dash": "dot"}}
     layout = {
         "xaxis": axis("Fluctuation ratio", type="log", domain=[0.0, 0.48], dtick=1),
         "xaxis2": second_axis("Best loss ratio", domain=[0.54, 1.0], **log_ticks()),
-        "yaxis": {"automargin": True, "ticks": "", "gridcolor": "@grid"},
+        "yaxis": {"automargin": True, "ticks": "", "gridcolor": paint("grid"), "type": "category"},
         "shapes": [{**one, **look, "xref": f"x{side}"} for side in ("", "2")],
         "showlegend": False,
     }
@@ -123,13 +127,13 @@ def ladder(content: dict[str, Any]) -> Figure | None:
     loss = words.rounded([_clipped(r[2]) for r in rungs])
     both = {"mode": "lines+markers"}
     data = [
-        line(x, spread, "@accent", name="fluctuation") | both,
-        line(x, loss, "@second", name="best loss over the base's", yaxis="y2") | both,
+        line(x, spread, paint("accent"), name="fluctuation") | both,
+        line(x, loss, paint("second"), name="best loss over the base's", yaxis="y2") | both,
     ]
-    marks = [_mark(rate, "given", "@soft")]
+    marks = [_mark(rate, "given", paint("soft"))]
     edge = content["evidence"].get("divergence_factor")
     if edge:
-        marks.append(_mark(rate * edge, "fails", "@bad"))
+        marks.append(_mark(rate * edge, "fails", paint("bad")))
     layout = {
         "xaxis": axis("Learning rate", type="log", exponentformat="power", dtick=1),
         "yaxis": axis("Fluctuation", type="log", tickformat=".1~%", dtick=1),
@@ -152,11 +156,11 @@ def norms(content: dict[str, Any]) -> Figure:
         "x": words.rounded(np.sqrt(edges[1:] * edges[:-1])),
         "y": found["counts"],
         "width": words.rounded(np.diff(edges) * 0.92),
-        "marker": {"color": "@accent"},
-        "hovertemplate": "%{y} updates near %{x:.3g}<extra></extra>",
+        "marker": {"color": paint("accent")},
+        "hovertemplate": words.hover("%{y} updates near %{x:.3g}"),
     }
     quantiles = [(found["median"], "median"), (found["high"], "90 %")]
-    marks = [_mark(value, name, "@soft") for value, name in quantiles if value > 0]
+    marks = [_mark(value, name, paint("soft")) for value, name in quantiles if value > 0]
     layout = {
         "xaxis": axis("Gradient norm", **log_ticks()),
         "yaxis": axis("Updates", type="log", dtick=1),
@@ -168,7 +172,7 @@ def norms(content: dict[str, Any]) -> Figure:
     return Figure("norms", [bars], layout, 380)
 
 
-def _mark(x: float, text: str, color: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _mark(x: float, text: str, color: Color) -> tuple[dict[str, Any], dict[str, Any]]:
     """A vertical line on a logarithmic axis, and its label."""
     where = float(f"{x:.5g}")
     shape = {"type": "line", "x0": where, "x1": where, "yref": "paper", "y0": 0, "y1": 1}

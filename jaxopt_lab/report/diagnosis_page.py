@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.report import diagnosis_figures, tables, words
 from jaxopt_lab.report.sections import Page
-from jaxopt_lab.report.words import plain
+from jaxopt_lab.report.words import html, joined
+from jaxopt_lab.storage.validation import undamaged
 
 FILE_NAME = "diagnosis.json"
 NOTES = {
@@ -38,25 +41,29 @@ def compose(directory: str | Path) -> Page:
     Raises:
       UserError: if there is none, or it is damaged.
     """
-    content = _read(Path(directory) / FILE_NAME)
+    path = Path(directory) / FILE_NAME
+    return undamaged(str(path), lambda: _page(_read(path)))
+
+
+def _page(content: dict[str, Any]) -> Page:
     page = Page("Stabilise · jaxopt-lab")
     calm = content["causes"][0]["name"] == "no_problem"
     title = "This validation loss is calm" if calm else "Why this validation loss fluctuates"
-    page.body += f"<h1>{title}</h1>"
-    page.body += f'<p class="lead">{plain(content["sentence"])}</p>'
+    page.body += html('<h1>{}</h1><p class="lead">{}</p>', title, content["sentence"])
     setting = content["setting"]
-    page.body += (
-        f'<p class="note">{setting["num_rows"]:,} training rows, {setting["num_valid"]:,} '
-        f"validation rows, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds"
-        f"{_shared(content)}.{_observed(setting)}</p>"
+    note = (
+        f"{setting['num_rows']:,} training rows, {setting['num_valid']:,} validation rows, "
+        f"{setting['num_epochs']} epochs, {setting['num_seeds']} seeds"
+        f"{_shared(content)}.{_observed(setting)}"
     )
-    page.body += f'<div class="tiles">{"".join(_tiles(content))}</div>'
+    page.body += html('<p class="note">{}</p>', note)
+    page.body += html('<div class="tiles">{}</div>', joined(_tiles(content)))
     _curves(page, content)
     _causes(page, content)
     _cures(page, content)
     _probes(page, content)
     _fix(page, content)
-    page.footer = "<p>Made by jaxopt-lab from diagnosis.json alone.</p>"
+    page.footer = Markup("<p>Made by jaxopt-lab from diagnosis.json alone.</p>")
     return page
 
 
@@ -132,9 +139,9 @@ def _causes(page: Page, content: dict[str, Any]) -> None:
     rows = []
     for cause in content["causes"]:
         for i, (key, value) in enumerate(cause["evidence"].items()):
-            name = f"<b>{plain(words.title(cause['name']))}</b>" if i == 0 else ""
+            name = html("<b>{}</b>", words.title(cause["name"])) if i == 0 else ""
             confidence = f"{cause['confidence']:.2f}" if i == 0 else ""
-            rows.append([name, confidence, words.number(value, 3), plain(NOTES.get(key, key))])
+            rows.append([name, confidence, words.number(value, 3), NOTES.get(key, key)])
     head = ["Cause", "Confidence", "Number", "What it is"]
     cards = [tables.card("", tables.table(head, rows, numeric=[1, 2]), kind="wide")]
     note = "Confidence 0.5: the evidence is just at its threshold."
@@ -152,11 +159,11 @@ def _cures(page: Page, content: dict[str, Any]) -> None:
     ]
     rows = [
         [
-            plain(r["name"]),
+            r["name"],
             words.number(r["fluctuation_ratio"], 3),
             words.number(r["loss_ratio"], 3),
             tables.pill("accepted", "completed") if r["accepted"] else "",
-            plain(r["why"]),
+            r["why"],
         ]
         for r in diagnosis_figures.cures(content)
     ]
@@ -192,5 +199,5 @@ def _fix(page: Page, content: dict[str, Any]) -> None:
             code = tables.code(content["averaging"])
             note = "After each update; `averaged` begins as `params`, and is what is evaluated."
             cards.append(tables.card("Its averaged weights", code, note=note))
-    title = plain(recommended["name"] or "Nothing to change")
+    title = recommended["name"] or "Nothing to change"
     page.section("fix", "Fix", f"Recommended: {title}" if items else title, "", cards)

@@ -1,6 +1,7 @@
 """Building blocks of the charts: plain JSON for Plotly, colours by name.
 
-A colour is written `@name`; the page puts in the one of the theme, light or dark.
+A colour is a `Color`, the text over a trial a `Hover`: the page puts in the colour of the theme,
+light or dark, and the text, which it holds once. Every other string is text, whatever it says.
 """
 
 import math
@@ -9,12 +10,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from jaxopt_lab.report import words
 from jaxopt_lab.spaces.distributions import Choice, Distribution, LogUniform
 
+
+@dataclass(frozen=True)
+class Color:
+    """A colour of the theme, by its name in the style sheet."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Hover:
+    """The text over a trial."""
+
+    trial_id: int
+
+
+def paint(name: str) -> Color:
+    """A colour by name."""
+    return Color(name)
+
+
 #: The same model has the same colour everywhere.
-MODEL_COLORS = {"ensemble": "@good", "single": "@accent"}
+MODEL_COLORS = {"ensemble": paint("good"), "single": paint("accent")}
 
 
 @dataclass(frozen=True)
@@ -34,8 +56,33 @@ class Figure:
     height: int = 340
 
     def to_json(self) -> dict[str, Any]:
-        """What the page's script reads."""
-        return {"data": self.data, "layout": self.layout, "height": self.height}
+        """What the page's script reads; all text in it is escaped."""
+        content = {"data": self.data, "layout": self.layout, "height": self.height}
+        return {key: inert(value) for key, value in content.items()}
+
+
+def inert(value: Any) -> Any:
+    """Plain JSON for the page's script.
+
+    Colours and texts over trials become objects of one key, which no text can be; other strings are
+    escaped unless they are `Markup`; what is not finite becomes null.
+    """
+    if isinstance(value, Color):
+        return {"@": value.name}
+    if isinstance(value, Hover):
+        return {"#": str(value.trial_id)}
+    if isinstance(value, str):
+        return str(words.plain(value))
+    if isinstance(value, Mapping):
+        return {str(key): inert(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [inert(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    number = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(number, int | float):
+        raise TypeError(f"a figure holds text, numbers, lists and tables, got {type(value)}")
+    return number if math.isfinite(number) else None
 
 
 def axis(title: str, **options: Any) -> dict[str, Any]:
@@ -49,13 +96,13 @@ def log_ticks() -> dict[str, Any]:
     return {"type": "log", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
 
 
-def points(x: Sequence[Any], y: Sequence[Any], color: str, **options: Any) -> dict[str, Any]:
+def points(x: Sequence[Any], y: Sequence[Any], color: Color, **options: Any) -> dict[str, Any]:
     """A scatter trace of markers."""
     marker = {"color": color, "size": 7, **options.pop("marker", {})}
     return {"type": "scatter", "mode": "markers", "x": x, "y": y, "marker": marker, **options}
 
 
-def line(x: Sequence[Any], y: Sequence[Any], color: str, **options: Any) -> dict[str, Any]:
+def line(x: Sequence[Any], y: Sequence[Any], color: Color, **options: Any) -> dict[str, Any]:
     """A scatter trace of lines."""
     style = {"color": color, "width": 2, **options.pop("line", {})}
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": style, **options}
@@ -65,7 +112,7 @@ def value_axis(name: str, dist: Distribution) -> dict[str, Any]:
     """The axis of a hyperparameter: logarithmic for a log range, named ticks for a choice."""
     found = axis(words.title(name))
     if isinstance(dist, Choice):
-        labels = [words.plain(v) for v in dist.ranked]
+        labels = [words.number(v, 6) for v in dist.ranked]
         return {
             **found,
             "tickvals": list(range(len(labels))),
@@ -98,35 +145,33 @@ def place(dist: Distribution, value: Any) -> Any:
 
 def score_window(scores: np.ndarray) -> tuple[float, float]:
     """Ends of a score axis that shows the good trials well; worse ones lie at its top."""
-    known = scores[np.isfinite(scores)]
+    known = np.clip(scores[np.isfinite(scores)], -1e300, 1e300)
     if not len(known):
         return 0.0, 1.0
     best, median = float(known.min()), float(np.median(known))
     worst = float(known.max())
-    span = max(3.0 * (median - best), 1e-3 * abs(best), 1e-12)
-    top = min(worst, best + span)
-    pad = 0.06 * max(top - best, 1e-12)
+    least = max(1e-3 * abs(best), 1e-12)
+    top = min(worst, best + max(3.0 * (median - best), least))
+    # Of one score, or equal ones, the axis still has a length.
+    pad = 0.06 * (top - best) if top > best + 1e-3 * least else least
     return best - pad, top + pad
 
 
-def label(trial: Mapping[str, Any]) -> str:
+def label(trial: Mapping[str, Any]) -> Hover:
     """Stands for the text over a trial, which the page holds once: see `describe`."""
-    return f"@trial{trial['trial_id']}"
+    return Hover(trial["trial_id"])
 
 
-def describe(trial: Mapping[str, Any], metric: str) -> str:
+def describe(trial: Mapping[str, Any], metric: str) -> Markup:
     """The text over a trial: number, phase, score or what went wrong, hyperparameters."""
     score = words.number(trial["score"])
     lines = [
-        f"<b>trial {trial['trial_id']}</b> ({words.plain(words.phase(trial['phase']))})",
-        f"{metric} {score}" if trial["score"] is not None else words.plain(trial["status"]),
-        *([words.plain(trial["reason"])] if trial["reason"] else []),
-        *(
-            f"{words.title(k)} {words.plain(words.number(v, 3))}"
-            for k, v in trial["config"].items()
-        ),
+        words.html("<b>trial {}</b> ({})", trial["trial_id"], words.phase(trial["phase"])),
+        f"{metric} {score}" if trial["score"] is not None else str(trial["status"]),
+        *([trial["reason"]] if trial["reason"] else []),
+        *(f"{words.title(k)} {words.number(v, 3)}" for k, v in trial["config"].items()),
     ]
-    return "<br>".join(lines)
+    return words.joined(lines, "<br>")
 
 
 def marker_size(num: int) -> int:

@@ -1,5 +1,7 @@
 """Assemble the page: sections, charts as JSON, style and scripts in one file."""
 
+import base64
+import hashlib
 import importlib.util
 import json
 from importlib import resources
@@ -9,19 +11,33 @@ from typing import Any
 
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.report import contents, diagnosis_page, sections
+from jaxopt_lab.report.figures import inert
+from jaxopt_lab.report.words import html, joined, plain
 from jaxopt_lab.storage.files import write_file
 
 FILE_NAME = "report.html"
 
 
-def build(directory: str | Path) -> Path:
-    """Write `report.html` from what a study's directory holds.
+def page_of(directory: str | Path) -> bytes:
+    """Make the page of what a study's directory holds, which is only read.
 
-    The file needs nothing else: no network, no other file.
+    The page needs nothing else: no network, no other file.
 
     Args:
       directory: with `study.sqlite`, `best.json` and `test_predictions.csv`; what is absent is
         left out with a line that says so.
+
+    Returns:
+      HTML in UTF-8.
+
+    Raises:
+      UserError: if there is neither a study nor its result, or a file is damaged.
+    """
+    return render(sections.compose(contents.read(directory)))
+
+
+def build(directory: str | Path) -> Path:
+    """Write `report.html` into a study's directory; see `page_of`.
 
     Returns:
       The path of the page.
@@ -30,7 +46,21 @@ def build(directory: str | Path) -> Path:
       UserError: if there is neither a study nor its result, or a file is damaged.
       MachineError: if the page cannot be written.
     """
-    return write(sections.compose(contents.read(directory)), Path(directory) / FILE_NAME)
+    path = Path(directory) / FILE_NAME
+    write_file(path, page_of(directory))
+    return path
+
+
+def diagnosis_page_of(directory: str | Path) -> bytes:
+    """Make the page of the `diagnosis.json` in a directory.
+
+    Returns:
+      HTML in UTF-8.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+    """
+    return render(diagnosis_page.compose(directory))
 
 
 def build_diagnosis(directory: str | Path) -> Path:
@@ -43,32 +73,40 @@ def build_diagnosis(directory: str | Path) -> Path:
       UserError: if there is none, or it is damaged.
       MachineError: if the page cannot be written.
     """
-    return write(diagnosis_page.compose(directory), Path(directory) / FILE_NAME)
-
-
-def write(page: "sections.Page", path: Path) -> Path:
-    """Write a page as one file."""
-    figures = {figure.name: figure.to_json() for figure in page.figures}
-    text = Template(_asset("page.html")).substitute(
-        title=page.title,
-        nav="".join(f'<a href="#{key}">{label}</a>' for key, label in page.nav),
-        body=page.body,
-        footer=page.footer,
-        style=_asset("style.css"),
-        script=_asset("script.js"),
-        figures=_inert(figures),
-        texts=_inert(page.texts),
-        plotly=_plotly(),
-    )
-    write_file(path, text.encode())
+    path = Path(directory) / FILE_NAME
+    write_file(path, diagnosis_page_of(directory))
     return path
+
+
+def render(page: "sections.Page") -> bytes:
+    """Put a page into the template."""
+    figures = {figure.name: figure.to_json() for figure in page.figures}
+    scripts = {"theme": _asset("theme.js"), "script": _asset("script.js"), "plotly": _plotly()}
+    text = Template(_asset("page.html")).substitute(
+        title=plain(page.title),
+        nav=joined(html('<a href="#{}">{}</a>', key, label) for key, label in page.nav),
+        body=plain(page.body),
+        footer=plain(page.footer),
+        style=_asset("style.css"),
+        allowed=" ".join(map(_digest, scripts.values())),
+        figures=_json(figures),
+        texts=_json(inert(page.texts)),
+        **scripts,
+    )
+    # A file name that is not UTF-8 has half characters in it: `?` stands for each.
+    return text.encode(errors="replace")
+
+
+def _digest(script: str) -> str:
+    """By which the page's policy tells our scripts from any that got into it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _asset(name: str) -> str:
     return resources.files("jaxopt_lab.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _inert(content: dict[str, Any]) -> str:
+def _json(content: dict[str, Any]) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")

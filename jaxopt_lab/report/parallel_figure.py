@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import Figure, label, line, score_window
+from jaxopt_lab.report.figures import Color, Figure, Hover, label, line, paint, score_window
 from jaxopt_lab.report.search_figures import capped, diverged_trials
 from jaxopt_lab.spaces.distributions import Choice, LogUniform
 
@@ -21,25 +21,29 @@ def parallel(contents: Contents) -> Figure | None:
     if space is None or not np.isfinite(scores).any() or not space.num_dims:
         return None
     names, window = list(space.names), score_window(scores)
-    shown = [t for t in contents.finished if t["score"] is not None]
+    shown = [t for t in contents.drawn if t["score"] is not None]
     ranked = sorted(shown, key=lambda t: -t["score"])
-    data = [_bundle(contents, diverged_trials(contents), names, window, "@bad", 0.35, "infeasible")]
+    data = [
+        _bundle(
+            contents, diverged_trials(contents), names, window, paint("bad"), 0.35, "infeasible"
+        )
+    ]
     for i in range(_BINS):
         part = ranked[i * len(ranked) // _BINS : (i + 1) * len(ranked) // _BINS]
         legend = {0: "worst", _BINS - 1: "best"}.get(i, "")
         opacity = 0.25 + 0.6 * i / (_BINS - 1)
-        data.append(_bundle(contents, part, names, window, f"@scale{i}", opacity, legend))
+        data.append(_bundle(contents, part, names, window, paint(f"scale{i}"), opacity, legend))
     winner = [t for t in shown if t["trial_id"] == contents.winner]
-    data.append({**_bundle(contents, winner, names, window, "@good", 1.0, "winner")})
+    data.append({**_bundle(contents, winner, names, window, paint("good"), 1.0, "winner")})
     data[-1]["line"]["width"] = 4
     titles = [*(words.title(n) for n in names), words.metric(contents.metric)]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(titles))),
-            "ticktext": [t.replace(" ", "<br>") for t in titles],
+            "ticktext": [words.joined(t.split(" "), "<br>") for t in titles],
             "range": [-0.35, len(titles) - 0.5],
             "showgrid": True,
-            "gridcolor": "@faint",
+            "gridcolor": paint("faint"),
             "zeroline": False,
             "side": "top",
             "fixedrange": True,
@@ -57,7 +61,7 @@ def _bundle(
     trials: list[dict[str, Any]],
     names: list[str],
     window: tuple[float, float],
-    color: str,
+    color: Color,
     opacity: float,
     legend: str,
 ) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def _bundle(
     assert space is not None
     x: list[int | None] = []
     y: list[float | None] = []
-    text: list[str] = []
+    text: list[Hover | str] = []
     for trial in trials:
         for j, name in enumerate(names):
             if name in trial["config"] and space.parameters[name].contains(trial["config"][name]):
@@ -100,9 +104,9 @@ def _ticks(
     found = []
 
     def tick(j: int, height: float, text: str) -> None:
-        font = {"size": 11, "color": "@ink"}
+        font = {"size": 11, "color": paint("ink")}
         place = {"x": j, "y": height, "xanchor": "left", "xshift": 4, "showarrow": False}
-        found.append({**place, "text": text, "font": font, "bgcolor": "@veil"})
+        found.append({**place, "text": text, "font": font, "bgcolor": paint("veil")})
 
     for j, name in enumerate(names):
         dist = space.parameters[name]
@@ -110,7 +114,7 @@ def _ticks(
             for value in (
                 dist.ranked if len(dist.values) <= 8 else dist.ranked[:: len(dist.values) // 6]
             ):
-                tick(j, dist.to_unit(value), words.plain(value))
+                tick(j, dist.to_unit(value), words.number(value, 6))
             continue
         ends = dist.extremes
         middle = [math.sqrt(ends[0] * ends[1])] if isinstance(dist, LogUniform) else []

@@ -1,15 +1,18 @@
 """Charts of the test rows: predicted against true, residuals, confusion."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line, points
+from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line, paint, points
 
 #: Rows drawn at most.
 MAX_POINTS = 4000
+#: Classes with a row of their own at most; `OTHERS` stands for the rarer ones.
+MAX_LABELS, OTHERS = 60, "(all others)"
 
 
 def predictions(contents: Contents) -> list[Figure]:
@@ -25,6 +28,10 @@ def predictions(contents: Contents) -> list[Figure]:
         predicted = {n: np.array(columns[n], np.float64) for n in names}
     except ValueError:
         return []
+    known = np.isfinite(np.stack([truth, *predicted.values()])).all(axis=0)
+    truth, predicted = truth[known], {n: p[known] for n, p in predicted.items()}
+    if not len(truth):
+        return []
     everything = [truth, *predicted.values()]
     is_log = bool(contents.task.get("log_target")) and all(bool(v.min() > 0) for v in everything)
     return [
@@ -36,7 +43,7 @@ def predictions(contents: Contents) -> list[Figure]:
 def _scatter(
     contents: Contents, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
 ) -> Figure:
-    target = words.plain(contents.target)
+    target = contents.target
     ends = [float(min(truth.min(), *(p.min() for p in predicted.values())))]
     ends.append(float(max(truth.max(), *(p.max() for p in predicted.values()))))
     keep = _sample(len(truth))
@@ -48,12 +55,12 @@ def _scatter(
             name=words.model(n),
             marker={"size": 5, "opacity": 0.55},
             visible=True if n == list(predicted)[-1] else "legendonly",
-            hovertemplate=f"true %{{x}}<br>predicted %{{y}}<extra>{words.model(n)}</extra>",
+            hovertemplate=words.hover("true %{x}<br>predicted %{y}", words.model(n)),
         )
         for n, p in predicted.items()
     ]
     ideal = {"dash": "dash", "width": 1.5}
-    data.append(line(ends, ends, "@ink", name="perfect", line=ideal, hoverinfo="skip"))
+    data.append(line(ends, ends, paint("ink"), name="perfect", line=ideal, hoverinfo="skip"))
     kind = {"type": "log", "dtick": "D2"} if is_log else {}
     layout = {
         "xaxis": axis(f"True {target}", **kind),
@@ -79,12 +86,12 @@ def _residuals(
                 name=words.model(name),
                 line={"shape": "hvh"},
                 fill="tozeroy",
-                fillcolor="@veilgood" if name == "ensemble" else "@veilaccent",
+                fillcolor=paint("veilgood") if name == "ensemble" else paint("veilaccent"),
             )
         )
     unit = "natural log of predicted / true" if is_log else "predicted − true"
     layout = {
-        "xaxis": axis(f"Residual of {words.plain(contents.target)} ({unit})", zeroline=True),
+        "xaxis": axis(f"Residual of {contents.target} ({unit})", zeroline=True),
         "yaxis": axis("Test rows"),
     }
     return Figure("residuals", data, layout, 420)
@@ -98,25 +105,28 @@ def _sample(num: int) -> np.ndarray:
 
 def _confusion(truth: list[str], predicted: list[str], name: str) -> Figure:
     labels = sorted({*truth, *predicted})
+    if len(labels) > MAX_LABELS:  # the most frequent ones, and the others together
+        frequent = {label for label, _ in Counter(truth).most_common(MAX_LABELS - 1)}
+        truth, predicted = ([t if t in frequent else OTHERS for t in c] for c in (truth, predicted))
+        labels = [*sorted(frequent), OTHERS]
     index = {label: i for i, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), int)
     for t, p in zip(truth, predicted, strict=True):
         counts[index[t], index[p]] += 1
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shown = [words.plain(label) for label in labels]
     heat = {
         "type": "heatmap",
         "z": share.round(4).tolist(),
-        "x": shown,
-        "y": shown,
+        "x": labels,
+        "y": labels,
         "text": counts.tolist(),
         "texttemplate": "%{text}" if len(labels) <= 20 else "",
-        "hovertemplate": "true %{y}, predicted %{x}: %{text} rows (%{z:.1%})<extra></extra>",
+        "hovertemplate": words.hover("true %{y}, predicted %{x}: %{text} rows (%{z:.1%})"),
         "zmin": 0,
         "zmax": 1,
         "xgap": 2,
         "ygap": 2,
-        "colorscale": [[0, "@cool"], [1, "@accent"]],
+        "colorscale": [[0, paint("cool")], [1, paint("accent")]],
         "colorbar": {"title": {"text": "share of row"}, "tickformat": ".0%", "thickness": 12},
     }
     layout = {

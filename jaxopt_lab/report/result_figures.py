@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.analysis import Bucket, Importance
+from jaxopt_lab.analysis import Bucket
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.figures import MODEL_COLORS, Figure, axis, line, log_ticks
+from jaxopt_lab.report.figures import MODEL_COLORS, Color, Figure, axis, line, log_ticks, paint
 
 #: Epochs drawn at most.
 MAX_EPOCHS = 160
@@ -25,18 +25,21 @@ def models(contents: Contents, scores: dict[str, dict[str, float]], metric: str)
         "orientation": "h",
         "x": words.rounded(values),
         "y": [words.model(n) for n in ranked],
-        "marker": {"color": [MODEL_COLORS.get(n, "@faint") for n in ranked], "cornerradius": 4},
+        "marker": {
+            "color": [MODEL_COLORS.get(n, paint("faint")) for n in ranked],
+            "cornerradius": 4,
+        },
         "text": [words.number(v) for v in values],
         "textposition": "auto",
         "textangle": 0,
-        "hovertemplate": "%{y}: %{x}<extra></extra>",
+        "hovertemplate": words.hover("%{y}: %{x}"),
     }
     worse = "higher" if higher else "lower"
     unit = words.UNITS.get(metric) or _unit(contents, metric)
     name = f"Test {words.metric(metric)}{f', {unit}' if unit else ''} ({worse} is better)"
     layout = {
         "xaxis": axis(name, rangemode="tozero"),
-        "yaxis": {"automargin": True, "showgrid": False, "ticks": ""},
+        "yaxis": {"automargin": True, "showgrid": False, "ticks": "", "type": "category"},
         "bargap": 0.35,
         "showlegend": False,
     }
@@ -44,7 +47,7 @@ def models(contents: Contents, scores: dict[str, dict[str, float]], metric: str)
 
 
 def _unit(contents: Contents, metric: str) -> str:
-    return f"units of {words.plain(contents.target)}" if metric in ("rmse", "mae") else ""
+    return f"units of {contents.target}" if metric in ("rmse", "mae") else ""
 
 
 def _is_number(value: Any) -> bool:
@@ -67,7 +70,7 @@ def winner_curves(contents: Contents) -> Figure | None:
                 line(
                     x,
                     y,
-                    f"@fold{fold % 6}",
+                    paint(f"fold{fold % 6}"),
                     name=f"fold {fold + 1}, {kind}",
                     legendgroup=kind,
                     line={"dash": dash, "width": 2.4 if key == "loss" else 1.3},
@@ -89,10 +92,16 @@ def all_curves(contents: Contents) -> Figure | None:
         more_x, more_y = _thinned(curves["loss"])
         x += [*more_x, None]
         y += [*more_y, None]
-    colors = {"completed": "@accent", "infeasible": "@bad"}
+    colors = {"completed": paint("accent"), "infeasible": paint("bad")}
     order = ("infeasible", "stopped", "completed")
     data = [
-        line(*bundles[name], colors.get(name, "@muted"), name=name, opacity=0.45, hoverinfo="skip")
+        line(
+            *bundles[name],
+            colors.get(name, paint("muted")),
+            name=name,
+            opacity=0.45,
+            hoverinfo="skip",
+        )
         | {"connectgaps": False}
         for name in sorted(bundles, key=lambda n: order.index(n) if n in order else 0)
     ]
@@ -101,7 +110,7 @@ def all_curves(contents: Contents) -> Figure | None:
     mine = contents.members.get((int(contents.winner), 0)) if contents.winner is not None else None
     if mine is not None and "loss" in mine:
         x, y = _thinned(mine["loss"])
-        data.append(line(x, y, "@good", name="winner", line={"width": 3}))
+        data.append(line(x, y, paint("good"), name="winner", line={"width": 3}))
     return Figure("all-curves", data, _curve_layout(contents, clip=True), 400) if data else None
 
 
@@ -125,25 +134,25 @@ def _thinned(curve: np.ndarray) -> tuple[list[Any], list[Any]]:
     return (keep + 1).tolist(), words.rounded(curve[keep], 4)
 
 
-def importance(found: Importance) -> Figure:
-    """A bar per hyperparameter."""
-    names = [*reversed(found.shares)]
-    values = [found.shares[n] for n in names]
+def importance(shares: dict[str, float], interactions: float) -> Figure:
+    """A bar per hyperparameter, the largest on top, and one for what it takes several."""
+    names = [*reversed(shares)]
+    values = [shares[n] for n in names]
     labels = [words.title(n) for n in names]
     bars = {
         "type": "bar",
         "orientation": "h",
-        "x": words.rounded([found.interactions, *values], 3),
+        "x": words.rounded([interactions, *values], 3),
         "y": ["(together)", *labels],
-        "marker": {"color": ["@faint", *["@accent"] * len(names)], "cornerradius": 4},
-        "text": [f"{v:.0%}" for v in (found.interactions, *values)],
+        "marker": {"color": [paint("faint"), *[paint("accent")] * len(names)], "cornerradius": 4},
+        "text": [f"{v:.0%}" for v in (interactions, *values)],
         "textposition": "auto",
         "textangle": 0,
-        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "hovertemplate": words.hover("%{y}: %{text}"),
     }
     layout = {
         "xaxis": axis("Share of the differences between trials", tickformat=".0%"),
-        "yaxis": {"automargin": True, "showgrid": False, "ticks": ""},
+        "yaxis": {"automargin": True, "showgrid": False, "ticks": "", "type": "category"},
         "showlegend": False,
         "bargap": 0.35,
     }
@@ -161,7 +170,7 @@ def regions(buckets: list[Bucket]) -> Figure | None:
         mine = [b for b in buckets if b.name == name]
         z.append([*words.rounded([b.share for b in mine], 3), *[None] * (width - len(mine))])
         text.append(
-            [f"{words.plain(b.label)}<br>{b.num_infeasible} of {b.num_trials}" for b in mine]
+            [words.html("{}<br>{} of {}", b.label, b.num_infeasible, b.num_trials) for b in mine]
             + [""] * (width - len(mine))
         )
     heat = {
@@ -177,13 +186,13 @@ def regions(buckets: list[Bucket]) -> Figure | None:
         "zmax": 1,
         "xgap": 4,
         "ygap": 4,
-        "colorscale": [[0, "@cool"], [1, "@hot"]],
+        "colorscale": [[0, paint("cool")], [1, paint("hot")]],
         "showscale": False,
     }
     layout = {
         "margin": {"b": 8},
         "xaxis": {"visible": False},
-        "yaxis": {"automargin": True, "showgrid": False, "ticks": ""},
+        "yaxis": {"automargin": True, "showgrid": False, "ticks": "", "type": "category"},
     }
     return Figure("regions", [heat], layout, 60 + 48 * len(names))
 
@@ -205,22 +214,24 @@ def cost(contents: Contents) -> Figure | None:
         return None
     labels = [*parts, *(["everything else"] if rest > 0.05 else [])][::-1]
     data = []
-    for i, (kind, color) in enumerate((("compile", "@second"), ("train", "@accent"))):
+    for i, (kind, color) in enumerate((("compile", paint("second")), ("train", paint("accent")))):
         values = [parts[n][i] if n in parts else 0.0 for n in labels]
         data.append(_seconds_bar(kind, labels, values, color))
     if rest > 0.05:
         values = [0.0 if n in parts else rest for n in labels]
-        data.append(_seconds_bar("data, baselines, analysis, files", labels, values, "@faint"))
+        data.append(
+            _seconds_bar("data, baselines, analysis, files", labels, values, paint("faint"))
+        )
     layout = {
         "barmode": "stack",
         "xaxis": axis("Seconds"),
-        "yaxis": {"automargin": True, "showgrid": False, "ticks": ""},
+        "yaxis": {"automargin": True, "showgrid": False, "ticks": "", "type": "category"},
         "bargap": 0.35,
     }
     return Figure("cost", data, layout, 140 + 40 * len(labels))
 
 
-def _seconds_bar(name: str, labels: list[str], values: list[float], color: str) -> dict[str, Any]:
+def _seconds_bar(name: str, labels: list[str], values: list[float], color: Color) -> dict[str, Any]:
     return {
         "type": "bar",
         "orientation": "h",
@@ -228,5 +239,5 @@ def _seconds_bar(name: str, labels: list[str], values: list[float], color: str) 
         "y": labels,
         "x": words.rounded(values, 4),
         "marker": {"color": color, "cornerradius": 4},
-        "hovertemplate": "%{y}: %{x:.1f} s<extra>" + name + "</extra>",
+        "hovertemplate": words.hover("%{y}: %{x:.1f} s", name),
     }

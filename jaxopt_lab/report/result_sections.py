@@ -2,23 +2,26 @@
 
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import prediction_figures, result_figures, tables, words
 from jaxopt_lab.report.contents import Contents
-from jaxopt_lab.report.words import plain
+from jaxopt_lab.report.words import html, joined
 
 if TYPE_CHECKING:
     from jaxopt_lab.report.sections import Page
 
+OURS = {"ensemble": "The ensemble", "single": "The tuned network"}
 _ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
 
 
 def headline(page: "Page", contents: Contents, source: str) -> None:
     """The verdict in a sentence, the numbers that matter, and all models side by side."""
     scores = model_scores(contents)
-    page.body += f'<p class="lead">{verdict(contents, scores)}</p>'
-    page.body += f'<p class="note">{_setting(contents, source)}</p>'
-    page.body += f'<div class="tiles">{"".join(_tiles(contents, scores))}</div>'
+    page.body += html('<p class="lead">{}</p>', verdict(contents, scores))
+    page.body += html('<p class="note">{}</p>', _setting(contents, source))
+    page.body += html('<div class="tiles">{}</div>', joined(_tiles(contents, scores)))
     metric = main_metric(contents, scores)
     if not scores or metric is None:
         return
@@ -30,54 +33,73 @@ def headline(page: "Page", contents: Contents, source: str) -> None:
         tables.card("Test scores", _score_table(scores), note=note),
     ]
     page.nav.append(("result", "Result"))
-    page.body += f'<section id="result"><div class="cards">{"".join(cards)}</div></section>'
+    inside = joined(cards)
+    page.body += html('<section id="result"><div class="cards">{}</div></section>', inside)
 
 
 def model_scores(contents: Contents) -> dict[str, dict[str, float]]:
-    """Model -> metric -> test score: ours first."""
+    """Model -> metric -> test score: ours first, the better one of them before the other."""
     test, baselines = contents.best.get("test", {}), contents.best.get("baselines", {})
-    names = [n for n in ("ensemble", "single") if n in test]
-    return {**{n: test[n] for n in names}, **baselines}
+    ours = {n: test[n] for n in OURS if n in test}
+    metric = main_metric(contents, ours)
+    known = [n for n in ours if metric is not None and ours[n].get(metric) is not None]
+    known.sort(key=lambda n: ours[n][metric], reverse=metric in words.HIGHER)
+    return {**{n: ours[n] for n in (*known, *(n for n in ours if n not in known))}, **baselines}
 
 
 def main_metric(contents: Contents, scores: dict[str, dict[str, float]]) -> str | None:
     """The study's metric, if the models have it; else the first they have."""
     found = next(iter(scores.values()), {})
     order = (contents.metric, *_ORDER)
-    return next((m for m in order if m in found), None)
+    return next((m for m in order if found.get(m) is not None), None)
 
 
-def verdict(contents: Contents, scores: dict[str, dict[str, float]]) -> str:
-    """One sentence: what came out, against the best baseline."""
+def verdict(contents: Contents, scores: dict[str, dict[str, float]]) -> Markup:
+    """What came out: the better of our models, against the best baseline and the other one."""
     metric = main_metric(contents, scores)
     if metric is None:
         counts = _counts(contents)
-        return f"{counts[Status.COMPLETED]} trials are complete; the result is not written yet."
-    ours = [n for n in ("ensemble", "single") if metric in scores.get(n, {})]
-    others = {n: s[metric] for n, s in scores.items() if n not in ours and metric in s}
+        done, still = counts[Status.COMPLETED], counts[Status.PENDING] + counts[Status.STOPPED]
+        end = "the search goes on, or was stopped" if still else "no test rows were held out"
+        return html("{} trials are complete; {}.", done, end)
+    known = {n: s[metric] for n, s in scores.items() if s.get(metric) is not None}
+    ours = [n for n in known if n in OURS]
     if not ours:
-        return "No test scores."
-    value = scores[ours[0]][metric]
-    name = words.metric(metric)
-    what = "The ensemble" if ours[0] == "ensemble" else "The tuned network"
-    text = f"{what} reaches a test {name} of <b>{words.number(value)}</b>"
+        return Markup("No test scores.")
+    value, name = known[ours[0]], words.metric(metric)
+    text = html("{} reaches a test {} of <b>{}</b>", OURS[ours[0]], name, words.number(value))
+    return (
+        text
+        + _against(metric, value, {n: v for n, v in known.items() if n not in OURS})
+        + (_ensemble_is_worse(known["ensemble"]) if ours == ["single", "ensemble"] else "")
+    )
+
+
+def _ensemble_is_worse(score: float) -> str:
+    return (
+        f" The ensemble, chosen on validation rows, does not help here ({words.number(score)}): "
+        "jaxopt-lab predict takes the single network with --single."
+    )
+
+
+def _against(metric: str, value: float, others: dict[str, float]) -> str:
+    """How a score compares with the best of the others; ends the sentence."""
     if not others:
-        return f"{text}."
+        return "."
     higher = metric in words.HIGHER
     rival = (max if higher else min)(others, key=lambda n: others[n])
     change = (value - others[rival]) / max(abs(others[rival]), 1e-300)
     side = "better" if (change > 0) is higher else "worse"
-    against = (
-        f"the best baseline, {plain(words.model(rival).lower())} ({words.number(others[rival])})"
-    )
+    against = f"the best baseline, {words.model(rival).lower()} ({words.number(others[rival])})"
     if abs(change) < 5e-4:
-        return f"{text}, level with {against}."
-    return f"{text}: {abs(change):.1%} {side} than {against}."
+        return f", level with {against}."
+    return f": {abs(change):.1%} {side} than {against}."
 
 
 def _setting(contents: Contents, source: str) -> str:
     settings, task = contents.settings, contents.task
-    parts = [f"{plain(task.get('task', 'study'))} on {plain(source)}".capitalize()]
+    kind = str(task.get("task", "study"))
+    parts = [f"{kind[:1].upper()}{kind[1:]} on {source}"]
     if settings.get("num_folds"):
         folds = settings["num_folds"]
         parts.append(f"{folds}-fold cross-validation" if folds > 1 else "one hold-out split")
@@ -86,7 +108,7 @@ def _setting(contents: Contents, source: str) -> str:
     if task.get("test_fraction"):
         parts.append(f"{task['test_fraction']:.0%} of the rows held out for the test")
     if task.get("log_target"):
-        parts.append(f"learned on the logarithm of {plain(contents.target)}")
+        parts.append(f"learned on the logarithm of {contents.target}")
     return " · ".join(parts)
 
 
@@ -100,8 +122,9 @@ def _counts(contents: Contents) -> dict[Status, int]:
 def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[str]:
     found, best = [], contents.best
     metric = main_metric(contents, scores)
-    for name, kind in (("ensemble", "good"), ("single", "accent")):
-        if metric is not None and metric in scores.get(name, {}):
+    for name in (n for n in scores if n in OURS):
+        kind = "good" if not found else "accent"
+        if metric is not None and scores[name].get(metric) is not None:
             label = f"{words.model(name)}, test {words.metric(metric)}"
             more = next((m for m in ("r2", "accuracy") if m in scores[name] and m != metric), None)
             under = f"{words.metric(more)} {words.number(scores[name][more], 3)}" if more else ""
@@ -109,7 +132,8 @@ def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[str]
     validation = best.get("validation", {})
     if validation.get("mean") is not None:
         error = validation.get("standard_error")
-        under = f"± {words.number(error, 2)} over {len(validation.get('folds', []))} folds"
+        folds = len(validation.get("folds", []))
+        under = f"± {words.number(error, 2)} standard error over {folds} folds"
         label = f"Validation {words.metric(contents.metric)}"
         found.append(tables.tile(label, words.number(validation["mean"]), under if error else ""))
     counts = _counts(contents)
@@ -124,7 +148,7 @@ def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[str]
     return found
 
 
-def _score_table(scores: dict[str, dict[str, float]]) -> str:
+def _score_table(scores: dict[str, dict[str, float]]) -> Markup:
     metrics = [m for m in _ORDER if any(m in s for s in scores.values())]
     metrics += sorted({m for s in scores.values() for m in s} - set(metrics))
     top = {}
@@ -133,10 +157,11 @@ def _score_table(scores: dict[str, dict[str, float]]) -> str:
         top[metric] = (max if metric in words.HIGHER else min)(known, default=None)
     rows = []
     for name, mine in scores.items():
-        cells = [f'<span class="dot {plain(name)}"></span>{plain(words.model(name))}']
+        cells: list[str] = [html('<span class="dot {}"></span>{}', name, words.model(name))]
         for metric in metrics:
             text = words.number(mine.get(metric))
-            cells.append(f"<b>{text}</b>" if mine.get(metric) == top[metric] else text)
+            is_best = mine.get(metric) is not None and mine[metric] == top[metric]
+            cells.append(html("<b>{}</b>", text) if is_best else text)
         rows.append(cells)
     head = ["Model", *(words.metric(m) for m in metrics)]
     return tables.table(head, rows, numeric=range(1, len(head)))
@@ -156,7 +181,8 @@ def test_rows(page: "Page", contents: Contents) -> None:
 
 def winner(page: "Page", contents: Contents) -> None:
     """Its hyperparameters, folds, curves, and optimizer as code."""
-    best, cards = contents.best, []
+    best = contents.best
+    cards: list[str] = []
     row = next((t for t in contents.trials if t["trial_id"] == contents.winner), None)
     config = best.get("hyperparameters") or (row["config"] if row else {})
     names = list(contents.space.names) if contents.space else []
@@ -171,7 +197,7 @@ def winner(page: "Page", contents: Contents) -> None:
         note = f"Trial {contents.winner}{again}. What was searched stands first."
         cards.append(tables.card("Hyperparameters", tables.pairs(items), note=note))
     right = [_folds(contents), _optax(contents)]
-    cards.append(f"<div>{''.join(right)}</div>" if any(right) else "")
+    cards.append(html("<div>{}</div>", joined(right)) if any(right) else "")
     figure = result_figures.winner_curves(contents)
     if figure:
         page.figures.append(figure)
@@ -211,7 +237,7 @@ def _folds(contents: Contents) -> str:
     if not folds:
         return ""
     title = f"Validation {words.metric(contents.metric)}"
-    return tables.card(title, tables.pairs([*folds, *rerun])) + '<div style="height:16px"></div>'
+    return tables.card(title, tables.pairs([*folds, *rerun])) + Markup('<div class="gap"></div>')
 
 
 def _optax(contents: Contents) -> str:
@@ -223,7 +249,7 @@ def _optax(contents: Contents) -> str:
 
 def cost(page: "Page", contents: Contents) -> None:
     """Where the seconds went, what a prediction costs, and on what all this ran."""
-    cards = []
+    cards: list[str] = []
     figure = result_figures.cost(contents)
     if figure:
         page.figures.append(figure)
@@ -253,7 +279,7 @@ def _programs(contents: Contents) -> str:
         running = sum(wave["seconds"] - wave["compile_seconds"] for wave in mine)
         rows.append(
             (
-                words.plain(name),
+                name,
                 str(sum(wave["jobs"] for wave in mine)),
                 str(widths.get(name, "")),
                 f"{seconds['compile']:.1f} / {compiling:.1f}",

@@ -22,12 +22,10 @@
     return found;
   };
   const painted = (value, colors) => {
-    if (typeof value === "string") {
-      if (value[0] !== "@") return value;
-      return value.startsWith("@trial") ? texts[value.slice(6)] || value : colors[value.slice(1)] || value;
-    }
     if (Array.isArray(value)) return value.map((v) => painted(v, colors));
     if (value && typeof value === "object") {
+      if ("@" in value) return colors[value["@"]];
+      if ("#" in value) return texts[value["#"]];
       return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, painted(v, colors)]));
     }
     return value;

@@ -15,6 +15,7 @@ from jaxopt_lab.report.figures import (
     label,
     line,
     marker_size,
+    paint,
     place,
     points,
     score_window,
@@ -22,12 +23,14 @@ from jaxopt_lab.report.figures import (
 )
 from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
 
-_PHASE_COLORS = {"wide": "@muted", "search": "@accent", "refined": "@accent"}
+#: Numbers of trials k drawn at most.
+MAX_BUDGETS = 400
+_PHASE_COLORS = {"wide": paint("muted"), "search": paint("accent"), "refined": paint("accent")}
 
 
 def score_axis(contents: Contents, window: tuple[float, float] | None = None) -> dict[str, Any]:
     """The axis of the validation score."""
-    unit = words.UNITS.get(contents.metric, f"units of {words.plain(contents.target)}")
+    unit = words.UNITS.get(contents.metric, f"units of {contents.target}")
     found = axis(f"Validation {words.metric(contents.metric)} ({unit})")
     return {**found, "range": list(window)} if window else found
 
@@ -36,8 +39,8 @@ def best_so_far(contents: Contents) -> Figure:
     """Scores in the order of proposal, and the best up to each trial."""
     window = score_window(contents.scores)
     data: list[dict[str, Any]] = []
-    for phase in dict.fromkeys(t["phase"] for t in contents.finished):
-        done = [t for t in contents.finished if t["phase"] == phase and t["score"] is not None]
+    for phase in dict.fromkeys(t["phase"] for t in contents.drawn):
+        done = [t for t in contents.drawn if t["phase"] == phase and t["score"] is not None]
         for stopped in (False, True):
             mine = [t for t in done if (t["status"] == Status.STOPPED) is stopped]
             data += [_trial_points(contents, mine, phase, stopped, window)] if mine else []
@@ -45,13 +48,23 @@ def best_so_far(contents: Contents) -> Figure:
     x: list[int] = []
     y: list[float] = []
     for trial in contents.finished:
-        if trial["status"] == Status.COMPLETED and (not y or trial["score"] < y[-1]):
+        if (
+            trial["status"] == Status.COMPLETED
+            and trial["score"] is not None
+            and (not y or trial["score"] < y[-1])
+        ):
             x.append(trial["trial_id"])
             y.append(trial["score"])
     if x:
         x, y = [*x, contents.finished[-1]["trial_id"]], [*y, y[-1]]
         data.append(
-            line(x, words.rounded(y), "@good", name="best so far", line={"shape": "hv", "width": 3})
+            line(
+                x,
+                words.rounded(y),
+                paint("good"),
+                name="best so far",
+                line={"shape": "hv", "width": 3},
+            )
         )
     layout = {
         "xaxis": axis("Trial, in the order of proposal"),
@@ -67,10 +80,10 @@ def _trial_points(
     stopped: bool,
     window: tuple[float, float],
 ) -> dict[str, Any]:
-    name = words.phase(phase) + (", stopped after one fold" if stopped else "")
-    color = _PHASE_COLORS.get(phase, "@second")
+    name = words.phase(phase) + (", stopped early" if stopped else "")
+    color = _PHASE_COLORS.get(phase, paint("second"))
     marker: dict[str, Any] = {"opacity": 0.45 if stopped else 0.9}
-    marker["size"] = marker_size(len(contents.finished))
+    marker["size"] = marker_size(len(contents.drawn))
     marker["symbol"] = [_symbol(t["score"], window, stopped) for t in trials]
     return points(
         [t["trial_id"] for t in trials],
@@ -95,7 +108,8 @@ def capped(score: float, window: tuple[float, float]) -> float:
 
 
 def diverged_trials(contents: Contents) -> list[dict[str, Any]]:
-    return [t for t in contents.finished if t["status"] == Status.INFEASIBLE]
+    """Those of the drawn trials that diverged."""
+    return [t for t in contents.drawn if t["status"] == Status.INFEASIBLE]
 
 
 def _infeasible(
@@ -109,7 +123,7 @@ def _infeasible(
         points(
             [x for x, _ in placed],
             [height] * len(placed),
-            "@bad",
+            paint("bad"),
             name="infeasible (diverged)",
             marker={"symbol": "x", "size": 8},
             text=[label(t) for _, t in placed],
@@ -124,20 +138,20 @@ def slices(contents: Contents) -> list[Figure]:
     assert space is not None
     metric, found = words.metric(contents.metric), []
     for name, dist in space.parameters.items():
-        active = [t for t in contents.finished if name in t["config"]]
+        active = [t for t in contents.drawn if name in t["config"]]
         placed = [(_jittered(dist, t["config"][name], t["trial_id"]), t) for t in active]
         placed = [(x, t) for x, t in placed if x is not None]
         scored = [(x, t) for x, t in placed if t["score"] is not None]
         trace = points(
             [x for x, _ in scored],
             words.rounded(capped(t["score"], window) for _, t in scored),
-            "@accent",
+            paint("accent"),
             name="trials",
             text=[label(t) for _, t in scored],
             hoverinfo="text",
             marker={
                 "opacity": 0.75,
-                "size": marker_size(len(contents.finished)),
+                "size": marker_size(len(contents.drawn)),
                 "symbol": [
                     _symbol(t["score"], window, t["status"] == Status.STOPPED) for _, t in scored
                 ],
@@ -173,9 +187,9 @@ def _star(contents: Contents, name: str, placed: list[tuple[Any, dict]]) -> list
         points(
             [x],
             words.rounded([t["score"]]),
-            "@good",
+            paint("good"),
             name="winner",
-            marker={"symbol": "star", "size": 15, "line": {"width": 1, "color": "@card"}},
+            marker={"symbol": "star", "size": 15, "line": {"width": 1, "color": paint("card")}},
             text=[label(t)],
             hoverinfo="text",
         )
@@ -214,18 +228,26 @@ def _parts(
         y += [height, height, None]
     middles = [place(dist, dist.from_unit((i.bucket.low + i.bucket.high) / 2)) for i in parts]
     text = [
-        f"{words.plain(i.bucket.label)}<br>best {words.number(i.score)}<br>"
-        f"{i.bucket.num_trials} trials, {i.bucket.num_infeasible} infeasible"
+        words.html(
+            "{}<br>best {}<br>{} trials, {} infeasible",
+            i.bucket.label,
+            words.number(i.score),
+            i.bucket.num_trials,
+            i.bucket.num_infeasible,
+        )
         for i in parts
     ]
     marker = {
         "size": 9,
-        "color": ["@good" if i.score == least else "@accent" for i in parts],
+        "color": [paint("good") if i.score == least else paint("accent") for i in parts],
         "symbol": [_symbol(i.score, window, False) for i in parts],
     }
     heights = words.rounded(capped(i.score, window) for i in parts)
-    bars = line(x, y, "@faint", line={"width": 5}, hoverinfo="skip")
-    return [bars, points(middles, heights, "@accent", marker=marker, text=text, hoverinfo="text")]
+    bars = line(x, y, paint("faint"), line={"width": 5}, hoverinfo="skip")
+    return [
+        bars,
+        points(middles, heights, paint("accent"), marker=marker, text=text, hoverinfo="text"),
+    ]
 
 
 def _ends(dist: Distribution, part: Isolated) -> tuple[float, float]:
@@ -240,16 +262,27 @@ def _ends(dist: Distribution, part: Isolated) -> tuple[float, float]:
 
 
 def budget(contents: Contents, curve: BestOfK, phase: str) -> Figure:
-    """Best of k trials: median and band over bootstrap draws."""
+    """Best of k trials: median and band over draws of k trials."""
     known = np.isfinite(curve.median)
-    k = curve.k[known].tolist()
-    low, high = (words.rounded(v[known]) for v in (curve.low, curve.high))
+    keep = np.flatnonzero(known)
+    keep = keep[np.unique(np.linspace(0, len(keep) - 1, min(len(keep), MAX_BUDGETS)).astype(int))]
+    k = curve.k[keep].tolist()
+    low, high = (words.rounded(v[keep]) for v in (curve.low, curve.high))
     band = {"hoverinfo": "skip", "showlegend": False}
     data = [
-        line(k, high, "@accent", line={"width": 0}, **band),
-        line(k, low, "@accent", line={"width": 0}, fill="tonexty", fillcolor="@veilaccent")
+        line(k, high, paint("accent"), line={"width": 0}, **band),
+        line(
+            k,
+            low,
+            paint("accent"),
+            line={"width": 0},
+            fill="tonexty",
+            fillcolor=paint("veilaccent"),
+        )
         | {"name": "10 % to 90 % of draws", "hoverinfo": "skip"},
-        line(k, words.rounded(curve.median[known]), "@accent", name="median", line={"width": 3}),
+        line(
+            k, words.rounded(curve.median[keep]), paint("accent"), name="median", line={"width": 3}
+        ),
     ]
     window = score_window(contents.scores)
     top = float(np.min(curve.high[known])) if known.any() else window[1]

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from jaxopt_lab import analysis
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
 from jaxopt_lab.report.contents import MAX_CURVES, Contents
-from jaxopt_lab.report.words import plain
+from jaxopt_lab.report.words import html, joined
 from jaxopt_lab.spaces.distributions import Choice, Distribution
 from jaxopt_lab.spaces.space import SearchSpace
 
@@ -34,14 +35,13 @@ def search(page: "Page", contents: Contents) -> None:
         if len(contents.finished) > MAX_CURVES:
             note += f" The best {MAX_CURVES} trials."
         cards.append(tables.card("Curves of all trials", tables.plot(curves), note=note))
-    phase = contents.finished[0]["phase"]
-    first = np.array([t["phase"] == phase for t in contents.finished])
+    first = contents.first_phase
     if np.isfinite(contents.scores[first]).any():
         curve = analysis.best_of_k(contents.scores[first], contents.infeasible[first])
-        figure = search_figures.budget(contents, curve, phase)
+        figure = search_figures.budget(contents, curve, contents.finished[0]["phase"])
         page.figures.append(figure)
-        card = tables.card("Was the budget enough?", tables.plot(figure), note=curve.verdict)
-        cards.append(card)
+        note = contents.analysis.get("budget") or curve.verdict
+        cards.append(tables.card("Was the budget enough?", tables.plot(figure), note=note))
     page.section("search", "Search", "The search", "", cards)
 
 
@@ -49,9 +49,18 @@ def _cap_note(contents: Contents) -> str:
     window = search_figures.score_window(contents.scores)
     above = int(np.sum(contents.scores > window[1]))
     if not above:
-        return ""
+        return _drawn_note(contents)
     word = "trial scores" if above == 1 else "trials score"
-    return f"{above} {word} above the axis: triangles at its top. Point at one for its score."
+    note = f"{above} {word} above the axis: triangles at its top. Point at one for its score."
+    return note + _drawn_note(contents)
+
+
+def _drawn_note(contents: Contents) -> str:
+    """Says so where not every trial is drawn."""
+    num, drawn = len(contents.finished), len(contents.drawn)
+    if num == drawn:
+        return ""
+    return f" {drawn:,} of {num:,} trials are drawn: the best, and a random part of the others."
 
 
 def matters(page: "Page", contents: Contents) -> None:
@@ -59,8 +68,7 @@ def matters(page: "Page", contents: Contents) -> None:
     space = contents.space
     if space is None or not contents.finished or not space.num_dims:
         return
-    data = (space, contents.configs, contents.scores, contents.infeasible)
-    cards = [_importance(page, analysis.anova(*data)), _findings(contents)]
+    cards: list[str] = [_importance(page, contents.analysis), _findings(contents)]
     regions = analysis.infeasible_by_region(space, contents.configs, contents.infeasible)
     figure = result_figures.regions(regions)
     if figure:
@@ -81,44 +89,39 @@ def matters(page: "Page", contents: Contents) -> None:
     page.section("matters", "What matters", "What matters", "", cards)
 
 
-def _importance(page: "Page", found: analysis.Importance) -> str:
-    if not any(found.shares.values()):
+def _importance(page: "Page", found: dict[str, Any]) -> str:
+    if not any(found["importance"].values()):
         return tables.card("Importance", note="Too few different trials to tell.")
-    figure = result_figures.importance(found)
+    figure = result_figures.importance(found["importance"], found["interactions"])
     page.figures.append(figure)
     note = "How much of the differences between trials each explains alone (functional ANOVA)."
-    if found.fit < 0.2:
+    if found.get("fit") is not None and found["fit"] < 0.2:
         note += " The trials hardly follow from their hyperparameters: read this as a hint only."
     return tables.card("Importance", tables.plot(figure), note=note)
 
 
 def _findings(contents: Contents) -> str:
-    """Boundary findings of the first phase, and what became of its ranges."""
+    """Boundary findings, as `best.json` has them, and what became of the ranges."""
     space = contents.space
     assert space is not None
-    phase = contents.finished[0]["phase"]
-    rows = [t for t in contents.finished if t["phase"] == phase]
-    found = analysis.boundary_findings(
-        space,
-        [t["config"] for t in rows],
-        [t["score"] for t in rows],
-        [t["status"] == Status.INFEASIBLE for t in rows],
-    )
+    found = contents.analysis["findings"]
     if found:
-        items = "".join(
-            f"<li>{tables.pill(_KINDS[f.kind], f.kind)}<span>{plain(f.text)}</span></li>"
+        items = joined(
+            html(
+                "<li>{}<span>{}</span></li>",
+                tables.pill(_KINDS.get(f["kind"], f["kind"]), f["kind"]),
+                f["text"],
+            )
             for f in found
         )
-        body = f'<ul class="findings">{items}</ul>'
+        body = html('<ul class="findings">{}</ul>', items)
     else:
-        body = (
-            '<p class="note">The best trials crowd no end of any range: they are wide enough.</p>'
-        )
-    refined = ""
+        phase = words.phase(contents.finished[0]["phase"])
+        text = f"The best trials of the {phase} crowd no end of any range."
+        body = html('<p class="note">{}</p>', text)
+    refined: str = ""
     if contents.refined is not None:
-        refined = "<h3 style='margin-top:20px'>Refined ranges</h3>" + _ranges(
-            space, contents.refined
-        )
+        refined = Markup('<h3 class="later">Refined ranges</h3>') + _ranges(space, contents.refined)
     return tables.card("Are the ranges right?", body, refined)
 
 
@@ -127,7 +130,7 @@ def _ranges(space: SearchSpace, refined: SearchSpace) -> str:
     for name, dist in space.parameters.items():
         now: Any = refined.parameters.get(name, refined.fixed.get(name))
         text = "no longer active" if now is None else _range_text(now)
-        rows.append((plain(words.title(name)), plain(_range_text(dist)), plain(text)))
+        rows.append((words.title(name), _range_text(dist), text))
     return tables.table(("Hyperparameter", "Wide search", "Refined"), rows)
 
 
@@ -135,7 +138,7 @@ def _range_text(dist: Any) -> str:
     if not isinstance(dist, Distribution):
         return words.number(dist, 3)
     if isinstance(dist, Choice):
-        return ", ".join(str(v) for v in dist.ranked)
+        return ", ".join(words.number(v, 6) for v in dist.ranked)
     low, high = dist.extremes
     return f"{words.number(low, 3)} to {words.number(high, 3)}"
 
@@ -151,15 +154,20 @@ def ranges(page: "Page", contents: Contents) -> None:
     page.figures += [*slices, *isolated]
 
     def grid(title: str, note: str, figures: list[Any]) -> str:
-        cards = "".join(tables.card("", tables.plot(f)) for f in figures)
-        head = f'<h3>{title}</h3><p class="note">{note}</p>'
-        return f'<div style="grid-column:1/-1">{head}<div class="cards three">{cards}</div></div>'
+        cards = joined(tables.card("", tables.plot(f)) for f in figures)
+        return html(
+            '<div class="across"><h3>{}</h3><p class="note">{}</p>'
+            '<div class="cards three">{}</div></div>',
+            title,
+            note,
+            cards,
+        )
 
     cards = [
         grid(
             "Slices",
-            "Every trial at its value; × at the top is infeasible, hollow was stopped after one "
-            "fold, ★ is the winner.",
+            "Every trial at its value; × at the top is infeasible, hollow was stopped early, ★ is "
+            "the winner." + _drawn_note(contents),
             slices,
         ),
         grid(
@@ -191,22 +199,25 @@ def trials_table(page: "Page", contents: Contents) -> None:
         "Status",
         metric,
         "±",
-        *(plain(words.title(n)).replace(" ", "<br>") for n in names),
+        *(joined(words.title(n).split(" "), "<br>") for n in names),
     ]
     rows = [
         [
             str(t["trial_id"]),
-            plain(words.phase(t["phase"]).removesuffix(" search")),
+            words.phase(t["phase"]).removesuffix(" search"),
             tables.pill(str(t["status"])),
             words.number(t["score"]),
             words.number(t["standard_error"], 2),
-            *(plain(words.number(t["config"].get(n), 3)) for n in names),
+            *(words.number(t["config"].get(n), 3) for n in names),
         ]
         for t in shown
     ]
     classes = ["mark" if t["trial_id"] == contents.winner else "" for t in shown]
     body = tables.table(head, rows, numeric=[0, *range(3, len(head))], classes=classes)
-    note = (
-        f"The first {len(shown)} of {len(contents.trials)}; <code>jaxopt-lab show</code> has all."
+    note = html(
+        "The first {} of {}; <code>jaxopt-lab show</code> has all. ± is the standard error over "
+        "the folds: how much the folds differ, more than how two trials on the same folds do.",
+        len(shown),
+        len(contents.trials),
     )
     page.section("trials", "Trials", "Best trials", note, [tables.card("", body, kind="wide")])

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from markupsafe import Markup
+
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import Figure, describe
@@ -15,7 +17,7 @@ class Page:
     """What the template takes, gathered section by section.
 
     Attributes:
-      title: of the document.
+      title: of the document, text.
       body: HTML so far.
       footer: HTML.
       nav: (id, label) of each section.
@@ -24,22 +26,24 @@ class Page:
     """
 
     title: str
-    body: str = ""
-    footer: str = ""
+    body: Markup = field(default_factory=Markup)
+    footer: Markup = field(default_factory=Markup)
     nav: list[tuple[str, str]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    texts: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, Markup] = field(default_factory=dict)
 
     def section(self, key: str, label: str, title: str, note: str, cards: list[str]) -> None:
         """Add a section of cards, unless there is none."""
         if not any(cards):
             return
         self.nav.append((key, label))
-        below = f'<p class="note">{note}</p>' if note else ""
-        inner = "".join(cards)
-        self.body += (
-            f'<section id="{key}"><h2>{words.plain(title)}</h2>{below}'
-            f'<div class="cards">{inner}</div></section>'
+        below = words.html('<p class="note">{}</p>', note) if note else ""
+        self.body += words.html(
+            '<section id="{}"><h2>{}</h2>{}<div class="cards">{}</div></section>',
+            key,
+            title,
+            below,
+            words.joined(cards),
         )
 
 
@@ -47,10 +51,10 @@ def compose(contents: Contents) -> Page:
     """Make the page of a study."""
     source = contents.settings.get("table path", "")
     name = Path(str(source)).name or contents.directory.resolve().name
-    page = Page(f"{words.plain(contents.target)} · {words.plain(name)} · jaxopt-lab")
-    page.body += f"<h1>Tuning a network for {words.plain(contents.target)}</h1>"
+    page = Page(f"{contents.target} · {name} · jaxopt-lab")
+    page.body += words.html("<h1>Tuning a network for {}</h1>", contents.target)
     metric = words.metric(contents.metric)
-    page.texts = {str(t["trial_id"]): describe(t, metric) for t in contents.finished}
+    page.texts = {str(t["trial_id"]): describe(t, metric) for t in contents.drawn}
     headline(page, contents, name)
     test_rows(page, contents)
     winner(page, contents)
@@ -59,8 +63,10 @@ def compose(contents: Contents) -> Page:
     ranges(page, contents)
     trials_table(page, contents)
     cost(page, contents)
-    missing = "".join(f"<p>{words.plain(text)}</p>" for text in contents.missing)
+    missing = words.joined(words.html("<p>{}</p>", text) for text in contents.missing)
     found = contents.best.get("versions", {})
-    versions = " · ".join(f"{words.plain(k)} {words.plain(v)}" for k, v in found.items())
-    page.footer = f"{missing}<p>Made by jaxopt-lab from the study's directory alone. {versions}</p>"
+    versions = " · ".join(f"{k} {v}" for k, v in found.items())
+    page.footer = missing + words.html(
+        "<p>Made by jaxopt-lab from the study's directory alone. {}</p>", versions
+    )
     return page

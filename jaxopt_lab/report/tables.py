@@ -1,31 +1,38 @@
-"""HTML of tables, tiles and cards."""
+"""HTML of tables, tiles and cards; every string that is no `Markup` is text and is escaped."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from jaxopt_lab.report.figures import Figure
-from jaxopt_lab.report.words import plain
+from jaxopt_lab.report.words import html, joined
 
 
-def tile(label: str, value: str, under: str = "", kind: str = "") -> str:
+def tile(label: str, value: str, under: str = "", kind: str = "") -> Markup:
     """One number that matters."""
-    return (
-        f'<div class="tile {kind}"><div class="label">{plain(label)}</div>'
-        f'<div class="value">{plain(value)}</div><div class="under">{plain(under)}</div></div>'
+    return html(
+        '<div class="tile {}"><div class="label">{}</div>'
+        '<div class="value">{}</div><div class="under">{}</div></div>',
+        kind,
+        label,
+        value,
+        under,
     )
 
 
-def card(title: str, *parts: str, note: str = "", kind: str = "") -> str:
+def card(title: str, *parts: str, note: str = "", kind: str = "") -> Markup:
     """A titled box; `note` is a sentence below the title."""
-    head = f"<h3>{plain(title)}</h3>" if title else ""
-    below = f'<p class="note">{plain(note)}</p>' if note else ""
-    return f'<div class="card {kind}">{head}{below}{"".join(parts)}</div>'
+    head = html("<h3>{}</h3>", title) if title else ""
+    below = html('<p class="note">{}</p>', note) if note else ""
+    return html('<div class="card {}">{}{}{}</div>', kind, head, below, joined(parts))
 
 
-def plot(figure: Figure) -> str:
+def plot(figure: Figure) -> Markup:
     """Where the page's script draws a figure."""
-    size = f"min-height:{figure.height}px"
-    return f'<div class="plot" id="plot-{plain(figure.name)}" style="{size}"></div>'
+    return html(
+        '<div class="plot" id="plot-{}" style="min-height:{}px"></div>', figure.name, figure.height
+    )
 
 
 def table(
@@ -33,33 +40,35 @@ def table(
     rows: Iterable[Sequence[str]],
     numeric: Iterable[int] = (),
     classes: Sequence[str] = (),
-) -> str:
-    """A table; cells are HTML already.
+) -> Markup:
+    """A table.
 
     Args:
       head: titles of the columns; all empty for none.
-      rows: cells.
+      rows: cells, text or `Markup`.
       numeric: columns that are aligned right.
       classes: CSS class per row.
     """
     right = set(numeric)
 
-    def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i in right else ''}>{cell}</{tag}>" for i, cell in enumerate(row)
+    def cells(row: Sequence[str], tag: str) -> Markup:
+        kinds = [Markup(" class=n") if i in right else "" for i in range(len(row))]
+        return joined(
+            html("<{}{}>{}</{}>", tag, kind, cell, tag)
+            for kind, cell in zip(kinds, row, strict=True)
         )
 
-    top = f"<thead><tr>{cells(head, 'th')}</tr></thead>" if any(head) else ""
-    body = "".join(
-        f'<tr class="{classes[i] if i < len(classes) else ""}">{cells(row, "td")}</tr>'
+    top = html("<thead><tr>{}</tr></thead>", cells(head, "th")) if any(head) else ""
+    body = joined(
+        html('<tr class="{}">{}</tr>', classes[i] if i < len(classes) else "", cells(row, "td"))
         for i, row in enumerate(rows)
     )
-    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+    return html('<div class="scroll"><table>{}<tbody>{}</tbody></table></div>', top, body)
 
 
-def pairs(items: Iterable[tuple[str, Any]]) -> str:
+def pairs(items: Iterable[tuple[str, Any]]) -> Markup:
     """A table of names and values."""
-    return table(("", ""), [(plain(k), plain(v)) for k, v in items], numeric=[1])
+    return table(("", ""), [(k, str(v)) for k, v in items], numeric=[1])
 
 
 def broken(text: str) -> str:
@@ -80,14 +89,14 @@ def broken(text: str) -> str:
     return out
 
 
-def code(text: str) -> str:
+def code(text: str) -> Markup:
     """Text to copy, with a button that does."""
-    return (
-        f'<div class="code"><button class="copy" type="button">Copy</button>'
-        f"<pre>{plain(broken(text))}</pre></div>"
+    return html(
+        '<div class="code"><button class="copy" type="button">Copy</button><pre>{}</pre></div>',
+        broken(text),
     )
 
 
-def pill(text: str, kind: str = "") -> str:
+def pill(text: str, kind: str = "") -> Markup:
     """A small label."""
-    return f'<span class="pill {kind or text}">{plain(text)}</span>'
+    return html('<span class="pill {}">{}</span>', kind or text, text)

@@ -1,8 +1,15 @@
-"""Names, numbers and colours as the page writes them."""
+"""Names, numbers and text as the page writes them; all of its HTML is made here.
 
-import html
+A study may come from somebody else, so every string is text until `html` or `plain` has escaped it.
+What they return is `Markup`, which escapes whatever else is added to it; a string that somebody
+forgets to pass through them is shown, tags and all, instead of obeyed.
+"""
+
 import math
+from collections.abc import Iterable
 from typing import Any
+
+from markupsafe import Markup, escape
 
 #: Metrics as a reader knows them; lower is better unless listed in `HIGHER`.
 METRICS = {
@@ -78,9 +85,39 @@ def seconds(value: float) -> str:
     return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
 
 
-def plain(text: Any) -> str:
-    """Text for HTML and for Plotly, which reads tags too."""
-    return html.escape(str(text))
+def plain(text: Any) -> Markup:
+    """Text for HTML, and for Plotly, which reads tags too; `Markup` stays as it is."""
+    return text if isinstance(text, Markup) else escape(str(text))
+
+
+def html(template: str, *parts: Any) -> Markup:
+    """HTML of our own with other people's text in it.
+
+    Args:
+      template: with `{}` for each part.
+      *parts: text, which is escaped, or `Markup`.
+
+    Example:
+      >>> html("<b>{}</b>", "a < b")
+      Markup('<b>a &lt; b</b>')
+    """
+    return Markup(template).format(*parts)
+
+
+def joined(parts: Iterable[str], between: str = "") -> Markup:
+    """One after the other; what is not `Markup` is escaped."""
+    return Markup(between).join(parts)
+
+
+def hover(template: str, name: str = "") -> Markup:
+    """What Plotly shows over a point.
+
+    Args:
+      template: our own, with tags and `%{x}`.
+      name: text in a box beside it; nothing in it is a template or a tag.
+    """
+    inside = plain(name).replace("{", Markup("&#123;"))
+    return Markup(template) + html("<extra>{}</extra>", inside)
 
 
 def rounded(values: Any, digits: int = 5) -> list[Any]:

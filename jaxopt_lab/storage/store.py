@@ -6,6 +6,7 @@ in the making. Nothing is pickled: JSON for small things, raw little-endian floa
 
 import fcntl
 import json
+import os
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,8 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Config, Status
-from jaxopt_lab.storage.files import explain
+from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
+from jaxopt_lab.storage.files import explain, open_lock, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
 from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
 
@@ -66,11 +68,12 @@ class Store:
         if read_only and not path.exists():
             raise NoStudy(f"no study in {directory}: there is no {FILE_NAME}")
         try:
-            if not read_only:
+            if read_only:
+                database = connect_to_read(path)
+            else:
+                refuse_link(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-            mode = "ro" if read_only else "rwc"
-            uri = f"{path.absolute().as_uri()}?mode={mode}"
-            database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0)
+                database = connect_to_write(path)
             store = cls(database, path)
             try:
                 store._prepare(read_only)
@@ -78,7 +81,7 @@ class Store:
                 store.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise explain(error, path) from None
+            raise explain(error, path, reading=read_only) from None
         return store
 
     def _prepare(self, read_only: bool) -> None:
@@ -90,6 +93,7 @@ class Store:
             raise NoStudy(f"no study in {self.path}: it is empty")
         if read_only:
             return
+        self._open_files.callback(leave, self._db)  # at the end, before the lock is given up
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN EXCLUSIVE")
@@ -123,10 +127,10 @@ class Store:
     def _lock(self) -> None:
         """Keep other writers out for as long as the study is open; readers may look on."""
         assert self.path is not None
-        lock_file = open(self.path.with_name(LOCK_NAME), "w")  # noqa: SIM115
-        self._open_files.callback(lock_file.close)
+        lock = open_lock(self.path.with_name(LOCK_NAME))
+        self._open_files.callback(os.close, lock)
         try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise sqlite3.OperationalError("locked") from None
 

@@ -1,0 +1,85 @@
+"""`best.json` with its kinds checked: it may come from somebody else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict  # that of Python 3.11 does not do
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.storage.validation import Count, Number, Settings, Text, checked
+
+Scores = dict[Text, Number | None]
+_IGNORING = with_config(ConfigDict(extra="ignore"))
+
+
+@_IGNORING
+class Validation(TypedDict, total=False):
+    """Scores of the winner."""
+
+    metric: Text
+    mean: Number | None
+    standard_error: Number | None
+    folds: list[Number | None]
+    rerun: list[Number | None]
+
+
+@_IGNORING
+class Ensemble(TypedDict, total=False):
+    """How large it is."""
+
+    networks: Count
+
+
+@_IGNORING
+class FindingRow(TypedDict):
+    """A finding about a range."""
+
+    kind: Text
+    text: Text
+
+
+@_IGNORING
+class Analysis(TypedDict, total=False):
+    """What is shown of `analysis.summary`."""
+
+    importance: dict[Text, Number]
+    interactions: Number
+    fit: Number | None
+    findings: list[FindingRow]
+    budget: Text
+
+
+@_IGNORING
+class Best(TypedDict, total=False):
+    """What is shown of the file."""
+
+    trial_id: Count
+    hyperparameters: Settings
+    optax: Text
+    validation: Validation
+    test: dict[Text, Scores]
+    baselines: dict[Text, Scores]
+    ensemble: Ensemble
+    efficiency: dict[Text, Number | Scores | None]
+    analysis: Analysis
+    trials: dict[Text, Count]
+    seconds: dict[Text, Number]
+    parameters: Count
+    versions: dict[Text, Text]
+
+
+def read_best(path: Path) -> dict[str, Any]:
+    """Read the file; empty if it is not there.
+
+    Raises:
+      UserError: if it is damaged, naming the first part that is.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    return dict(checked(Best, content, str(path)))

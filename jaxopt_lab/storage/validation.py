@@ -1,0 +1,181 @@
+"""A study's rows and settings with their kinds checked: the file may come from somebody else.
+
+SQLite keeps text in a column of numbers if it is put there. What is read here holds numbers where
+numbers are due and text where text is, or is refused in one line.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # that of Python 3.11 does not do
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.status import Status
+from jaxopt_lab.storage.store import Store
+
+T = TypeVar("T")
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def read_setting(value: Any) -> Any:
+    """A setting as JSON has it: infinities are the texts `inf` and `-inf`, for JSON has none."""
+    return {"inf": math.inf, "-inf": -math.inf}.get(value, value) if type(value) is str else value
+
+
+#: The value of a hyperparameter.
+Setting = Annotated[
+    Flag
+    | Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+    | Annotated[float, Field(strict=True)]
+    | Text,
+    BeforeValidator(read_setting),
+]
+Settings = dict[Text, Setting]
+_IGNORING = with_config(ConfigDict(extra="ignore"))
+
+
+@_IGNORING
+class TrialRow(TypedDict):
+    """A trial as `Store.trials` gives it."""
+
+    trial_id: Count
+    phase: Text
+    status: Status
+    score: Number | None
+    standard_error: Number | None
+    reason: Text
+    config: Settings
+
+
+@_IGNORING
+class WaveRow(TypedDict):
+    """A wave as `Store.waves` gives it."""
+
+    phase: Text
+    seconds: Number
+    compile_seconds: Number
+    jobs: Count
+    epochs: Count
+    program: Text
+
+
+class Seconds(TypedDict):
+    """What a program was expected to take."""
+
+    compile: Number
+    run: Number
+
+
+@_IGNORING
+class TaskTable(TypedDict, total=False):
+    """What a task is, as far as it is shown."""
+
+    kind: Text
+    target: Text
+    task: Text
+    log_target: Flag
+    test_fraction: Annotated[float, Field(ge=0, lt=1, strict=True)]
+    numeric: Text
+    num_bins: Count | None
+
+
+@_IGNORING
+class StudySettings(TypedDict, total=False):
+    """Settings that are shown, of those that a study keeps."""
+
+    task: TaskTable
+    space: dict[Text, Any]
+    num_folds: Annotated[int, Field(ge=1, le=2**20, strict=True)]
+    num_epochs: Count
+    seed: Count
+    device: Text
+    num_devices: Count
+    expected: dict[Text, Seconds]
+    widths: dict[Text, Count]
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    return TypeAdapter(kind)
+
+
+def checked(kind: Any, value: Any, where: str) -> Any:
+    """Hold a value against a type.
+
+    Args:
+      kind: the type.
+      value: plain data.
+      where: the file and the part of it, for the message.
+
+    Returns:
+      The value, parts that the type does not name left out.
+
+    Raises:
+      UserError: naming the first part that does not fit.
+    """
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        steps = [str(step) for step in first["loc"] if not _is_branch(str(step))]
+        shown = repr(first["input"])
+        raise UserError(
+            f"{where} is damaged: {'.'.join(steps) or 'its content'}: {first['msg'].lower()}, "
+            f"got {shown[:60]}{'...' if len(shown) > 60 else ''}"
+        ) from None
+
+
+def _is_branch(step: str) -> bool:
+    """Whether a step of an error's path names an alternative of a type, not a part of the data."""
+    return "[" in step or step in ("bool", "int", "float", "str", "none")
+
+
+def undamaged(where: str, read: Callable[[], T]) -> T:
+    """Read what somebody else may have written.
+
+    Args:
+      where: the file, for the message.
+      read: reads it, and may fail in any way.
+
+    Raises:
+      UserError: if it fails, in one line; its own stay as they are.
+      MachineError: likewise.
+    """
+    try:
+        return read()
+    except (UserError, RuntimeError, MemoryError, OSError) as error:
+        if isinstance(error, RecursionError):
+            raise UserError(f"{where} is damaged: it is nested too deeply") from None
+        raise
+    except Exception as error:
+        raise UserError(f"{where} is damaged: {error}") from None
+
+
+def trials_of(store: Store) -> list[dict[str, Any]]:
+    """`Store.trials`, checked."""
+    return undamaged(
+        str(store.path), lambda: checked(list[TrialRow], store.trials(), f"{store.path} (trials)")
+    )
+
+
+def waves_of(store: Store) -> list[dict[str, Any]]:
+    """`Store.waves`, checked."""
+    return checked(list[WaveRow], store.waves(), f"{store.path} (waves)")
+
+
+def settings_of(store: Store) -> dict[str, Any]:
+    """`Store.settings`, checked, and the name of the table's file; those that are shown only."""
+
+    def read() -> dict[str, Any]:
+        stored = store.settings()
+        found = checked(StudySettings, stored, f"{store.path} (settings)")
+        # A file name may hold bytes that are no text.
+        return {**found, "table path": str(stored.get("table path", ""))}
+
+    return undamaged(str(store.path), read)
