@@ -3,10 +3,12 @@
 import csv
 import sys
 from argparse import Namespace
-from typing import Any
+from typing import Any, TextIO
 
+from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
+from jaxopt_lab.storage.validation import settings_of
 
 _FIRST = ("trial_id", "phase", "status", "score", "standard_error")
 _TIMING = ("networks", "seconds")
@@ -18,15 +20,15 @@ def execute(args: Namespace) -> int:
     """Print one row per trial, as a table or as CSV."""
     store = Store.open(args.directory, read_only=True)
     try:
-        rows = table_rows(store, args.timing)
-        settings = store.settings()
+        settings = settings_of(store)
+        rows = signed(table_rows(store, args.timing), settings)
     finally:
         store.close()
     timing = _TIMING if args.timing else ()
-    names = list(dict.fromkeys(name for row in rows for name in row["config"]))
     if args.csv:
-        _print_csv(rows, names, timing)
+        write_csv(sys.stdout, rows, timing)
     else:
+        names = list(dict.fromkeys(name for row in rows for name in row["config"]))
         _print_table(rows, names, timing, settings)
     return 0
 
@@ -59,16 +61,27 @@ def table_rows(store: Store, timing: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def signed(rows: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same rows with the objective as the problem has it: the store holds what is minimised."""
+    sign = sign_of(settings.get("objective", {}).get("direction", ""))
+    known = ((row, row["score"]) for row in rows)
+    return [{**row, "score": None if score is None else sign * score} for row, score in known]
+
+
 def metric_of(settings: dict[str, Any]) -> str:
-    """The name of the score, lower being better."""
+    """The name of the score."""
+    if "objective" in settings:
+        return str(settings["objective"]["metric"])
     task = settings.get("task", {})
     if task.get("task") == "classification":
         return "log_loss"
     return "log_rmse" if task.get("log_target") else "rmse"
 
 
-def _print_csv(rows: list[dict[str, Any]], names: list[str], timing: tuple[str, ...]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def write_csv(out: TextIO, rows: list[dict[str, Any]], timing: tuple[str, ...] = ()) -> None:
+    """Write one line per trial, its hyperparameters last."""
+    names = list(dict.fromkeys(name for row in rows for name in row["config"]))
+    writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_FIRST, "reason", *timing, *names])
     for row in rows:
         fixed = [row[name] for name in (*_FIRST, "reason", *timing)]
@@ -93,7 +106,8 @@ def _print_table(
         right = name not in ("phase", "status")
         table.add_column(title.replace("_", "\n"), justify="right" if right else "left")
     scores = [r["score"] for r in rows if r["status"] == Status.COMPLETED]
-    best = min(scores, default=None)
+    sign = sign_of(settings.get("objective", {}).get("direction", ""))
+    best = min(scores, key=lambda score: sign * score, default=None)
     for row in rows:
         cells = [short(row[name]) for name in (*_FIRST, *timing)]
         cells += [short(row["config"].get(name, "")) for name in varying]

@@ -75,13 +75,27 @@ def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
     Raises:
       MachineError: if JAX cannot start on the platform that JAX_PLATFORMS names.
     """
-    import jax
+    configure_jax(num_devices, keep_programs)
+    start_jax()
 
+
+def configure_jax(num_devices: int | None, keep_programs: bool = True) -> None:
+    """Say how JAX is to start: one device per core, programs kept on disk."""
     from jaxopt_lab.core.devices import use_all_cores
 
     use_all_cores(num_devices)
     if keep_programs:
         _keep_programs()
+
+
+def start_jax() -> None:
+    """Start JAX.
+
+    Raises:
+      MachineError: if it cannot start on the platform that JAX_PLATFORMS names.
+    """
+    import jax
+
     try:
         jax.local_devices()
     except RuntimeError as error:

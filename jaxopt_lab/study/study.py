@@ -92,6 +92,7 @@ class Study:
             "space": space.to_dict(),
             "seed": seed,
             "objective": asdict(problem.objective),
+            "problem unit": problem.unit,
             "num_devices": len(self._devices),
             "device": self._devices[0].platform,
             **({} if costs is None else {"costs": asdict(costs)}),
