@@ -1,4 +1,4 @@
-"""What `tune` and `sweep` show while they work: a live display on a terminal, else a few plain lines."""
+"""What is shown while a search works: a live display on a terminal, else a few plain lines."""
 
 import contextlib
 import time
@@ -114,7 +114,9 @@ class LiveDisplay:
     def __rich__(self) -> Group:
         elapsed = time.monotonic() - self._begun
         if self._progress is None:
-            return Group(Text(f"compiling and training the first {self._noun}, {duration(elapsed)}"))
+            return Group(
+                Text(f"compiling and training the first {self._noun}, {duration(elapsed)}")
+            )
         now = self._progress
         line = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None):
@@ -149,9 +151,7 @@ def _done(progress: "Progress") -> int:
 
 
 @contextlib.contextmanager
-def display(
-    console: Console, num_trials: int | None, noun: str = "networks"
-) -> Iterator[Display]:
+def display(console: Console, num_trials: int | None, noun: str = "networks") -> Iterator[Display]:
     """The display that fits the console, for as long as the work takes."""
     if not console.is_terminal:
         yield PlainDisplay(console, num_trials, noun)

@@ -123,7 +123,9 @@ def _guarded(path: Path, call: Callable[[], Any]) -> Any:
     except UserError as error:
         raise UserError(f"{_where(path, error)}: {error}") from error
     except ImportError as error:
-        raise UserError(f"{_where(path, error)}: {error}; install it, or mend the import") from error
+        raise UserError(
+            f"{_where(path, error)}: {error}; install it, or mend the import"
+        ) from error
     except SystemExit as error:
         raise UserError(
             f"{_where(path, error)}: the script ends there; what is for the command line belongs "

@@ -282,16 +282,16 @@ def _programs(contents: Contents) -> str:
                 name,
                 str(sum(wave["jobs"] for wave in mine)),
                 str(widths.get(name, "")),
-                f"{seconds['compile']:.1f} / {compiling:.1f}",
-                f"{seconds['run']:.1f} / {max(running, 0.0):.1f}",
+                f"{words.number(seconds['compile'], 3)} / {compiling:.1f}",
+                f"{words.number(seconds['run'], 3)} / {max(running, 0.0):.1f}",
             )
         )
     if not rows:
         return ""
-    head = ("Program", "Networks", "Cohort width", "Compiling (s)", "Training (s)")
+    head = ("Program", "Trainings", "Cohort width", "Compiling (s)", "Training (s)")
     note = (
-        "Expected / real, expected from the stored costs of the machine. Real compiling is what "
-        "training waited for it: little for a program from the cache, or compiled while others "
+        "Expected / real (– if nobody knows), expected from the stored costs of the machine. Real "
+        "compiling is what training waited for it: little for a program from the cache, or compiled while others "
         "trained. Off by much? jaxopt-lab calibrate measures this machine."
     )
     body = tables.table(head, rows, numeric=range(1, len(head)))

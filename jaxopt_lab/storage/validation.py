@@ -66,10 +66,10 @@ class WaveRow(TypedDict):
 
 
 class Seconds(TypedDict):
-    """What a program was expected to take."""
+    """What a program was expected to take; NaN where nobody knows."""
 
-    compile: Number
-    run: Number
+    compile: Annotated[float, Field(strict=True)]
+    run: Annotated[float, Field(strict=True)]
 
 
 @_IGNORING
