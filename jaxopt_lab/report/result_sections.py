@@ -290,9 +290,9 @@ def _programs(contents: Contents) -> str:
         return ""
     head = ("Program", "Trainings", "Cohort width", "Compiling (s)", "Training (s)")
     note = (
-        "Expected / real (– if nobody knows), expected from the stored costs of the machine. Real "
-        "compiling is what training waited for it: little for a program from the cache, or compiled while others "
-        "trained. Off by much? jaxopt-lab calibrate measures this machine."
+        "Expected / real, expected from the stored costs of the machine; – if nobody knows. Real "
+        "compiling is what training waited for it: little for a program from the cache, or "
+        "compiled while others trained. Off by much? jaxopt-lab calibrate measures this machine."
     )
     body = tables.table(head, rows, numeric=range(1, len(head)))
     return tables.card("Programs, expected and real", body, note=note, kind="wide")
