@@ -1,6 +1,7 @@
 """The command line: what it prints, what it imports, how it ends."""
 
 import csv
+import gzip
 import io
 import os
 import re
@@ -13,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from test_files import nobody
 
 from jaxopt_lab import cli, datasets, search
-from jaxopt_lab.cli import arguments, console, process, progress, summary, tune
+from jaxopt_lab.cli import arguments, console, grid, predict, process, progress, summary, tune
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.datasets import columns
 from jaxopt_lab.study.watch import Progress
@@ -116,11 +118,12 @@ def test_default_directory(data: str, directory: str) -> None:
 def test_show_prints_csv(capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(printed(capsys, "show runs/houses --csv"))))
     assert [row["trial_id"] for row in rows] == ["0", "1", "2", "3"]
-    known = ["trial_id", "phase", "status", "score", "standard_error", "reason"]
+    known = ["trial_id", "phase", "status", "score", "standard_error", "folds", "epochs", "reason"]
     config = ["learning_rate", "dropout", "num_layers", "hidden_size"]
     assert list(rows[0]) == known + config
     assert {row["status"] for row in rows} == {"completed", "stopped"}
     assert all(1e-3 <= float(row["learning_rate"]) <= 1e-1 for row in rows)
+    assert all(row["folds"] == {"completed": "2", "stopped": "1"}[row["status"]] for row in rows)
 
 
 def test_timing_adds_networks_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +143,34 @@ def test_show_prints_a_table(
     assert max(map(len, text.splitlines())) <= 80
     assert "the same in all: num_layers = 1, hidden_size = 4" in text
     assert text.count("completed") + text.count("stopped") == 4
+    assert "scores over fewer than 2 folds do not compare" in text
+
+
+@pytest.mark.parametrize("width", [20, 30, 40])
+def test_a_narrow_terminal_loses_columns_and_no_digits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    whole = printed(capsys, "show runs/houses").splitlines()
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = printed(capsys, "show runs/houses").splitlines()
+    (rule,) = [i for i, line in enumerate(lines) if line.startswith("──")]
+    assert max(map(len, lines[: rule + 5])) <= width
+    assert "…" not in "".join(lines)
+    (note,) = [line for line in lines if line.startswith("not shown, for want of width: ")]
+    assert "learning_rate" in note
+    digits = {cell for line in whole for cell in line.split()}
+    assert all(cell in digits for line in lines[rule + 1 : rule + 5] for cell in line.split())
+
+
+def test_columns_are_left_out_by_rank_from_the_right() -> None:
+    columns = [grid.Column(n, ["12345"], rank=r) for n, r in zip("abcd", (0, 2, 1, 2), strict=True)]
+    kept = {width: "".join(c.title for c in grid.fitting(columns, width)) for width in (26, 25, 13)}
+    assert kept == {26: "abcd", 25: "abc", 13: "ac"}
+    assert [c.title for c in grid.fitting(columns, 1)] == ["a"]
+
+
+def test_a_strangers_text_does_not_steer_the_terminal() -> None:
+    assert console.short("a\x1b[2Jb\nc") == "a?[2Jb?c"
 
 
 def test_show_names_the_reason_of_an_infeasible_trial(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +197,61 @@ def test_predict_writes_labels_and_probabilities(capsys: pytest.CaptureFixture[s
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
     best = shares.idxmax(axis=1).str.removeprefix("probability_")
     assert (found["wall"] == best).all()
+
+
+def test_predictions_go_to_standard_output_with_notes_beside_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed(capsys, "predict runs/houses houses.csv -o plain.csv")
+    frame = pd.read_csv("houses.csv")
+    frame.loc[0, "heating"] = "sun"
+    frame.to_csv("odd.csv", index=False)
+    assert cli.run(["predict", "runs/houses", "odd.csv", "-o", "-"]) == 0
+    found = capsys.readouterr()
+    assert found.out.startswith("wall,probability_")
+    assert found.out.splitlines()[2:] == Path("plain.csv").read_text().splitlines()[2:]
+    assert found.err.startswith("note: ")
+
+
+def test_predictions_are_compressed_and_guarded(capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "predict runs/houses houses.csv -o out.csv")
+    printed(capsys, "predict runs/houses houses.csv -o out.csv.gz --excel")
+    with gzip.open("out.csv.gz", "rt") as handle:
+        assert handle.read() == Path("out.csv").read_text(), "no label here begins a formula"
+    cells = ["=1+1", "+1", "-1", "@x", "\ta", "1-1"]
+    found = predict.guarded(pd.DataFrame({"kind": cells, "share": [-0.5] * 6}))
+    assert found["kind"].tolist() == ["'=1+1", "'+1", "'-1", "'@x", "'\ta", "1-1"]
+    assert found["share"].tolist() == [-0.5] * 6
+
+
+def test_a_report_goes_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = Path("runs/houses/report.html").read_bytes()
+    assert (
+        printed(capsys, f"report runs/houses -o {tmp_path}/page.html") == f"{tmp_path}/page.html\n"
+    )
+    assert (tmp_path / "page.html").read_bytes() == before
+
+
+def test_a_study_that_cannot_be_written_is_shown_and_reported_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    study, here = tmp_path / "theirs", tmp_path / "mine"
+    shutil.copytree("runs/houses", study)
+    here.mkdir()
+    here.chmod(0o777)
+    (study / "report.html").unlink()
+    names = {p.name for p in study.iterdir()}
+    monkeypatch.chdir(here)
+    with nobody(study):
+        assert printed(capsys, f"show {study} --csv").startswith("trial_id")
+        text = printed(capsys, f"report {study}")
+    assert "nothing can be written to" in text
+    assert (here / "theirs-report.html").exists()
+    assert {p.name for p in study.iterdir()} == names
 
 
 def test_predict_single_works_on_the_model_alone(
@@ -277,8 +363,9 @@ def test_plain_progress_prints_a_line_per_tenth() -> None:
         shown.say("a finding")
     lines = out.getvalue().splitlines()
     assert len(lines) == 13
-    assert lines[0] == "wide search: 0/60 networks, trials 0/40, best log_rmse 0.25"
-    assert "trials 20/40, 2 infeasible" in lines[10]
+    assert lines[0] == "wide search: 0/60 networks, 0 of 40 trials decided, best log_rmse 0.25"
+    assert ", these in " in lines[5]
+    assert "20 of 40 trials decided, 2 infeasible" in lines[10]
     assert lines[-1] == "a finding"
     assert "\x1b" not in out.getvalue()
 
@@ -296,7 +383,7 @@ def test_live_progress_fits_80_columns() -> None:
     assert "compiling and training the first networks" in lines[0]
     assert "15/60 networks" in lines[1]
     assert "30/60 networks" in lines[3]
-    assert "trials 10/40, 1 infeasible, best log_rmse 0.25" in lines[4]
+    assert "10 of 40 trials decided, 1 infeasible, best log_rmse 0.25" in lines[4]
     assert "trials/s" in lines[4]
     assert max(map(len, lines)) <= 80
 
@@ -305,7 +392,7 @@ def test_best_scores_are_bold() -> None:
     scores = {"single": {"rmse": 2.0, "r2": 0.9}, "ridge": {"rmse": 3.0, "r2": 0.5}}
     out = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
     with out.capture() as capture:
-        out.print(summary.scores_table(scores, "r2"))
+        summary.print_scores(out, scores, "r2")
     text = capture.get()
     assert re.search(r"\x1b\[1m *0\.9\x1b", text)
     assert re.search(r"\x1b\[1m *2\x1b", text)
@@ -338,9 +425,10 @@ def test_a_failing_report_takes_nothing_away(
     monkeypatch.delenv(process.DEBUG, raising=False)
     monkeypatch.setattr(tune, "prepare_jax", lambda num_devices: None)
     monkeypatch.setattr(report, "build", broken)
-    assert cli.run(["tune", "houses.csv", *OPTIONS.split()]) == 0
+    assert cli.run(["tune", "houses.csv", *OPTIONS.split()]) == 1
     found = capsys.readouterr()
     assert "no report was written: unexpected RuntimeError: no figures" in found.err
+    assert "jaxopt-lab report runs/houses tries again" in found.err
     assert "test scores" in found.out
 
 

@@ -1,19 +1,29 @@
 """Trained networks that leave the study: the same predictions anywhere, and nothing executed."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load, save
 
 import jaxopt_lab as lab
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
+
+#: `jaxopt_lab.problems.tabular` is also the name of a function.
+MODULE = sys.modules[Predictor.__module__]
 
 
 @pytest.fixture(scope="module", params=["price", "wall"])
@@ -60,7 +70,7 @@ def test_predictions_are_in_full_precision_on_any_device(
         seen.append(jax.config.jax_default_matmul_precision)
         return np.zeros((len(inputs), model.num_outputs))
 
-    monkeypatch.setattr("jaxopt_lab.problems.tabular.predictor._apply", apply)
+    monkeypatch.setattr(MODULE, "_apply", apply)
     predictor.predict_raw(houses)
     assert set(seen) == {"highest"}
 
@@ -128,3 +138,155 @@ def test_names_of_nested_weights_come_back() -> None:
     }
     assert set(flatten(tree)) == {"hidden_0/kernel", "hidden_0/bias", "output/kernel"}
     assert jax.tree.structure(unflatten(flatten(tree))) == jax.tree.structure(tree)
+
+
+# A folder that is half written, damaged, or changed.
+
+
+def other_model(predictor: Predictor) -> Predictor:
+    """The same networks in another order: another description and other weights."""
+    return dataclasses.replace(
+        predictor, networks=predictor.networks[::-1], ensemble=predictor.ensemble[::-1]
+    )
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_a_publication_that_is_killed_leaves_the_old_model_or_the_new_one(
+    predictor: Predictor,
+    houses: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+) -> None:
+    predictor.save(tmp_path)
+    taken = 0
+
+    class Killed(BaseException):
+        pass
+
+    def step(original: Any) -> Any:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal taken
+            if taken == steps:
+                raise Killed
+            taken += 1
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    new = other_model(predictor)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", step(os.replace))
+        with pytest.raises(Killed) if steps < 3 else contextlib.nullcontext():
+            new.save(tmp_path)
+    expected = predictor if steps < 2 else new
+    found = Predictor.load(tmp_path).predict_raw(houses, single=True)
+    np.testing.assert_array_equal(found, expected.predict_raw(houses, single=True))
+    new.save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.json", "weights.safetensors"}
+    found = Predictor.load(tmp_path).predict_raw(houses, single=True)
+    np.testing.assert_array_equal(found, new.predict_raw(houses, single=True))
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_flipped_bit_is_found(predictor: Predictor, tmp_path: Path, name: str) -> None:
+    predictor.save(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    for place in np.linspace(0, len(content) - 1, 12).astype(int):
+        flipped = content.copy()
+        flipped[place] ^= 1
+        (tmp_path / name).write_bytes(flipped)
+        with pytest.raises(UserError, match=r"damaged|later version"):
+            Predictor.load(tmp_path)
+
+
+def without_checksums(folder: Path) -> dict[str, Any]:
+    """Turn a folder into one of an earlier version; the content of its `model.json`."""
+    content = json.loads((folder / "model.json").read_text())
+    content.pop("sha256"), content.pop("weights_sha256")
+    (folder / "model.json").write_text(json.dumps(content))
+    return content
+
+
+def test_an_older_folder_still_predicts(
+    predictor: Predictor, houses: pd.DataFrame, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path)
+    without_checksums(tmp_path)
+    found = Predictor.load(tmp_path).predict_raw(houses)
+    np.testing.assert_array_equal(found, predictor.predict_raw(houses))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_refused(
+    predictor: Predictor, tmp_path: Path, value: float
+) -> None:
+    predictor.save(tmp_path)
+    without_checksums(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
+    arrays["1/output/bias"][0] = value
+    path.write_bytes(save(arrays))
+    with pytest.raises(UserError, match="output/bias of network 1 holds a weight that is not"):
+        Predictor.load(tmp_path)
+
+
+def test_predictions_that_are_no_numbers_are_refused(
+    predictor: Predictor, houses: pd.DataFrame
+) -> None:
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, predictor.networks[1].params)
+    networks = (predictor.networks[0], predictor.networks[1]._replace(params=broken))
+    model = dataclasses.replace(predictor, networks=networks)
+    assert np.isfinite(model.predict_raw(houses, single=True)).all()
+    with pytest.raises(MachineError, match="no finite prediction of data row 1"):
+        model.predict_raw(houses)
+
+
+def leaves(value: Any, at: tuple = ()) -> Iterator[tuple]:
+    """Paths to values of JSON, of long lists the first one only."""
+    items = list(enumerate(value))[:1] if isinstance(value, list) else value.items()
+    for key, inner in items:
+        yield (*at, key)
+        if isinstance(inner, list | dict):
+            yield from leaves(inner, (*at, key))
+
+
+GONE = object()
+MUTATIONS = [None, True, -1, 0, 7, 1e308, float("nan"), 10**30, "x", "", [], [None], {}, {"a": 1}]
+
+
+def mutated(value: Any, path: tuple, new: Any) -> Any:
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    head, *rest = path
+    if rest:
+        copy[head] = mutated(value[head], tuple(rest), new)
+    elif new is GONE:
+        del copy[head]
+    else:
+        copy[head] = new
+    return copy
+
+
+def test_a_changed_description_is_refused_in_one_line_or_predicts(
+    predictor: Predictor, houses: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor.save(tmp_path)
+    content, refused, rows = without_checksums(tmp_path), 0, houses.head(2)
+    # Networks are checked when loaded; compiling one for every mutation would take minutes.
+    monkeypatch.setattr(
+        MODULE,
+        "apply_network",
+        lambda network, inputs: np.zeros((len(inputs), network.architecture["num_outputs"])),
+    )
+    for path in leaves(content):
+        for new in [*MUTATIONS, GONE]:
+            (tmp_path / "model.json").write_text(json.dumps(mutated(content, path, new)))
+            try:
+                model = Predictor.load(tmp_path)
+                model.encoders[0].check(rows)
+                assert np.isfinite(model.predict_raw(rows)).all()
+            except (UserError, MachineError):
+                refused += 1
+            except Exception as error:
+                raise AssertionError(f"{path} = {new!r}: {error!r}") from error
+    assert refused > 300

@@ -18,6 +18,22 @@ Kind = Literal["narrow", "diverging", "limit"]
 EDGE = 0.15
 #: Crowding must be less probable than this if the best lay as all trials do.
 SIGNIFICANCE = 0.05
+#: No suggestion moves a logarithmic bound by more than this factor at once.
+LARGEST_STEP = 10.0
+#: Where values stop making sense, within the hard limits: name -> (lowest, highest) to suggest.
+SENSIBLE: dict[str, tuple[float, float]] = {
+    "learning_rate": (1e-6, 10.0),
+    "weight_decay": (1e-8, 10.0),
+    "l1": (1e-8, 1.0),
+    "l2": (1e-8, 1.0),
+    "epsilon": (1e-10, 0.1),
+    "clip_norm": (1e-3, 1e3),
+    "clip_value": (1e-4, 1e3),
+    "dropout": (0.0, 0.9),
+    "batch_size": (1, 8192),
+    "num_layers": (1, 32),
+    "hidden_size": (1, 8192),
+}
 #: From this share of infeasible trials on, a region diverges.
 DIVERGES = 0.5
 
@@ -109,7 +125,8 @@ def _check(
     crowd = f"{name}: {inside} of the {len(best)} best trials crowd {where}"
     suggested = suggested_bound(name, dist, side)
     if suggested is None:
-        text = f"{crowd}, beyond which it has no values: there is nothing to widen."
+        beyond = "it has no values" if _at_hard_limit(name, bound) else "values are unusual"
+        text = f"{crowd}, beyond which {beyond}: there is nothing to widen."
         return Finding(name, side, "limit", text, None)
     text = f"{crowd}: the range is too narrow. Widen it to {_text(suggested)}."
     return Finding(name, side, "narrow", text, suggested)
@@ -134,7 +151,7 @@ def _bound(dist: Distribution, side: Side) -> Any:
 
 
 def suggested_bound(name: str, dist: Distribution, side: Side) -> float | int | None:
-    """Half a range further out, within the hard limits of the hyperparameter.
+    """Half a range further out, and no more than `LARGEST_STEP`, within the sensible limits.
 
     Args:
       name: the hyperparameter; one that `REGISTRY` does not know has no limits.
@@ -142,10 +159,12 @@ def suggested_bound(name: str, dist: Distribution, side: Side) -> float | int | 
       side: which end.
 
     Returns:
-      The new bound, two significant digits; None if the old one is at the hard limit.
+      The new bound, two significant digits; None if the old one is at the limit, or beyond.
     """
     old = _bound(dist, side)
     new = _continued(dist, side)
+    low, high = SENSIBLE.get(name, (-math.inf, math.inf))
+    new = max(new, low) if side == "low" else min(new, high)
     spec = REGISTRY.get(name)
     if spec is not None:
         limit = spec.low if side == "low" else spec.high
@@ -157,6 +176,12 @@ def suggested_bound(name: str, dist: Distribution, side: Side) -> float | int | 
     return new if (new < old if side == "low" else new > old) else None
 
 
+def _at_hard_limit(name: str, bound: Any) -> bool:
+    """Whether a hyperparameter has no values beyond a bound."""
+    spec = REGISTRY.get(name)
+    return spec is not None and bound in (spec.low, spec.high)
+
+
 def _continued(dist: Distribution, side: Side) -> float:
     if isinstance(dist, Choice):
         ends = dist.ranked[:2] if side == "low" else dist.ranked[-1:-3:-1]
@@ -166,7 +191,7 @@ def _continued(dist: Distribution, side: Side) -> float:
         return 2 * last - before
     low, high = (float(e) for e in dist.extremes)
     if isinstance(dist, LogUniform) or type(dist).__name__ == "LogIntUniform":
-        factor = math.sqrt(high / low)
+        factor = min(math.sqrt(high / low), LARGEST_STEP)
         return (
             max(low / factor, 1.0 if low >= 1 and isinstance(dist, IntUniform) else 0.0)
             if (side == "low")

@@ -382,12 +382,27 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="the study's directory, or its model/")
     parser.add_argument("data", metavar="DATA", help="table with the feature columns")
     parser.add_argument(
-        "-o", "--output", metavar="FILE.csv", required=True, help="where to write predictions"
+        "-o",
+        "--output",
+        metavar="FILE.csv",
+        required=True,
+        help="where to write predictions; - for standard output, .gz compresses",
     )
     parser.add_argument(
         "--single", action="store_true", help="use the single network, not the ensemble"
+    )
+    parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="put ' before labels that a spreadsheet takes for formulas: those with = + - @ first",
     )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="the study's directory")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE.html",
+        help="where to write the page (default: report.html in DIR)",
+    )

@@ -18,15 +18,16 @@ def execute(args: Namespace) -> int:
     from jaxopt_lab.planning.costs import SHIPPED
     from jaxopt_lab.planning.sizing import write_costs
     from jaxopt_lab.problems.mlp.calibration import calibrate
-    from jaxopt_lab.storage.files import check_folder, write_file
+    from jaxopt_lab.storage.files import check_folder, is_stream, write_output
 
     devices = jax.local_devices()
     path = Path(args.out).expanduser()
-    check_folder(path.parent)  # before measuring, which takes a while
+    if not is_stream(path):
+        check_folder(path.parent)  # before measuring, which takes a while
     costs = calibrate(
         devices, args.quick, lambda text: console.print(text, soft_wrap=True, highlight=False)
     )
-    write_file(path, write_costs(costs, devices[0].device_kind, len(devices)).encode())
+    write_output(path, write_costs(costs, devices[0].device_kind, len(devices)).encode())
     shipped = asdict(SHIPPED[devices[0].platform == "cpu"])
     console.print(f"{'':22}{'measured':>12}{'shipped':>12}", highlight=False)
     for name, value in asdict(costs).items():

@@ -30,7 +30,8 @@ def short(value: Any, digits: int = 4) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.{digits}g}" if math.isfinite(value) else str(value)
-    return str(value)
+    # A stranger's text must not steer the terminal.
+    return "".join(char if char.isprintable() else "?" for char in str(value))
 
 
 def duration(seconds: float) -> str:

@@ -19,11 +19,19 @@ def execute(args: Namespace) -> int:
     table = datasets.load_table(
         args.data, target=args.target, task=args.task, log_target=args.log_target
     )
-    found = tune.plan(table, settings)
+    for note in table.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    found = tune.plan(table, settings, lambda text: console.print(text, soft_wrap=True))
     console.print(str(found), soft_wrap=True, highlight=False, markup=False)
     if settings.search not in tune.ONE_PHASE:
         console.print(
             "the trials of the refined search are not known yet: random ones stand for them",
+            soft_wrap=True,
+        )
+    if settings.costs is None:
+        console.print(
+            "seconds are those of the shipped costs, which a slow or busy machine exceeds several "
+            "times: jaxopt-lab calibrate measures this one",
             soft_wrap=True,
         )
     if args.out and (Path(args.out).expanduser() / FILE_NAME).exists():

@@ -1,8 +1,9 @@
 """`jaxopt-lab predict`: predict the rows of a table with a tuned model."""
 
+import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxopt_lab.core.errors import UserError
 
@@ -11,24 +12,56 @@ if TYPE_CHECKING:
 
     from jaxopt_lab.problems.tabular.predictor import Predictor
 
+#: What makes a spreadsheet take a cell for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 def execute(args: Namespace) -> int:
     """Read the model and the table, write one prediction per row, say what was repaired."""
+    from jaxopt_lab.storage.files import is_stream, write_output
+
     folder, output = model_folder(args.directory), Path(args.output).expanduser()
-    _check_output(output, Path(args.data))
+    check_output(output, Path(args.data))
     from jaxopt_lab import datasets
     from jaxopt_lab.problems.tabular.predictor import Predictor
-    from jaxopt_lab.storage.files import write_file
 
+    # Where predictions may be read by a program, what is said about them must not come between.
+    said = sys.stderr if is_stream(output) else sys.stdout
     model = Predictor.load(folder)
     encoder = model.encoders[0]
     frame = datasets.load_frame(args.data, text=encoder.text_columns)
     for note in encoder.check(frame):
-        print(f"note: {note}")
+        print(f"note: {note}", file=said)
     found = predictions(model, frame, args.single)
-    write_file(output, found.to_csv(index=False, lineterminator="\n").encode())
-    print(f"{len(found)} predictions of {model.target_name}: {output}")
+    if args.excel:
+        found = guarded(found)
+    text = found.to_csv(index=False, lineterminator="\n")
+    write_output(output, text.encode(errors="surrogateescape"))
+    if not is_stream(output):
+        print(f"{len(found)} predictions of {model.target_name}: {output}")
     return 0
+
+
+def guarded(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Put `'` before text that a spreadsheet would take for a formula; numbers stay numbers.
+
+    Args:
+      frame: predictions; its labels and its column names may come from a stranger's table.
+
+    Example:
+      >>> import pandas as pd
+      >>> guarded(pd.DataFrame({"=kind": ["=1+1", "a"], "share": [-0.5, 1.0]})).to_csv(index=False)
+      "'=kind,share\\n'=1+1,-0.5\\na,1.0\\n"
+    """
+
+    def safe(cell: Any) -> Any:
+        is_formula = isinstance(cell, str) and cell.startswith(FORMULA)
+        return f"'{cell}" if is_formula else cell
+
+    columns = {safe(str(name)): frame[name].map(safe) for name in frame.columns}
+    import pandas as pd
+
+    return pd.DataFrame(columns)
 
 
 def model_folder(directory: str) -> Path:
@@ -62,7 +95,12 @@ def predictions(model: "Predictor", frame: "pd.DataFrame", single: bool) -> "pd.
     return pd.DataFrame({model.target_name: labels, **shares})
 
 
-def _check_output(output: Path, data: Path) -> None:
+def check_output(output: Path, data: Path) -> None:
+    """Refuse an output that is a directory, or the table that is read.
+
+    Raises:
+      UserError: saying so.
+    """
     if output.is_dir():
         raise UserError(f"{output} is a directory; give a file to write, such as {output}/out.csv")
     if output.exists() and data.exists() and output.samefile(data):

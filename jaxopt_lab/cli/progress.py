@@ -37,17 +37,46 @@ class Display(Protocol):
 
 
 def describe(progress: "Progress", num_trials: int | None) -> str:
-    """Trials done of all, infeasible ones and the best score, in one line."""
+    """Trials with a result, infeasible ones and the best score, in one line.
+
+    A trial has one when its last fold is trained, or when it is stopped.
+    """
     counts = progress.counts
     proposed = sum(counts.values())
     done = proposed - counts.get(Status.PENDING, 0)
-    parts = [f"trials {done}/{max(proposed, num_trials or 0)}"]
+    whole = f" of {num_trials}" if num_trials and num_trials >= proposed else ""
+    parts = [f"{done}{whole} trials decided"]
     infeasible = counts.get(Status.INFEASIBLE, 0)
     if infeasible:
         parts.append(f"{infeasible} infeasible")
     if progress.best is not None:
         parts.append(f"best {progress.metric} {short(progress.best)}")
     return ", ".join(parts)
+
+
+class Pace:
+    """How long the networks that are announced still take, by those trained of them so far."""
+
+    def __init__(self) -> None:
+        self.updated = time.monotonic()
+        self._stage: tuple[str, int] = ("", 0)
+        self._begun = self.updated
+
+    def update(self, progress: "Progress") -> None:
+        """Take note after a wave."""
+        now = time.monotonic()
+        if self._stage != (progress.phase, progress.jobs_total):
+            self._stage = (progress.phase, progress.jobs_total)
+            self._begun = self.updated
+        self.updated = now
+
+    def seconds_left(self, progress: "Progress") -> float | None:
+        """Seconds; None before the first of them, and after the last."""
+        if not 0 < progress.jobs_done < progress.jobs_total:
+            return None
+        per_network = (self.updated - self._begun) / progress.jobs_done
+        left = per_network * (progress.jobs_total - progress.jobs_done)
+        return max(0.0, left - (time.monotonic() - self.updated))
 
 
 class PlainDisplay:
@@ -62,9 +91,11 @@ class PlainDisplay:
     def __init__(self, console: Console, num_trials: int | None, noun: str = "networks") -> None:
         self._console, self._num_trials, self._noun = console, num_trials, noun
         self._seen = ("", 0, -1)
+        self._pace = Pace()
 
     def update(self, progress: "Progress") -> None:
         """Print a line if a tenth has passed since the last."""
+        self._pace.update(progress)
         tenth = 10 * progress.jobs_done // max(1, progress.jobs_total)
         phase, total, last = self._seen
         if (phase, total) == (progress.phase, progress.jobs_total) and tenth <= last:
@@ -72,7 +103,9 @@ class PlainDisplay:
         self._seen = (progress.phase, progress.jobs_total, tenth)
         name = _PHASES.get(progress.phase, progress.phase)
         done = f"{progress.jobs_done}/{progress.jobs_total} {self._noun}"
-        self.say(f"{name}: {done}, {describe(progress, self._num_trials)}")
+        line = f"{name}: {done}, {describe(progress, self._num_trials)}"
+        left = self._pace.seconds_left(progress)
+        self.say(line if left is None else f"{line}, these in {duration(left)}")
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -92,20 +125,17 @@ class LiveDisplay:
     def __init__(self, console: Console, num_trials: int | None, noun: str = "networks") -> None:
         self._console, self._num_trials, self._noun = console, num_trials, noun
         self._progress: Progress | None = None
-        self._begun = self._updated = time.monotonic()
+        self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first wave was done, and trials
-        self._stage: tuple[str, int] = ("", 0)
-        self._stage_begun, self._stage_before = self._begun, 0
+        self._pace = Pace()
 
     def update(self, progress: "Progress") -> None:
         """Remember how far the work is; the display reads it four times a second."""
         now = time.monotonic()
         if self._first is None:
             self._first = now, _done(progress)
-        if self._stage != (progress.phase, progress.jobs_total):
-            self._stage = (progress.phase, progress.jobs_total)
-            self._stage_begun, self._stage_before = self._updated, 0
-        self._progress, self._updated = progress, now
+        self._pace.update(progress)
+        self._progress = progress
 
     def say(self, text: str) -> None:
         """Print one line above the display."""
@@ -127,23 +157,14 @@ class LiveDisplay:
             Text(f"{now.jobs_done}/{now.jobs_total} {self._noun}"),
         )
         since, trials_before = self._first or (0.0, 0)
-        rate = (_done(now) - trials_before) / max(self._updated - since, 1e-9)
+        rate = (_done(now) - trials_before) / max(self._pace.updated - since, 1e-9)
         parts = [describe(now, self._num_trials), duration(elapsed)]
         if rate:
             parts.insert(1, f"{short(rate, 2)} trials/s")
-        left = self._seconds_left()
+        left = self._pace.seconds_left(now)
         if left is not None:
             parts.append(f"phase done in {duration(left)}")
         return Group(line, Text(", ".join(parts), style="dim", no_wrap=True, overflow="ellipsis"))
-
-    def _seconds_left(self) -> float | None:
-        """Seconds to the end of the phase, from the networks trained in it so far."""
-        now = self._progress
-        if now is None or not 0 < now.jobs_done < now.jobs_total:
-            return None
-        per_network = (self._updated - self._stage_begun) / now.jobs_done
-        left = per_network * (now.jobs_total - now.jobs_done)
-        return max(0.0, left - (time.monotonic() - self._updated))
 
 
 def _done(progress: "Progress") -> int:

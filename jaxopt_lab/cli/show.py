@@ -8,9 +8,11 @@ from typing import Any, TextIO
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.storage.validation import settings_of
+from jaxopt_lab.storage.validation import settings_of, trials_of, waves_of
 
-_FIRST = ("trial_id", "phase", "status", "score", "standard_error")
+_FIRST = ("trial_id", "phase", "status", "score", "standard_error", "folds", "epochs")
+#: What is left out last where the terminal is narrow.
+_RANKS = {"trial_id": 0, "score": 0, "status": 1}
 _TIMING = ("networks", "seconds")
 _SHORT = {"standard_error": "±", "trial_id": "trial"}
 _STYLES = {Status.INFEASIBLE: "red", Status.STOPPED: "dim", Status.PENDING: "dim"}
@@ -34,29 +36,31 @@ def execute(args: Namespace) -> int:
 
 
 def table_rows(store: Store, timing: bool) -> list[dict[str, Any]]:
-    """The trials in `trial_id` order.
+    """The trials in `trial_id` order, with `folds`, how many a score is the mean of, and `epochs`.
 
     Args:
       store: the study.
       timing: add `networks`, how many were trained for the trial's folds, and `seconds`: their
         share, all networks of a phase counting alike, of the phase's waves, compilation included.
     """
-    rows = store.trials()
+    rows, num_folds = trials_of(store), settings_of(store).get("num_folds", 1)
+    ages: dict[int, list[int]] = {}
+    for member in store.members():
+        if member["replicate"] == 0 and member["fold"] < num_folds:
+            ages.setdefault(member["trial_id"], []).append(member["num_epochs"])
+    for row in rows:
+        mine = ages.get(row["trial_id"], [])
+        row["folds"], row["epochs"] = len(mine), min(mine, default=0)
     if not timing:
         return rows
     totals: dict[str, list[float]] = {}
-    for wave in store.waves():
+    for wave in waves_of(store):
         total = totals.setdefault(wave["phase"], [0.0, 0.0])
         total[0] += wave["seconds"]
         total[1] += wave["jobs"]
-    trained: dict[int, int] = {}
-    num_folds = store.settings()["num_folds"]
-    for member in store.members():
-        if member["replicate"] == 0 and member["fold"] < num_folds:
-            trained[member["trial_id"]] = trained.get(member["trial_id"], 0) + 1
     for row in rows:
         seconds, jobs = totals.get(row["phase"], (0.0, 1.0))
-        row["networks"] = trained.get(row["trial_id"], 0)
+        row["networks"] = row["folds"]
         row["seconds"] = round(row["networks"] * seconds / jobs, 3)
     return rows
 
@@ -92,33 +96,55 @@ def _print_table(
     rows: list[dict[str, Any]], names: list[str], timing: tuple[str, ...], settings: dict[str, Any]
 ) -> None:
     """A table with the hyperparameters that vary; those that do not stand below it."""
-    from rich import box
-    from rich.table import Table
-
     from jaxopt_lab.cli.console import make_console, short
+    from jaxopt_lab.cli.grid import Column, print_grid
 
-    values = {n: list(dict.fromkeys(short(r["config"].get(n, "")) for r in rows)) for n in names}
-    varying = [name for name in names if len(values[name]) > 1 or len(rows) == 1]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    metric = metric_of(settings)
-    for name in (*_FIRST, *timing, *varying):
-        title = metric if name == "score" else _SHORT.get(name, name)
+    cells = {name: [short(row["config"].get(name, "")) for row in rows] for name in names}
+    varying = [name for name in names if len(set(cells[name])) > 1 or len(rows) == 1]
+    columns = []
+    for name in (*_FIRST, *timing):
+        if name == "epochs" and len({row["epochs"] for row in rows if row["epochs"]}) < 2:
+            continue
+        title = metric_of(settings) if name == "score" else _SHORT.get(name, name)
+        shown = [short(row[name]) for row in rows]
         right = name not in ("phase", "status")
-        table.add_column(title.replace("_", "\n"), justify="right" if right else "left")
+        columns.append(Column(title.replace("_", "\n"), shown, right, _RANKS.get(name, 1)))
+    columns += [Column(name.replace("_", "\n"), cells[name], True, 2) for name in varying]
     scores = [r["score"] for r in rows if r["status"] == Status.COMPLETED]
     sign = sign_of(settings.get("objective", {}).get("direction", ""))
     best = min(scores, key=lambda score: sign * score, default=None)
-    for row in rows:
-        cells = [short(row[name]) for name in (*_FIRST, *timing)]
-        cells += [short(row["config"].get(name, "")) for name in varying]
-        is_best = row["status"] == Status.COMPLETED and row["score"] == best
-        table.add_row(*cells, style="bold green" if is_best else _STYLES.get(row["status"], ""))
+    styles = [
+        "bold green"
+        if row["status"] == Status.COMPLETED and row["score"] == best
+        else _STYLES.get(row["status"], "")
+        for row in rows
+    ]
     console = make_console()
-    console.print(table)
-    fixed = [f"{n} = {values[n][0]}" for n in names if n not in varying]
+    left_out = print_grid(console, columns, styles)
+    notes = _notes(rows, [column.title.replace("\n", "_") for column in left_out])
+    fixed = [f"{n} = {cells[n][0]}" for n in names if n not in varying]
     if fixed:
-        console.print(f"the same in all: {', '.join(fixed)}", soft_wrap=not console.is_terminal)
-    for row in rows:
-        if row["status"] == Status.INFEASIBLE:
-            reason = f"trial {row['trial_id']}: {row['reason']}"
-            console.print(reason, soft_wrap=not console.is_terminal)
+        notes.append(f"the same in all: {', '.join(fixed)}")
+    notes += [
+        f"trial {row['trial_id']}: {short(row['reason'])}"
+        for row in rows
+        if row["status"] == Status.INFEASIBLE
+    ]
+    for note in notes:
+        console.print(note, soft_wrap=not console.is_terminal)
+
+
+def _notes(rows: list[dict[str, Any]], left_out: list[str]) -> list[str]:
+    """What a reader of the table must know."""
+    found = []
+    if left_out:
+        found.append(f"not shown, for want of width: {', '.join(left_out)} (--csv has all)")
+    whole = max((row["folds"] for row in rows), default=0)
+    if any(row["score"] is not None and row["folds"] < whole for row in rows):
+        found.append(f"scores over fewer than {whole} folds do not compare with the others")
+    longest = max((row["epochs"] for row in rows), default=0)
+    if any(row["score"] is not None and row["epochs"] < longest for row in rows):
+        found.append(f"scores after fewer than {longest} epochs do not compare with the others")
+    if any(row["standard_error"] for row in rows):
+        found.append("±: standard error over the folds, which differ alike for all trials")
+    return found

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from jaxopt_lab.cli.console import duration, short
+from jaxopt_lab.cli.grid import Column, print_grid
 
 _HIGHER_IS_BETTER = {"r2", "accuracy", "macro_f1"}
 _NAMES = {"single": "tuned, single network", "ensemble": "tuned, ensemble"}
@@ -25,14 +24,15 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     validation = content["validation"]
     scores = {**content.get("test", {}), **content.get("baselines", {})}
     if scores:
-        console.print(scores_table(scores, validation["metric"]))
+        print_scores(console, scores, validation["metric"])
         console.print()
     error = validation.get("standard_error")
-    around = f" ± {short(error, 2)}" if error is not None else ""
+    around = f" (standard error over folds {short(error, 2)})" if error is not None else ""
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
     lines = [
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
+        *_rerun(validation, content["trial_id"]),
         f"trials: {', '.join(f'{n} {status}' for status, n in content['trials'].items())}; "
         f"{duration(content['seconds']['total'])}, "
         f"{duration(content['seconds']['compile'])} of it compiling",
@@ -54,28 +54,43 @@ def _is(directory: Path, name: str) -> bool:
     return (directory / name).exists()
 
 
-def scores_table(scores: dict[str, dict[str, float]], first: str) -> Table:
+def print_scores(console: Console, scores: dict[str, dict[str, float]], first: str) -> None:
     """One row per model, one column per metric, the best of each in bold.
 
     Args:
+      console: where to.
       scores: model -> metric -> score on the test rows.
       first: the metric that trials were compared by; its column comes first.
     """
     metrics = list(dict.fromkeys(m for of_model in scores.values() for m in of_model))
     metrics.sort(key=lambda metric: metric != first)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("test scores")
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    for name, of_model in scores.items():
-        cells = [_cell(of_model.get(m), m, scores) for m in metrics]
-        table.add_row(_NAMES.get(name, name), *cells)
-    return table
+    names = [_NAMES.get(name, name) for name in scores]
+    columns = [Column("test scores", names, right=False)]
+    for i, metric in enumerate(metrics):
+        values = [of_model.get(metric) for of_model in scores.values()]
+        best = (max if metric in _HIGHER_IS_BETTER else min)(v for v in values if v is not None)
+        looks = ["bold" if value == best else "" for value in values]
+        columns.append(Column(metric, [short(v, 5) for v in values], True, min(i, 1), looks))
+    left_out = print_grid(console, columns)
+    if left_out:
+        names = ", ".join(column.title for column in left_out)
+        console.print(f"not shown, for want of width: {names}", soft_wrap=not console.is_terminal)
 
 
-def _cell(value: float | None, metric: str, scores: dict[str, dict[str, float]]) -> Any:
-    from rich.text import Text
-
-    known = [s[metric] for s in scores.values() if s.get(metric) is not None]
-    best = (max if metric in _HIGHER_IS_BETTER else min)(known)
-    return Text(short(value, 5), style="bold" if value == best else "")
+def _rerun(validation: dict[str, Any], winner: int) -> list[str]:
+    """A line where training with other seeds made another trial win, or another score."""
+    again = [score for score in validation.get("rerun", []) if score is not None]
+    if not again:
+        return []
+    both = [score for score in (*validation["folds"], *again) if score is not None]
+    line = (
+        f"with other seeds trial {winner} scores {short(sum(again) / len(again))}, over both "
+        f"{short(sum(both) / len(both))}"
+    )
+    before = validation.get("before_reruns")
+    if before and before["trial_id"] != winner:
+        line += (
+            f"; trial {before['trial_id']} was first before, with {short(before['mean'])}, and "
+            f"comes to {short(before['with_reruns'])}"
+        )
+    return [line]

@@ -35,9 +35,9 @@ def execute(args: Namespace) -> int:
         console.print(f"note: {note}", soft_wrap=True)
     with progress.display(console, args.trials) as shown:
         content = tune.run(table, settings, directory, shown.update, shown.say)
-        _write_report(directory)
+        has_report = _write_report(directory)
     summary.print_summary(console, content, directory)
-    return 0
+    return 0 if has_report else process.MACHINE
 
 
 def default_directory(data: str) -> Path:
@@ -177,14 +177,23 @@ def _introduce(table: "Table", directory: Path) -> str:
     return f"{table.source}: {rows} rows, {columns} columns, {what}; study in {directory}"
 
 
-def _write_report(directory: Path) -> None:
-    """Write `report.html`; a failure there must not take away what was computed."""
+def _write_report(directory: Path) -> bool:
+    """Write `report.html`; a failure there must not take away what was computed.
+
+    Returns:
+      Whether it was written.
+    """
     try:
         from jaxopt_lab import report
 
         report.build(directory)
+        return True
     except Exception as error:
         if os.environ.get(process.DEBUG) == "1":
             raise
         message, _ = process.explain(error)
-        process.complain(f"no report was written: {message}")
+        process.complain(
+            f"no report was written: {message}; all else is there, and jaxopt-lab report "
+            f"{directory} tries again"
+        )
+        return False

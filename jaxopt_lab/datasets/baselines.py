@@ -18,11 +18,14 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 from jaxopt_lab.datasets.tables import Table
 
+ROWS_PER_THREAD = 10_000
+"""Gradient boosting takes one thread for a table of fewer rows."""
 MAX_TREE_CATEGORIES = 254
 """scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
 
@@ -43,9 +46,12 @@ def fit_baselines(train: Table, test: Table, seed: int) -> dict[str, dict[str, f
       classification. The untuned network is scikit-learn's with two layers of 128 and early
       stopping, otherwise its defaults.
     """
-    if train.task == "regression":
-        return _regression(train, test, seed)
-    return _classification(train, test, seed)
+    # Threads of small tables wait for each other, all the more where other work keeps cores busy.
+    limit = 1 if len(train) < ROWS_PER_THREAD else None
+    with threadpool_limits(limit, user_api="openmp"):
+        if train.task == "regression":
+            return _regression(train, test, seed)
+        return _classification(train, test, seed)
 
 
 def _regression(train: Table, test: Table, seed: int) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """The page from top to bottom: each section takes what it needs and is left out without it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Page:
     figures: list[Figure] = field(default_factory=list)
     texts: dict[str, Markup] = field(default_factory=dict)
 
-    def section(self, key: str, label: str, title: str, note: str, cards: list[str]) -> None:
+    def section(self, key: str, label: str, title: str, note: str, cards: Sequence[str]) -> None:
         """Add a section of cards, unless there is none."""
         if not any(cards):
             return

@@ -93,7 +93,8 @@ class Study:
             "seed": seed,
             "objective": asdict(problem.objective),
             "problem unit": problem.unit,
-            "num_devices": len(self._devices),
+            # Told, not held: the programs and widths that were chosen for it are stored.
+            "num_devices": self.store.settings().get("num_devices", len(self._devices)),
             "device": self._devices[0].platform,
             **({} if costs is None else {"costs": asdict(costs)}),
         }

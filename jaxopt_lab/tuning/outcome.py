@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab import analysis
-from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.models.mlp import count_parameters
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
@@ -57,6 +56,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "standard_error": row["standard_error"],
             "folds": [m["score"] for m in members if m["replicate"] == 0],
             "rerun": [m["score"] for m in members if m["replicate"] > 0],
+            **_before_reruns(study),
         },
         **_held_out(study, models),
         "ensemble": {
@@ -85,8 +85,29 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
     }
     if study.directory is not None:
         models.save(study.directory / "model")
-        write_file(study.directory / "best.json", _json(content))
+        write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def _before_reruns(study: Study) -> dict[str, Any]:
+    """The trial that was first before the best were trained with other seeds, if they were."""
+    first, rerun = trials.best_trial(study.store), _over_seeds(study)
+    if first not in rerun:
+        return {}
+    found = {"trial_id": first, "mean": study.store.trials()[first]["score"]}
+    return {"before_reruns": {**found, "with_reruns": rerun[first]}}
+
+
+def _over_seeds(study: Study) -> dict[int, float]:
+    """Mean score over folds and seeds of the trials that were rerun; inf if one diverged."""
+    scores: dict[int, list[float]] = {}
+    again = set()
+    for member in study.store.members():
+        if member["fold"] < study.num_folds:
+            score = math.inf if member["score"] is None else member["score"]
+            scores.setdefault(member["trial_id"], []).append(score)
+            again |= {member["trial_id"]} if member["replicate"] else set()
+    return {trial_id: float(np.mean(scores[trial_id])) for trial_id in sorted(again)}
 
 
 def candidates(study: Study) -> list[int]:
@@ -98,12 +119,8 @@ def candidates(study: Study) -> list[int]:
     trials.best_trial(study.store)
     ranked = trials.ranking(study.store)
     rows = study.store.trials()
-    rerun = {}
-    for trial_id in ranked:
-        members = [m for m in study.store.members_of(trial_id) if m["fold"] < study.num_folds]
-        if any(m["replicate"] for m in members):
-            scores = [math.inf if m["score"] is None else m["score"] for m in members]
-            rerun[trial_id] = float(np.mean(scores))
+    known = _over_seeds(study)
+    rerun = {i: known[i] for i in ranked if i in known}
     first = sorted(rerun, key=lambda i: (rerun[i], i))
     return [*first, *(i for i in ranked if i not in rerun and rows[i]["score"] is not None)]
 
@@ -229,13 +246,18 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
 
 def _analysis(study: Study) -> dict[str, Any]:
     """Importance, findings and verdict on the budget, over all trials with a result."""
-    rows = [t for t in study.store.trials() if t["score"] is not None or t["reason"]]
+    rows = [
+        t
+        for t in study.store.trials()
+        if t["score"] is not None or t["status"] == Status.INFEASIBLE
+    ]
     return analysis.summary(
         study.space,
         [t["config"] for t in rows],
         [math.nan if t["score"] is None else t["score"] for t in rows],
         [t["status"] == Status.INFEASIBLE for t in rows],
         study.seed,
+        [t["phase"] == rows[0]["phase"] for t in rows],
     )
 
 
@@ -269,11 +291,30 @@ def _write_predictions(
     write_file(study.directory / "test_predictions.csv", text.encode())
 
 
-def _json(content: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
-    except ValueError as error:
-        raise MachineError(f"a score is not finite: {error}") from None
+def to_json(content: dict[str, Any]) -> bytes:
+    """Text of `best.json`.
+
+    JSON has no infinity and no NaN. A hyperparameter that is infinite (`clip_norm`, off) is the
+    text `inf` or `-inf`; any other number that is not finite is null. Read settings with
+    `storage.validation.read_setting`.
+    """
+    settings = {k: _setting(v) for k, v in content.get("hyperparameters", {}).items()}
+    plain = _nulled({**content, "hyperparameters": settings})
+    return json.dumps(plain, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _setting(value: Any) -> Any:
+    is_infinite = isinstance(value, float) and math.isinf(value)
+    return f"{value}" if is_infinite else value
+
+
+def _nulled(value: Any) -> Any:
+    """The same with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _nulled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nulled(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A sweep: one search over a problem of any kind, and the file that says what came out."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from jaxopt_lab.study import trials
 from jaxopt_lab.study.records import KEPT_TRIALS
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning.outcome import SCHEMA, versions
+from jaxopt_lab.tuning.outcome import SCHEMA, to_json, versions
 from jaxopt_lab.tuning.tune import SCHEDULERS
 
 NUM_TRIALS = 32
@@ -111,7 +110,7 @@ def run(
         if not before or study.trained:
             with study.store.transaction():
                 study.store.decide("session", time.monotonic() - started)
-        write_file(Path(directory) / "best.json", json.dumps(content, indent=2).encode() + b"\n")
+        write_file(Path(directory) / "best.json", to_json(content))
         return content
 
 

@@ -19,6 +19,7 @@ from jaxopt_lab.search import stopping
 from jaxopt_lab.search.prior import centre_of
 from jaxopt_lab.spaces.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
@@ -176,26 +177,51 @@ def run(
     started = time.monotonic()
     study, budget = _begin(table, settings, directory)
     try:
+        before = seconds_before(study.store)
+        begun = len(study.store.waves())
         search_all(study, settings, budget, progress, say)
-        before = study.store.decisions("session")
-        content = outcome.write(study, settings.prefer, started, sum(before, 0.0))
-        if not before or study.trained:
+        content = outcome.write(study, settings.prefer, started, before)
+        if not study.store.decisions("session") or study.trained:
+            num_waves = len(study.store.waves())
             with study.store.transaction():
                 study.store.decide("session", time.monotonic() - started)
+                study.store.decide("session waves", [begun, num_waves])
         return content
     finally:
         study.close()
 
 
-def plan(table: Table, settings: Settings) -> Plan:
+def seconds_before(store: Store) -> float:
+    """What earlier sessions on a study took.
+
+    A session that came to its end has stored its seconds and which waves it trained. Of one that
+    was stopped there are its waves only.
+    """
+    waves, ended = store.waves(), store.decisions("session")
+    spans = store.decisions("session waves")
+    if len(spans) < len(ended):  # of an earlier version, which did not tell them
+        return max(sum(ended, 0.0), sum((w["seconds"] for w in waves), 0.0))
+    known = {number for begin, end in spans for number in range(begin, end)}
+    return sum(ended, 0.0) + sum(
+        (wave["seconds"] for number, wave in enumerate(waves) if number not in known), 0.0
+    )
+
+
+def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda text: None) -> Plan:
     """What `run` would compile and train, as if all trials were known at once.
 
     Reruns of the best, refits and half-filled waves between the rounds of a search come on top.
+
+    Args:
+      table: from `datasets.load_table`.
+      settings: what the user asked for.
+      say: takes a line about trials, folds and epochs.
 
     Raises:
       UserError: as `run`.
     """
     study, (num_trials, num_folds, num_epochs) = _begin(table, settings, None)
+    say(_budget_in_words(settings, num_trials, num_folds, num_epochs))
     try:
         return study.plan(
             num_trials,
@@ -235,6 +261,22 @@ def _begin(
         cohort_width=settings.cohort_width,
     )
     return study, (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
+
+
+def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -> str:
+    """Trials by phase, folds and epochs, and which of them are stopped early."""
+    wide = trials if settings.search in ONE_PHASE else _num_wide(trials)
+    phases = f"{wide} of the wide search"
+    if trials > wide:
+        phases += f", {trials - wide} of the refined one"
+    again = min(NUM_RERUN, trials)
+    split = f"{folds} folds" if folds > 1 else "one hold-out split"
+    race = settings.scheduler == "race" and folds > 1
+    early = "; the worse half trains on the first fold only" if race else ""
+    return (
+        f"{trials} trials ({phases}), {split}, {epochs} epochs{early}; then the best {again} again "
+        "with other seeds, and the winner on all rows"
+    )
 
 
 def _num_wide(num_trials: int) -> int:

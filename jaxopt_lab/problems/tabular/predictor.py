@@ -1,35 +1,40 @@
 """Trained networks that leave the study: predict, save to a folder, load anywhere.
 
-A model folder is `weights.safetensors` and `model.json`: numbers and text, nothing that executes.
+How a model folder is written and read is in `model_folder`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load, save
 
 from jaxopt_lab.core.devices import on_host
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
+from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.models.mlp import PaddedMLP
 from jaxopt_lab.problems import Prepared, TabularTask
+from jaxopt_lab.problems.tabular import model_folder
 from jaxopt_lab.problems.tabular.task import to_target
-from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten
+from jaxopt_lab.storage.validation import undamaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+#: Of `model.json`.
+SCHEMA = model_folder.SCHEMA
 _ROWS = 4096
+#: Learned numbers of a column are no larger.
+_LARGEST = 1e300
 
 
 class Network(NamedTuple):
@@ -97,7 +102,14 @@ class Predictor:
                 total = total + weight * np.log(to_target(outputs, transform))
             else:
                 total = total + weight * to_target(outputs, transform)
-        return np.exp(total) if self.transforms and self.transforms[0].log else total
+        found = np.exp(total) if self.transforms and self.transforms[0].log else total
+        wrong = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
+        if len(wrong):
+            raise MachineError(
+                f"the model gives no finite prediction of data row {wrong[0] + 1} "
+                f"({len(wrong)} of {len(found)} rows): a network of it has diverged or is damaged"
+            )
+        return found
 
     def save(self, directory: str | Path) -> None:
         """Write the model folder.
@@ -105,11 +117,6 @@ class Predictor:
         Raises:
           MachineError: if the disk is full or the folder cannot be written.
         """
-        arrays = {
-            f"{i}/{name}": np.ascontiguousarray(value)
-            for i, network in enumerate(self.networks)
-            for name, value in flatten(network.params).items()
-        }
         content = {
             "schema": SCHEMA,
             "task": self.task,
@@ -122,43 +129,116 @@ class Predictor:
             ],
             "ensemble": list(self.ensemble),
         }
-        write_file(Path(directory) / "weights.safetensors", save(arrays))
-        write_file(Path(directory) / "model.json", json.dumps(content).encode())
+        model_folder.publish(Path(directory), content, [flatten(n.params) for n in self.networks])
 
     @classmethod
     def load(cls, directory: str | Path) -> "Predictor":
         """Read a model folder.
 
         Raises:
-          UserError: if it is missing, damaged or of a later version.
+          UserError: if it is missing, damaged, changed or of a later version.
         """
         folder = Path(directory)
-        try:
-            content = json.loads((folder / "model.json").read_text())
-            if content["schema"] > SCHEMA:
-                raise UserError(f"{folder} was written by a later version; upgrade jaxopt-lab")
-            arrays = load((folder / "weights.safetensors").read_bytes())
-            networks = tuple(
-                Network(n["architecture"], _params_of(arrays, i), n["encoder"])
-                for i, n in enumerate(content["networks"])
-            )
-            return cls(
+        content, weights = model_folder.read(folder)
+        networks = zip(content["networks"], weights, strict=True)
+        where = f"the model in {folder}"
+        return undamaged(
+            where,
+            lambda: cls(
                 content["task"],
                 content["target_name"],
                 tuple(content["classes"]),
                 tuple(Encoder.from_dict(e) for e in content["encoders"]),
                 tuple(TargetTransform.from_dict(t) for t in content["transforms"]),
-                networks,
+                tuple(Network(n["architecture"], unflatten(w), n["encoder"]) for n, w in networks),
                 tuple(content["ensemble"]),
-            )
-        except FileNotFoundError as error:
-            raise UserError(
-                f"no model in {folder}: {Path(error.filename).name} is missing"
-            ) from None
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"the model in {folder} is damaged: {error}") from None
+            )._fitting(),
+        )
+
+    def _fitting(self) -> "Predictor":
+        """Itself, if its parts fit together.
+
+        Raises:
+          ValueError: saying what does not.
+        """
+        if self.task == "classification" and len(set(self.classes)) != max(len(self.classes), 2):
+            raise ValueError("a classification needs two different classes or more")
+        if len(self.transforms) != (len(self.encoders) if self.task == "regression" else 0):
+            raise ValueError(f"{len(self.transforms)} target transforms do not fit the encoders")
+        if len(self.ensemble) != len(self.networks):
+            raise ValueError(f"{len(self.ensemble)} weights of {len(self.networks)} networks")
+        if abs(sum(self.ensemble) - 1) > 1e-6:
+            raise ValueError(f"the weights of the networks sum to {sum(self.ensemble):g}, not 1")
+        for encoder in self.encoders:
+            _check_encoder(encoder)
+        if not all(isinstance(transform.log, bool) for transform in self.transforms):
+            raise ValueError("log of a target transform must be true or false")
+        num_outputs = 1 if self.task == "regression" else len(self.classes)
+        for i, network in enumerate(self.networks):
+            if not network.encoder < len(self.encoders):
+                raise ValueError(f"network {i} has no encoder")
+            num_features = self.encoders[network.encoder].num_features
+            _check_weights(i, network, num_features, num_outputs)
+        return self
+
+
+def _check_encoder(encoder: Encoder) -> None:
+    """See that an encoder can encode: kinds of its learned values, and two rows of odd cells.
+
+    Raises:
+      Exception: of any kind, if not.
+    """
+    for code in encoder.codes:
+        if isinstance(code, CategoryCode):
+            texts, flags, numbers = (code.column, *code.categories), [code.pooled], []
+        else:
+            texts = (code.column, code.part, code.date_format or "")
+            flags = [code.marked]
+            numbers = [code.median, code.mean, code.scale, *code.edges, *code.quantiles]
+            if any(low > high for low, high in pairwise(code.quantiles)):
+                raise ValueError(f"column {code.column!r}: quantiles must not fall")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"column {code.column!r}: names and labels must be text")
+        if not all(isinstance(flag, bool) for flag in flags):
+            raise ValueError(f"column {code.column!r}: a flag must be true or false")
+        if any(isinstance(n, bool) or not abs(n) <= _LARGEST for n in numbers):
+            raise ValueError(f"column {code.column!r}: learned numbers must be finite")
+    import pandas as pd
+
+    odd = pd.DataFrame({name: [None, "2020-01-31"] for name in encoder.columns}, dtype=object)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not np.isfinite(encoder.transform(odd)).all():
+            raise ValueError("an encoder gives values that are not finite")
+
+
+def _check_weights(index: int, network: Network, num_features: int, num_outputs: int) -> None:
+    """Hold the arrays of a network against its architecture.
+
+    Raises:
+      ValueError: naming the first array that is missing, of another shape or not finite.
+    """
+    shape = network.architecture
+    size, layers = shape["hidden_size"], shape["num_layers"]
+    if shape["num_outputs"] != num_outputs:
+        raise ValueError(f"network {index} has {shape['num_outputs']} outputs, not {num_outputs}")
+    flat, inputs = flatten(network.params), num_features
+    # Columns are padded to the widest encoder of the study.
+    if "hidden_0/kernel" in flat and np.ndim(flat["hidden_0/kernel"]) == 2:
+        inputs = max(num_features, len(flat["hidden_0/kernel"]))
+    wanted = {}
+    for i in range(layers + 1):
+        name, width = (f"hidden_{i}", size) if i < layers else ("output", num_outputs)
+        wanted[f"{name}/kernel"] = (inputs if i == 0 else size, width)
+        wanted[f"{name}/bias"] = (width,)
+    if flat.keys() != wanted.keys():
+        odd = sorted(flat.keys() ^ wanted.keys())[0]
+        raise ValueError(f"network {index} does not fit its weights: {odd}")
+    for name, array in flat.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise ValueError(f"{name} of network {index} has shape {array.shape} {array.dtype}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} of network {index} holds a weight that is not finite")
 
 
 def assemble(
@@ -222,8 +302,3 @@ def _apply(model: PaddedMLP, params: Params, inputs: Any) -> Any:
     unread = jnp.zeros((), jnp.int32)
     hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
     return model.apply({"params": params}, jnp.asarray(inputs), hparams)
-
-
-def _params_of(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
-    head = f"{index}/"
-    return unflatten({k[len(head) :]: v for k, v in arrays.items() if k.startswith(head)})

@@ -1,0 +1,187 @@
+"""A model folder: `model.json` and `weights.safetensors`, numbers and text, nothing that executes.
+
+The two are one publication. `model.json` holds checksums of itself and of the weights that belong
+to it. New weights are laid beside the old ones under a name made of their checksum; then
+`model.json` is replaced, in one step, and from then on the folder is the new model; last the
+weights take their usual name. Whoever reads finds weights by checksum, under either name, so a
+process may be killed at any moment.
+
+A folder of an earlier version has no checksums and is read without.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
+
+import numpy as np
+from pydantic import ConfigDict, Field, with_config
+from safetensors.numpy import load, save
+from typing_extensions import TypedDict
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, REGISTRY
+from jaxopt_lab.storage.files import explain, refuse_link, write_file
+from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
+
+SCHEMA = 1
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+_STRICT = with_config(ConfigDict(extra="forbid"))
+#: Beyond any table or ensemble, and small enough to be held in memory.
+_MANY = 2**20
+
+
+def _limits(name: str) -> Any:
+    """Bounds of a hyperparameter, for a field."""
+    spec = REGISTRY[name]
+    return Field(ge=int(spec.low), le=int(spec.high), strict=True)
+
+
+Index = Annotated[int, Field(ge=0, le=_MANY, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Label = Flag | Annotated[int, Field(strict=True)] | Number | Text
+Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$", strict=True)]
+Activation = Annotated[str, Field(pattern=f"^({'|'.join(ACTIVATIONS)})$", strict=True)]
+
+
+@_STRICT
+class Architecture(TypedDict):
+    """Arguments of `MLP`, within the limits of the hyperparameters."""
+
+    num_layers: Annotated[int, _limits("num_layers")]
+    hidden_size: Annotated[int, _limits("hidden_size")]
+    num_outputs: Annotated[int, Field(ge=1, le=_MANY, strict=True)]
+    activations: Annotated[list[Activation], Field(min_length=1, max_length=1)]
+
+
+@_STRICT
+class NetworkTable(TypedDict):
+    """A network, and which encoder feeds it."""
+
+    architecture: Architecture
+    encoder: Index
+
+
+@_STRICT
+class Description(TypedDict):
+    """Content of `model.json`. Encoders and transforms check themselves when they are made."""
+
+    schema: Annotated[int, Field(ge=1, le=SCHEMA, strict=True)]
+    task: Literal["regression", "classification"]
+    target_name: Text
+    classes: list[Label]
+    encoders: Annotated[list[dict[Text, Any]], Field(min_length=1)]
+    transforms: list[dict[Text, Any]]
+    networks: Annotated[list[NetworkTable], Field(min_length=1)]
+    ensemble: list[Share]
+    weights_sha256: NotRequired[Checksum]
+    sha256: NotRequired[Checksum]
+
+
+def publish(
+    folder: Path, content: Mapping[str, Any], networks: Sequence[Mapping[str, np.ndarray]]
+) -> None:
+    """Write a model so that the folder holds the old one or the new one at every moment.
+
+    Args:
+      folder: of the model; other files in it are left alone.
+      content: of `model.json`, without checksums.
+      networks: name -> float32 weights, of each network.
+
+    Raises:
+      MachineError: if the disk is full or the folder cannot be written.
+    """
+    refuse_link(folder)
+    arrays = {
+        f"{i}/{name}": np.ascontiguousarray(value)
+        for i, flat in enumerate(networks)
+        for name, value in flat.items()
+    }
+    weights = save(arrays)
+    digest = hashlib.sha256(weights).hexdigest()
+    described = {**content, "weights_sha256": digest}
+    described["sha256"] = _digest(described)
+    beside = _beside(folder, digest)
+    write_file(beside, weights)
+    write_file(folder / DESCRIPTION, json.dumps(described).encode())
+    try:
+        beside.replace(folder / WEIGHTS)
+        for left in folder.glob("weights-*.safetensors"):  # by publications that were killed
+            left.unlink()
+    except OSError as error:
+        raise explain(error, folder) from None
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+    """Read a model, its checksums verified where it has any.
+
+    Returns:
+      The description, and name -> weights of each network.
+
+    Raises:
+      UserError: if it is missing, damaged, changed or of a later version.
+    """
+    where = f"the model in {folder}"
+    try:
+        described = _read_description(folder, where)
+        arrays = undamaged(where, lambda: load(_read_weights(folder, described, where)))
+    except FileNotFoundError as error:
+        raise UserError(f"no model in {folder}: {Path(error.filename).name} is missing") from None
+    except OSError as error:
+        raise explain(error, folder, reading=True) from None
+    num = len(described["networks"])
+    found: list[dict[str, np.ndarray]] = [{} for _ in range(num)]
+    for name, value in arrays.items():
+        head, _, rest = name.partition("/")
+        if not (head.isascii() and head.isdigit() and int(head) < num):
+            raise UserError(f"{where} is damaged: it has weights of no network, {name[:40]!r}")
+        found[int(head)][rest] = value
+    return described, found
+
+
+def _read_description(folder: Path, where: str) -> dict[str, Any]:
+    text = (folder / DESCRIPTION).read_bytes()
+    content = undamaged(where, lambda: json.loads(text))
+    later = content.get("schema") if isinstance(content, dict) else None
+    if isinstance(later, int) and later > SCHEMA:
+        raise UserError(f"{folder} was written by a later version; upgrade jaxopt-lab")
+    described = checked(Description, content, where)
+    if "sha256" in described and described["sha256"] != _digest(described):
+        raise UserError(
+            f"{where} is damaged: {DESCRIPTION} has changed since it was written; run the tune "
+            "command of its study again"
+        )
+    return dict(described)
+
+
+def _read_weights(folder: Path, described: Mapping[str, Any], where: str) -> bytes:
+    """The weights that the description belongs to."""
+    wanted = described.get("weights_sha256")
+    if wanted is None:
+        return (folder / WEIGHTS).read_bytes()
+    # In this order, for a publication renames the one to the other while we read.
+    names = (folder / WEIGHTS, _beside(folder, wanted), folder / WEIGHTS)
+    for path in names:
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == wanted:
+                return content
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(2, "missing", str(folder / WEIGHTS))
+    raise UserError(
+        f"{where} is damaged: {WEIGHTS} is not what was written; run the tune command of its study "
+        "again"
+    )
+
+
+def _beside(folder: Path, digest: str) -> Path:
+    return folder / f"weights-{digest[:16]}.safetensors"
+
+
+def _digest(described: Mapping[str, Any]) -> str:
+    """Checksum of all of `model.json` but itself."""
+    rest = {key: value for key, value in described.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
