@@ -1,11 +1,10 @@
 """`jaxopt-lab sweep`: search the hyperparameters of a problem that a script exports."""
 
-import io
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxopt_lab.cli import progress, show, summary, tune
+from jaxopt_lab.cli import process, progress, show, summary, tune
 from jaxopt_lab.cli.console import duration, make_console, short
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.store import Store
@@ -48,9 +47,9 @@ def execute(args: Namespace) -> int:
             source=exported.sha256,
         )
         _write_trials(directory)
-        tune._write_report(directory)
+        has_report = tune.write_report(directory)
     print_best(console, content, directory)
-    return 0
+    return 0 if has_report else process.MACHINE
 
 
 def default_directory(path: Path, name: str | None) -> Path:
@@ -96,12 +95,11 @@ def _write_trials(directory: Path) -> None:
     """Write `trials.csv`: what `show --csv` prints."""
     store = Store.open(directory, read_only=True)
     try:
-        rows = show.signed(show.table_rows(store, timing=False), settings_of(store))
+        settings = settings_of(store)
+        rows = show.signed(show.table_rows(store, timing=False), settings)
     finally:
         store.close()
-    text = io.StringIO()
-    show.write_csv(text, rows)
-    write_file(directory / "trials.csv", text.getvalue().encode())
+    write_file(directory / "trials.csv", show.csv_of(rows, settings).encode())
 
 
 def print_best(console: "Console", content: dict[str, Any], directory: Path) -> None:
@@ -114,7 +112,9 @@ def print_best(console: "Console", content: dict[str, Any], directory: Path) -> 
     """
     validation, folds = content["validation"], content["validation"]["folds"]
     error = validation["standard_error"]
-    around = f" ± {short(error, 2)} over {len(folds)}" if error is not None else ""
+    around = (
+        f" (standard error over {len(folds)} runs {short(error, 2)})" if error is not None else ""
+    )
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
     lines = [
         "",

@@ -35,7 +35,7 @@ def execute(args: Namespace) -> int:
         console.print(f"note: {note}", soft_wrap=True)
     with progress.display(console, args.trials) as shown:
         content = tune.run(table, settings, directory, shown.update, shown.say)
-        has_report = _write_report(directory)
+        has_report = write_report(directory)
     summary.print_summary(console, content, directory)
     return 0 if has_report else process.MACHINE
 
@@ -177,7 +177,7 @@ def _introduce(table: "Table", directory: Path) -> str:
     return f"{table.source}: {rows} rows, {columns} columns, {what}; study in {directory}"
 
 
-def _write_report(directory: Path) -> bool:
+def write_report(directory: Path) -> bool:
     """Write `report.html`; a failure there must not take away what was computed.
 
     Returns:
