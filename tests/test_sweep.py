@@ -53,7 +53,7 @@ def problem():
     return lab.from_steps(build, objective="reward", direction="maximize", num_seeds=2)
 
 
-space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1.0))
+space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 0.2))
 """
 SHORT = """
 import jaxopt_lab as lab
