@@ -69,6 +69,11 @@ class Contents:
         return "direction" not in self.best.get("validation", {})
 
     @cached_property
+    def was_swept(self) -> bool:
+        """Whether one search came to the result, without a refit, an ensemble or test scores."""
+        return not self.is_table or "direction" in self.best.get("validation", {})
+
+    @cached_property
     def unit(self) -> str:
         """What a unit of a trial's budget is called."""
         return str(self.settings.get("problem unit", "epoch"))
@@ -222,7 +227,7 @@ def read(directory: str | Path) -> Contents:
 
 def _miss_predictions(found: Contents) -> None:
     """A table has test rows, unless the user kept none or the search has not come that far."""
-    if found.is_table and not found.predictions:
+    if not found.was_swept and not found.predictions:
         found.missing.append("test_predictions.csv is not there: no test predictions are shown.")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.contents import MAX_BEST, Contents
 from jaxopt_lab.report.figures import Figure, axis, line, log_ticks, paint
 from jaxopt_lab.report.result_figures import thinned
 
@@ -35,7 +35,7 @@ def _figure(contents: Contents, name: str, key: str) -> Figure | None:
     if not members:
         return None
     num_members = int(contents.settings.get("num_folds", 1))
-    others = [(t, f) for t, f in members if t != contents.winner and f == 0]
+    others = [(t, f) for t, f in members if t != contents.winner and f == 0][:MAX_BEST]
     mine = [(t, f) for t, f in members if t == contents.winner and f < num_members]
     data = [_curve(members[m], m, paint("accent"), 1.3, 0.5) for m in reversed(others)]
     data += [_curve(members[m], m, paint("good"), 2.4, 1.0) for m in reversed(mine)]

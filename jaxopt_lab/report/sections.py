@@ -58,13 +58,15 @@ def compose(contents: Contents) -> Page:
     if contents.is_table:
         page.title = f"{contents.target} · {name} · jaxopt-lab"
         page.body += words.html("<h1>Tuning a network for {}</h1>", contents.target)
+    else:
+        page.body += words.html("<h1>{}</h1>", name)
+    if contents.was_swept:
+        sweep_sections.headline(page, contents)
+        sweep_sections.best(page, contents)
+    else:
         headline(page, contents, name)
         test_rows(page, contents)
         winner(page, contents)
-    else:
-        page.body += words.html("<h1>{}</h1>", name)
-        sweep_sections.headline(page, contents)
-        sweep_sections.best(page, contents)
     search(page, contents)
     matters(page, contents)
     ranges(page, contents)
