@@ -96,7 +96,7 @@ def write_result(folder: Path, regression: bool = True) -> None:
             "standard_error": 0.01,
             "folds": [0.30, 0.32],
         },
-        "test": {"single": one, "ensemble": one},
+        "test": {"single": dict(one), "ensemble": dict(one)},
         "baselines": {"hist_gradient_boosting": worse, "mean": worse},
         "trials": {"completed": 20, "infeasible": 4, "stopped": 0},
         "seconds": {"total": 20.0, "compile": 5.0, "train": 7.0},
@@ -232,6 +232,60 @@ def test_a_winner_whose_curve_fluctuates_gets_a_command(
     store.close()
     page = report.build(tmp_path).read_text()
     assert (f"jaxopt-lab stabilize --study {tmp_path} --trial 0" in page) == named
+
+
+@pytest.mark.parametrize("scores", [[0.5], [0.5, 0.5, 0.5], [0.0] * 5, [-1e-320], [1e300, -1e300]])
+def test_any_scores_make_every_figure(tmp_path: Path, scores: list[float]) -> None:
+    write_study(tmp_path, 0)
+    rng, store = np.random.default_rng(0), Store.open(tmp_path)
+    with store.transaction():
+        configs = SPACE.from_unit(rng.random((len(scores), SPACE.num_dims)))
+        for i, (config, score) in enumerate(zip(configs, scores, strict=True)):
+            _add_trial(store, i, config, "wide", rng)
+            store.set_trial(i, Status.COMPLETED, score, 0.0)
+    store.close()
+    figures = figures_of(report.build(tmp_path))
+    assert {"best-so-far", "parallel", "best-of-k", "slice-dropout"} <= set(figures)
+
+
+def test_the_better_of_our_models_leads(study: Path) -> None:
+    best = json.loads((study / "best.json").read_text())
+    best["test"]["single"]["log_rmse"] = 0.25
+    (study / "best.json").write_text(json.dumps(best))
+    text = own_text(report.build(study))
+    assert "The tuned network reaches a test log-RMSE of <b>0.25</b>" in text
+    assert "The ensemble, chosen on validation rows, does not help here (0.3)" in text
+    best["test"]["single"]["log_rmse"] = 0.35
+    (study / "best.json").write_text(json.dumps(best))
+    text = own_text(report.build(study))
+    assert "The ensemble reaches a test log-RMSE of <b>0.3</b>" in text
+    assert "does not help" not in text
+
+
+def test_the_page_says_what_the_result_says(study: Path) -> None:
+    best = json.loads((study / "best.json").read_text())
+    best["analysis"] = {
+        "importance": {"dropout": 1.0},
+        "interactions": 0.0,
+        "findings": [{"kind": "narrow", "text": "dropout: widen it."}],
+        "budget": "the verdict of the file",
+    }
+    (study / "best.json").write_text(json.dumps(best))
+    text = own_text(report.build(study))
+    assert "dropout: widen it." in text
+    assert "the verdict of the file" in text
+    assert "crowd no end" not in text
+
+
+def test_many_trials_are_drawn_in_part_and_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxopt_lab.report.contents.MAX_TRIALS", 30)
+    write_study(tmp_path, 60)
+    page = report.build(tmp_path)
+    assert "30 of 60 trials are drawn" in own_text(page)
+    points = [t for t in figures_of(page)["slice-dropout"]["data"] if "x" in t]
+    assert sum(len(t["x"]) for t in points[:2]) <= 31
 
 
 def test_a_directory_without_a_study_is_refused(tmp_path: Path) -> None:

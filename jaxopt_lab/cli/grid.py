@@ -86,11 +86,11 @@ def print_grid(
     for i, line in enumerate(head):
         console.print(Text(line.rstrip(), style="bold" if i < height else ""), soft_wrap=True)
     for i, row in enumerate(rows):
-        looks = [column.looks[i] if column.looks else "" for column in kept]
-        line = Text(" " * _GAP, style=styles[i] if styles else "").join(
-            Text(cell, style=look) for cell, look in zip(row, looks, strict=True)
-        )
-        console.print(line, soft_wrap=True)
+        cells = Text(style=styles[i] if styles else "")
+        for j, (column, cell) in enumerate(zip(kept, row, strict=True)):
+            cells.append(" " * _GAP if j else "")
+            cells.append(cell, column.looks[i] if column.looks else None)
+        console.print(cells, soft_wrap=True)
     return [column for column in columns if column not in kept]
 
 

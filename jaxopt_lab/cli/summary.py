@@ -73,8 +73,8 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]], first: s
         columns.append(Column(metric, [short(v, 5) for v in values], True, min(i, 1), looks))
     left_out = print_grid(console, columns)
     if left_out:
-        names = ", ".join(column.title for column in left_out)
-        console.print(f"not shown, for want of width: {names}", soft_wrap=not console.is_terminal)
+        missing = ", ".join(column.title for column in left_out)
+        console.print(f"not shown, for want of width: {missing}", soft_wrap=not console.is_terminal)
 
 
 def _rerun(validation: dict[str, Any], winner: int) -> list[str]:

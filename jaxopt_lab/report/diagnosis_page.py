@@ -97,7 +97,7 @@ def _observed(setting: dict[str, Any]) -> str:
     )
 
 
-def _tiles(content: dict[str, Any]) -> list[str]:
+def _tiles(content: dict[str, Any]) -> list[Markup]:
     spread, best, setting = content["fluctuation"], content["best_validation"], content["setting"]
     low, high = spread["interval"]
     before = "Fluctuation" if spread["after"] is None else "Fluctuation before"

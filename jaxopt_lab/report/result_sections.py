@@ -119,11 +119,11 @@ def _counts(contents: Contents) -> dict[Status, int]:
     return {s: sum(t["status"] == s for t in contents.trials) for s in Status}
 
 
-def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[str]:
+def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[Markup]:
     found, best = [], contents.best
     metric = main_metric(contents, scores)
     for name in (n for n in scores if n in OURS):
-        kind = "good" if not found else "accent"
+        kind = "good" if name == "ensemble" else "accent"
         if metric is not None and scores[name].get(metric) is not None:
             label = f"{words.model(name)}, test {words.metric(metric)}"
             more = next((m for m in ("r2", "accuracy") if m in scores[name] and m != metric), None)

@@ -226,7 +226,7 @@ def _check_weights(index: int, network: Network, num_features: int, num_outputs:
     # Columns are padded to the widest encoder of the study.
     if "hidden_0/kernel" in flat and np.ndim(flat["hidden_0/kernel"]) == 2:
         inputs = max(num_features, len(flat["hidden_0/kernel"]))
-    wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     for i in range(layers + 1):
         name, width = (f"hidden_{i}", size) if i < layers else ("output", num_outputs)
         wanted[f"{name}/kernel"] = (inputs if i == 0 else size, width)

@@ -1,0 +1,74 @@
+"""What a finished search says: infinities in JSON, seconds of sessions, one story everywhere."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from jaxopt_lab.report.best_file import read_best
+from jaxopt_lab.storage.store import Store
+from jaxopt_lab.storage.validation import read_setting
+from jaxopt_lab.tuning.outcome import to_json
+from jaxopt_lab.tuning.tune import Settings, _budget_in_words, seconds_before
+
+
+def test_infinite_settings_come_back_and_no_score_stops_the_result(tmp_path: Path) -> None:
+    content = {
+        "trial_id": 0,
+        "hyperparameters": {"clip_norm": math.inf, "learning_rate": 0.1, "activation": "relu"},
+        "validation": {"mean": math.nan, "folds": [0.5, math.inf]},
+        "baselines": {"ridge": {"rmse": math.inf}},
+    }
+    (tmp_path / "best.json").write_bytes(to_json(content))
+    strict = json.loads(
+        (tmp_path / "best.json").read_text(), parse_constant=lambda name: pytest.fail(name)
+    )
+    assert strict["hyperparameters"]["clip_norm"] == "inf"
+    assert strict["validation"] == {"mean": None, "folds": [0.5, None]}
+    assert read_setting(strict["hyperparameters"]["clip_norm"]) == math.inf
+    found = read_best(tmp_path / "best.json")
+    assert found["hyperparameters"] == content["hyperparameters"]
+    assert found["baselines"] == {"ridge": {"rmse": None}}
+
+
+def add_wave(store: Store, seconds: float) -> None:
+    with store.transaction():
+        store.add_wave("wide", seconds, 0.0, 1, 1, "a program")
+
+
+def end_session(store: Store, seconds: float, waves: list[int]) -> None:
+    with store.transaction():
+        store.decide("session", seconds)
+        store.decide("session waves", waves)
+
+
+def test_an_interrupted_session_counts_by_its_waves() -> None:
+    store = Store.open(None)
+    assert seconds_before(store) == 0
+    add_wave(store, 10.0)
+    add_wave(store, 20.0)
+    assert seconds_before(store) == 30, "stopped after two waves"
+    add_wave(store, 5.0)
+    end_session(store, 9.0, [2, 3])
+    assert seconds_before(store) == 39, "the stopped one, and one that came to its end"
+    add_wave(store, 1.0)
+    assert seconds_before(store) == 40
+    store.close()
+
+
+def test_sessions_of_an_earlier_version_count_once() -> None:
+    store = Store.open(None)
+    add_wave(store, 10.0)
+    with store.transaction():
+        store.decide("session", 14.0)
+    assert seconds_before(store) == 14
+    store.close()
+
+
+def test_a_plan_tells_trials_by_phase_and_folds() -> None:
+    text = _budget_in_words(Settings(), 9, 5, 30)
+    assert text.startswith("9 trials (5 of the wide search, 4 of the refined one), 5 folds, 30")
+    assert "first fold only" in text
+    text = _budget_in_words(Settings(search="grid"), 9, 1, 30)
+    assert text.startswith("9 trials (9 of the wide search), one hold-out split, 30 epochs; then")
