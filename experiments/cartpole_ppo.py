@@ -240,6 +240,7 @@ SPACE = {
     "max_grad_norm": lab.LogUniform(0.3, 3.0),
 }
 problem = lab.from_steps(build, objective="episode_return", direction="maximize", num_seeds=2)
+space = lab.SearchSpace(**SPACE)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -248,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         directory = arguments.out or scratch
-        with lab.Study(problem, lab.SearchSpace(**SPACE), directory=directory, seed=0) as study:
+        with lab.Study(problem, space, directory=directory, seed=0) as study:
             study.optimize(lab.search.random(), arguments.trials, budget=arguments.units)
             print(study.trials.sort_values("score").to_string(index=False))
             best = study.best

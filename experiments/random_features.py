@@ -69,6 +69,7 @@ SPACE = {
     "num_units": lab.Choice([32, 128]),
 }
 problem = lab.from_function(train, objective="loss", num_seeds=4)
+space = lab.SearchSpace(**SPACE)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         directory = arguments.out or scratch
-        with lab.Study(problem, lab.SearchSpace(**SPACE), directory=directory, seed=0) as study:
+        with lab.Study(problem, space, directory=directory, seed=0) as study:
             study.optimize(lab.search.random(), num_trials=arguments.trials)
             print(study.trials.sort_values("score").head(8).to_string(index=False))
             best, curves = study.best, study.metrics("curve")

@@ -139,7 +139,7 @@ def test_best_of_k_falls_and_judges() -> None:
     assert (easy.median <= easy.high).all()
     assert "enough" in easy.verdict
     hard = best_of_k(np.exp(rng.normal(size=12)), np.zeros(12, bool))
-    assert "still falling" in hard.verdict
+    assert "still improving" in hard.verdict
     assert "diverge" in best_of_k([1.0, *[math.nan] * 9], [False, *[True] * 9]).verdict
     assert "No trial" in best_of_k([None], [True]).verdict
 

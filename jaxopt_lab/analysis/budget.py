@@ -77,9 +77,9 @@ def _verdict(num: int, gain: float) -> str:
         return (
             "Most trials diverge: the best score still depends on luck; lower the learning rates."
         )
-    did = f"The second half of the {num} trials lowered the median best score by {gain:.1%}"
+    did = f"The second half of the {num} trials improved the median best score by {gain:.1%}"
     if gain > STEEP:
-        return f"{did}: still falling, so more trials are likely to find better ones."
+        return f"{did}: still improving, so more trials are likely to find better ones."
     if gain > FLAT:
-        return f"{did}: falling slowly, so more trials would help a little."
+        return f"{did}: improving slowly, so more trials would help a little."
     return f"{did}: the budget was enough for this space."

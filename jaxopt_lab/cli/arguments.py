@@ -118,7 +118,7 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
 def _build() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="jaxopt-lab",
-        description="Tune a neural network on a table by training populations of networks.",
+        description="Tune neural networks, or any function, by training populations of trials.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
@@ -126,6 +126,7 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
     for name, summary, build in (
         ("tune", "search hyperparameters for a table and train the winner", _tune),
         ("plan", "say what tune would compile and train, and how long it would take", _tune),
+        ("sweep", "search hyperparameters of a problem that a Python script exports", _sweep),
         ("calibrate", "measure this machine for the choice of programs", _calibrate),
         ("stabilize", "find out why a validation loss fluctuates, and fix it", _stabilize),
         ("show", "print the trials of a study", _show),
@@ -278,9 +279,16 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
 
 def _tune_machine(parser: argparse.ArgumentParser) -> None:
     """The options of `tune` about the machine."""
-    add = parser.add_argument
     _max_gib(parser)
-    add("--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine"
+    )
+    _bounds(parser)
+
+
+def _bounds(parser: argparse.ArgumentParser) -> None:
+    """What bounds how many trials train together."""
+    add = parser.add_argument
     add(
         "--memory-limit",
         metavar="GIB",
@@ -293,6 +301,51 @@ def _tune_machine(parser: argparse.ArgumentParser) -> None:
         type=_whole(1),
         help="at most so many trials train together on a device",
     )
+
+
+def _sweep(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "script",
+        metavar="FILE.py[:NAME]",
+        help="script and name of its problem, or of a function that returns one (default: "
+        "problem, or the only one)",
+    )
+    add("--space", metavar="FILE.toml", help="search space, in a table [space], not the script's")
+    add("--trials", metavar="N", type=_whole(1), default=32, help="to try (default: 32)")
+    add("--budget", metavar="B", type=_whole(1), help="units of each trial: steps, epochs")
+    add(
+        "--search",
+        type=_one_of(SEARCHES),
+        default="bayesian",
+        metavar="NAME",
+        help=f"{', '.join(SEARCHES)} (default: bayesian)",
+    )
+    add(
+        "--scheduler",
+        type=_one_of(SCHEDULERS),
+        default="none",
+        metavar="NAME",
+        help="race: one split or seed first, then the better half on the others; "
+        "successive_halving: all of them, less budget first; none (default)",
+    )
+    add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the script)")
+    add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
+    add(
+        "--time-limit",
+        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
+        metavar="SECONDS",
+        help="stop searching in time; the rest of the trials is marked stopped",
+    )
+    _bounds(parser)
+    add(
+        "--keep",
+        metavar="N",
+        type=_whole(1),
+        default=20,
+        help="trials, the best, of which results such as weights are kept (default: 20)",
+    )
+    add("--plan", action="store_true", help="say what would be compiled and train nothing")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:

@@ -88,7 +88,7 @@ def flush() -> None:
 
 
 def _how_to_go_on(argv: Sequence[str]) -> str:
-    if argv and argv[0] in ("tune", "stabilize"):
+    if argv and argv[0] in ("tune", "sweep", "stabilize"):
         again = shlex.join(["jaxopt-lab", *argv])
         return f"stopped; what is finished is kept. Go on with the same command: {again}"
     return "stopped"

@@ -1,4 +1,4 @@
-"""What `tune` shows while it works: a live display on a terminal, else a few plain lines."""
+"""What is shown while a search works: a live display on a terminal, else a few plain lines."""
 
 import contextlib
 import time
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxopt_lab.study.watch import Progress
 
 _PHASES = {
+    "search": "search",
     "wide": "wide search",
     "refined": "refined search",
     "rerun": "best again, other seeds",
@@ -84,10 +85,11 @@ class PlainDisplay:
     Args:
       console: where to print.
       num_trials: N, if the user gave it.
+      noun: what trains.
     """
 
-    def __init__(self, console: Console, num_trials: int | None) -> None:
-        self._console, self._num_trials = console, num_trials
+    def __init__(self, console: Console, num_trials: int | None, noun: str = "networks") -> None:
+        self._console, self._num_trials, self._noun = console, num_trials, noun
         self._seen = ("", 0, -1)
         self._pace = Pace()
 
@@ -100,8 +102,8 @@ class PlainDisplay:
             return
         self._seen = (progress.phase, progress.jobs_total, tenth)
         name = _PHASES.get(progress.phase, progress.phase)
-        networks = f"{progress.jobs_done}/{progress.jobs_total} networks"
-        line = f"{name}: {networks}, {describe(progress, self._num_trials)}"
+        done = f"{progress.jobs_done}/{progress.jobs_total} {self._noun}"
+        line = f"{name}: {done}, {describe(progress, self._num_trials)}"
         left = self._pace.seconds_left(progress)
         self.say(line if left is None else f"{line}, these in {duration(left)}")
 
@@ -117,10 +119,11 @@ class LiveDisplay:
     Args:
       console: a terminal.
       num_trials: N, if the user gave it.
+      noun: what trains.
     """
 
-    def __init__(self, console: Console, num_trials: int | None) -> None:
-        self._console, self._num_trials = console, num_trials
+    def __init__(self, console: Console, num_trials: int | None, noun: str = "networks") -> None:
+        self._console, self._num_trials, self._noun = console, num_trials, noun
         self._progress: Progress | None = None
         self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first wave was done, and trials
@@ -141,7 +144,9 @@ class LiveDisplay:
     def __rich__(self) -> Group:
         elapsed = time.monotonic() - self._begun
         if self._progress is None:
-            return Group(Text(f"compiling and training the first networks, {duration(elapsed)}"))
+            return Group(
+                Text(f"compiling and training the first {self._noun}, {duration(elapsed)}")
+            )
         now = self._progress
         line = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None):
@@ -149,7 +154,7 @@ class LiveDisplay:
         line.add_row(
             Text(_PHASES.get(now.phase, now.phase), style="bold"),
             ProgressBar(total=max(1, now.jobs_total), completed=now.jobs_done),
-            Text(f"{now.jobs_done}/{now.jobs_total} networks"),
+            Text(f"{now.jobs_done}/{now.jobs_total} {self._noun}"),
         )
         since, trials_before = self._first or (0.0, 0)
         rate = (_done(now) - trials_before) / max(self._pace.updated - since, 1e-9)
@@ -167,11 +172,11 @@ def _done(progress: "Progress") -> int:
 
 
 @contextlib.contextmanager
-def display(console: Console, num_trials: int | None) -> Iterator[Display]:
+def display(console: Console, num_trials: int | None, noun: str = "networks") -> Iterator[Display]:
     """The display that fits the console, for as long as the work takes."""
     if not console.is_terminal:
-        yield PlainDisplay(console, num_trials)
+        yield PlainDisplay(console, num_trials, noun)
         return
-    shown = LiveDisplay(console, num_trials)
+    shown = LiveDisplay(console, num_trials, noun)
     with Live(shown, console=console, transient=True, refresh_per_second=4):
         yield shown

@@ -1,10 +1,12 @@
 """`jaxopt-lab show`: the trials of a study, read from its file without JAX."""
 
 import csv
+import io
 import sys
 from argparse import Namespace
 from typing import Any
 
+from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.storage.validation import settings_of, trials_of, waves_of
@@ -21,15 +23,15 @@ def execute(args: Namespace) -> int:
     """Print one row per trial, as a table or as CSV."""
     store = Store.open(args.directory, read_only=True)
     try:
-        rows = table_rows(store, args.timing)
         settings = settings_of(store)
+        rows = signed(table_rows(store, args.timing), settings)
     finally:
         store.close()
     timing = _TIMING if args.timing else ()
-    names = list(dict.fromkeys(name for row in rows for name in row["config"]))
     if args.csv:
-        _print_csv(rows, names, timing)
+        sys.stdout.write(csv_of(rows, settings, timing))
     else:
+        names = list(dict.fromkeys(name for row in rows for name in row["config"]))
         _print_table(rows, names, timing, settings)
     return 0
 
@@ -64,20 +66,54 @@ def table_rows(store: Store, timing: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def signed(rows: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same rows with the objective as the problem has it: the store holds what is minimised."""
+    sign = sign_of(settings.get("objective", {}).get("direction", ""))
+    known = ((row, row["score"]) for row in rows)
+    return [{**row, "score": None if score is None else sign * score} for row, score in known]
+
+
 def metric_of(settings: dict[str, Any]) -> str:
-    """The name of the score, lower being better."""
+    """The name of the score."""
+    if "objective" in settings:
+        return str(settings["objective"]["metric"])
     task = settings.get("task", {})
     if task.get("task") == "classification":
         return "log_loss"
     return "log_rmse" if task.get("log_target") else "rmse"
 
 
-def _print_csv(rows: list[dict[str, Any]], names: list[str], timing: tuple[str, ...]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*_FIRST, "reason", *timing, *names])
+def _is_table(settings: dict[str, Any]) -> bool:
+    return bool(settings.get("task", {}).get("kind", "tabular") == "tabular")
+
+
+def _nouns(settings: dict[str, Any]) -> tuple[str, str]:
+    """What the trainings of a trial and the units of its budget are called, in the plural."""
+    unit = settings.get("problem unit", "epoch")
+    return ("folds" if _is_table(settings) else "runs"), f"{unit}s"
+
+
+def csv_of(
+    rows: list[dict[str, Any]], settings: dict[str, Any], timing: tuple[str, ...] = ()
+) -> str:
+    """One line per trial, its hyperparameters last.
+
+    Args:
+      rows: from `table_rows`.
+      settings: of the study; a problem that is no table has `runs` and `units` in place of `folds`
+        and `epochs`.
+      timing: columns that are added.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row["config"]))
+    titles = {} if _is_table(settings) else {"folds": "runs", "epochs": "units"}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    first = [titles.get(name, name) for name in _FIRST]
+    writer.writerow([*first, "reason", *timing, *names])
     for row in rows:
         fixed = [row[name] for name in (*_FIRST, "reason", *timing)]
         writer.writerow([*fixed, *(row["config"].get(name, "") for name in names)])
+    return out.getvalue()
 
 
 def _print_table(
@@ -89,17 +125,20 @@ def _print_table(
 
     cells = {name: [short(row["config"].get(name, "")) for row in rows] for name in names}
     varying = [name for name in names if len(set(cells[name])) > 1 or len(rows) == 1]
+    folds, epochs = _nouns(settings)
+    titles = {**_SHORT, "score": metric_of(settings), "folds": folds, "epochs": epochs}
     columns = []
     for name in (*_FIRST, *timing):
         if name == "epochs" and len({row["epochs"] for row in rows if row["epochs"]}) < 2:
             continue
-        title = metric_of(settings) if name == "score" else _SHORT.get(name, name)
+        title = titles.get(name, name)
         shown = [short(row[name]) for row in rows]
         right = name not in ("phase", "status")
         columns.append(Column(title.replace("_", "\n"), shown, right, _RANKS.get(name, 1)))
     columns += [Column(name.replace("_", "\n"), cells[name], True, 2) for name in varying]
     scores = [r["score"] for r in rows if r["status"] == Status.COMPLETED]
-    best = min(scores, default=None)
+    sign = sign_of(settings.get("objective", {}).get("direction", ""))
+    best = min(scores, key=lambda score: sign * score, default=None)
     styles = [
         "bold green"
         if row["status"] == Status.COMPLETED and row["score"] == best
@@ -108,7 +147,8 @@ def _print_table(
     ]
     console = make_console()
     left_out = print_grid(console, columns, styles)
-    notes = _notes(rows, [column.title.replace("\n", "_") for column in left_out])
+    left_out_titles = [column.title.replace("\n", "_") for column in left_out]
+    notes = _notes(rows, left_out_titles, folds, epochs)
     fixed = [f"{n} = {cells[n][0]}" for n in names if n not in varying]
     if fixed:
         notes.append(f"the same in all: {', '.join(fixed)}")
@@ -121,17 +161,18 @@ def _print_table(
         console.print(note, soft_wrap=not console.is_terminal)
 
 
-def _notes(rows: list[dict[str, Any]], left_out: list[str]) -> list[str]:
+def _notes(rows: list[dict[str, Any]], left_out: list[str], folds: str, epochs: str) -> list[str]:
     """What a reader of the table must know."""
     found = []
     if left_out:
         found.append(f"not shown, for want of width: {', '.join(left_out)} (--csv has all)")
     whole = max((row["folds"] for row in rows), default=0)
     if any(row["score"] is not None and row["folds"] < whole for row in rows):
-        found.append(f"scores over fewer than {whole} folds do not compare with the others")
+        found.append(f"scores over fewer than {whole} {folds} do not compare with the others")
     longest = max((row["epochs"] for row in rows), default=0)
     if any(row["score"] is not None and row["epochs"] < longest for row in rows):
-        found.append(f"scores after fewer than {longest} epochs do not compare with the others")
+        found.append(f"scores after fewer than {longest} {epochs} do not compare with the others")
     if any(row["standard_error"] for row in rows):
-        found.append("±: standard error over the folds, which differ alike for all trials")
+        alike = ", which differ alike for all trials" if folds == "folds" else ""
+        found.append(f"±: standard error over the {folds}{alike}")
     return found

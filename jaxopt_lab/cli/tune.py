@@ -40,7 +40,7 @@ def execute(args: Namespace) -> int:
         console.print(f"note: {note}", soft_wrap=True)
     with progress.display(console, args.trials) as shown:
         content = tune.run(table, settings, directory, shown.update, shown.say)
-        has_report = _write_report(directory)
+        has_report = write_report(directory)
     summary.print_summary(console, content, directory)
     return 0 if has_report else process.MACHINE
 
@@ -83,8 +83,12 @@ def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
       UserError: if XLA does not know flags of the environment.
       MachineError: if JAX cannot start on the platform that JAX_PLATFORMS names.
     """
-    import jax
+    configure_jax(num_devices, keep_programs)
+    start_jax()
 
+
+def configure_jax(num_devices: int | None, keep_programs: bool = True) -> None:
+    """Say how JAX is to start: one device per core, programs kept on disk."""
     from jaxopt_lab.core.devices import use_all_cores
 
     environment.check_flags()
@@ -93,6 +97,16 @@ def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
     use_all_cores(num_devices)
     if keep_programs:
         _keep_programs()
+
+
+def start_jax() -> None:
+    """Start JAX.
+
+    Raises:
+      MachineError: if it cannot start on the platform that JAX_PLATFORMS names.
+    """
+    import jax
+
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
@@ -174,7 +188,7 @@ def _introduce(table: "Table", directory: Path) -> str:
     return f"{table.source}: {rows} rows, {columns} columns, {what}; study in {directory}"
 
 
-def _write_report(directory: Path) -> bool:
+def write_report(directory: Path) -> bool:
     """Write `report.html`; a failure there must not take away what was computed.
 
     Returns:

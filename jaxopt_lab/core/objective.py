@@ -11,6 +11,11 @@ DIRECTIONS = ("minimize", "maximize")
 READINGS = ("last", "best")
 
 
+def sign_of(direction: str) -> int:
+    """1 where a metric is minimised, -1 where it is maximised: a store holds what is minimised."""
+    return -1 if direction == "maximize" else 1
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric, its direction, and which of its values counts.
@@ -40,7 +45,7 @@ class Objective:
     @property
     def sign(self) -> int:
         """1 where the metric is minimised, -1 where it is maximised."""
-        return 1 if self.direction == "minimize" else -1
+        return sign_of(self.direction)
 
     def best_unit(self, curve: Float[np.ndarray, " units"]) -> int:
         """The index of the value that counts; a value that is not finite never wins.

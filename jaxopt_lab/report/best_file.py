@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
@@ -19,6 +19,7 @@ class Validation(TypedDict, total=False):
     """Scores of the winner."""
 
     metric: Text
+    direction: Literal["minimize", "maximize"]
     mean: Number | None
     standard_error: Number | None
     folds: list[Number | None]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from jaxopt_lab import analysis
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.spaces.distributions import Choice
@@ -21,6 +22,8 @@ from jaxopt_lab.storage.validation import settings_of, trials_of, undamaged, wav
 
 #: Curves of more trials than this are not drawn.
 MAX_CURVES = 300
+#: Of a problem that is no table, curves of every metric are drawn: of so many of the best trials.
+MAX_BEST = 10
 #: Trials drawn one by one at most: more make a page that a browser is slow with.
 MAX_TRIALS = 2000
 
@@ -59,6 +62,37 @@ class Contents:
         return dict(self.settings.get("task", {}))
 
     @cached_property
+    def is_table(self) -> bool:
+        """Whether a table was learnt, as far as is known; else it is a problem of any kind."""
+        if self.task:
+            return bool(self.task.get("kind", "tabular") == "tabular")
+        return "direction" not in self.best.get("validation", {})
+
+    @cached_property
+    def was_swept(self) -> bool:
+        """Whether one search came to the result, without a refit, an ensemble or test scores."""
+        return not self.is_table or "direction" in self.best.get("validation", {})
+
+    @cached_property
+    def unit(self) -> str:
+        """What a unit of a trial's budget is called."""
+        return str(self.settings.get("problem unit", "epoch"))
+
+    @cached_property
+    def sign(self) -> int:
+        """-1 where the objective is maximised: `trials` hold what is minimised."""
+        known = self.settings.get("objective", self.best.get("validation", {}))
+        return sign_of(known.get("direction", ""))
+
+    def shown(self, score: float | None) -> float | None:
+        """A score as the problem has it, from what is minimised."""
+        return None if score is None else self.sign * score
+
+    def axis_range(self, window: tuple[float, float]) -> list[float]:
+        """Ends of an axis for scores as the problem has them."""
+        return sorted(self.sign * end for end in window)
+
+    @cached_property
     def target(self) -> str:
         """The column that is predicted."""
         return str(self.task.get("target", "target"))
@@ -76,6 +110,8 @@ class Contents:
         known = self.best.get("validation", {}).get("metric")
         if known:
             return str(known)
+        if "objective" in self.settings:
+            return str(self.settings["objective"]["metric"])
         if not self.is_regression:
             return "log_loss"
         return "log_rmse" if self.task.get("log_target") else "rmse"
@@ -157,13 +193,13 @@ def read(directory: str | Path) -> Contents:
     if not best:
         missing.append("best.json is not there: the search has not finished, or was stopped.")
     predictions = _read_predictions(folder / "test_predictions.csv")
-    if not predictions:
-        missing.append("test_predictions.csv is not there: no test predictions are shown.")
     if not (folder / FILE_NAME).exists():
         if not best:
             raise UserError(f"no study in {folder}: there is no {FILE_NAME} and no best.json")
         missing.append(f"{FILE_NAME} is not there: single trials and curves are not shown.")
-        return Contents(folder, best, [], {}, [], {}, None, None, predictions, missing)
+        found = Contents(folder, best, [], {}, [], {}, None, None, predictions, missing)
+        _miss_predictions(found)
+        return found
     store = Store.open(folder, read_only=True)
     try:
         trials, settings = trials_of(store), settings_of(store)
@@ -183,9 +219,16 @@ def read(directory: str | Path) -> Contents:
         )
         curves = undamaged(str(store.path), lambda: _read_curves(store, found))
         found.members.update(curves)
+        _miss_predictions(found)
         return found
     finally:
         store.close()
+
+
+def _miss_predictions(found: Contents) -> None:
+    """A table has test rows, unless the user kept none or the search has not come that far."""
+    if not found.was_swept and not found.predictions:
+        found.missing.append("test_predictions.csv is not there: no test predictions are shown.")
 
 
 def _spaces(
@@ -223,16 +266,24 @@ def _check_values(store: Store, space: SearchSpace | None, trials: list[dict[str
 def _read_curves(store: Store, found: Contents) -> dict[tuple[int, int], dict[str, np.ndarray]]:
     """All folds of the winner, and the first fold of as many other trials as are drawn."""
     ranked = sorted(found.finished, key=lambda t: (_order(t["score"]), t["trial_id"]))
-    ids = [t["trial_id"] for t in ranked[:MAX_CURVES]]
+    ids = [t["trial_id"] for t in ranked[: MAX_CURVES if found.is_table else MAX_BEST]]
     curves = {}
     for trial_id in dict.fromkeys([*([] if found.winner is None else [found.winner]), *ids]):
         for member in store.member_arrays(trial_id):
             wanted = member["fold"] == 0 or trial_id == found.winner
             if wanted and member["replicate"] == 0:
-                curves[int(trial_id), int(member["fold"])] = {
-                    name: curve for name, curve in member["curves"].items() if len(curve)
-                }
+                curves[int(trial_id), int(member["fold"])] = _drawable(member["curves"])
     return curves
+
+
+def _drawable(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scalar metrics by unit; of a trial that is one unit long, vectors that it returned."""
+    found = {}
+    for name, array in arrays.items():
+        curve = array[0] if array.ndim == 2 and len(array) == 1 else array
+        if curve.ndim == 1 and len(curve) and curve.dtype.kind in "iufb":
+            found[name] = curve
+    return found
 
 
 def _read_predictions(path: Path) -> dict[str, list[str]]:

@@ -162,9 +162,15 @@ def label(trial: Mapping[str, Any]) -> Hover:
     return Hover(trial["trial_id"])
 
 
-def describe(trial: Mapping[str, Any], metric: str) -> Markup:
-    """The text over a trial: number, phase, score or what went wrong, hyperparameters."""
-    score = words.number(trial["score"])
+def describe(trial: Mapping[str, Any], metric: str, sign: int = 1) -> Markup:
+    """The text over a trial: number, phase, score or what went wrong, hyperparameters.
+
+    Args:
+      trial: as a store has it.
+      metric: name of the score.
+      sign: -1 where it is maximised.
+    """
+    score = words.number(None if trial["score"] is None else sign * trial["score"])
     lines = [
         words.html("<b>trial {}</b> ({})", trial["trial_id"], words.phase(trial["phase"])),
         f"{metric} {score}" if trial["score"] is not None else str(trial["status"]),

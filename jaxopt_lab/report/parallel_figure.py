@@ -79,9 +79,8 @@ def _bundle(
                 text.append(label(trial))
         if trial["score"] is not None:
             x.append(len(names))
-            y.append(
-                round((capped(trial["score"], window) - window[0]) / (window[1] - window[0]), 4)
-            )
+            height = (capped(trial["score"], window) - window[0]) / (window[1] - window[0])
+            y.append(round(height if contents.sign > 0 else 1 - height, 4))
             text.append(label(trial))
         x.append(None)
         y.append(None)
@@ -123,7 +122,8 @@ def _ticks(
             range(ends[0], ends[1] + 1) if whole and ends[1] - ends[0] < 6 else (*ends, *middle)
         ):
             tick(j, dist.to_unit(value), words.number(value, 2))
+    low, high = contents.axis_range(window)
     for share in (0.04, 0.5, 0.98):
-        value = window[0] + share * (window[1] - window[0])
+        value = low + share * (high - low)
         tick(len(names), share, words.number(value, 3))
     return found

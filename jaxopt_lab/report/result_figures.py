@@ -64,7 +64,7 @@ def winner_curves(contents: Contents) -> Figure | None:
         for key, dash in (("train_loss", "dot"), ("loss", "solid")):
             if key not in curves:
                 continue
-            x, y = _thinned(curves[key])
+            x, y = thinned(curves[key])
             kind = "validation" if key == "loss" else "training"
             data.append(
                 line(
@@ -89,7 +89,7 @@ def all_curves(contents: Contents) -> Figure | None:
         if fold or trial_id == contents.winner or "loss" not in curves:
             continue
         x, y = bundles.setdefault(status.get(trial_id, ""), ([], []))
-        more_x, more_y = _thinned(curves["loss"])
+        more_x, more_y = thinned(curves["loss"])
         x += [*more_x, None]
         y += [*more_y, None]
     colors = {"completed": paint("accent"), "infeasible": paint("bad")}
@@ -109,7 +109,7 @@ def all_curves(contents: Contents) -> Figure | None:
         trace["line"]["width"] = 1.2
     mine = contents.members.get((int(contents.winner), 0)) if contents.winner is not None else None
     if mine is not None and "loss" in mine:
-        x, y = _thinned(mine["loss"])
+        x, y = thinned(mine["loss"])
         data.append(line(x, y, paint("good"), name="winner", line={"width": 3}))
     return Figure("all-curves", data, _curve_layout(contents, clip=True), 400) if data else None
 
@@ -126,7 +126,7 @@ def _curve_layout(contents: Contents, clip: bool = False) -> dict[str, Any]:
     return found
 
 
-def _thinned(curve: np.ndarray) -> tuple[list[Any], list[Any]]:
+def thinned(curve: np.ndarray) -> tuple[list[Any], list[Any]]:
     """Epochs from 1, and values: at most `MAX_EPOCHS` of them, the last among them."""
     keep = np.unique(
         np.linspace(0, len(curve) - 1, min(len(curve), MAX_EPOCHS)).round().astype(int)

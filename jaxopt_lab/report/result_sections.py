@@ -282,17 +282,17 @@ def _programs(contents: Contents) -> str:
                 name,
                 str(sum(wave["jobs"] for wave in mine)),
                 str(widths.get(name, "")),
-                f"{seconds['compile']:.1f} / {compiling:.1f}",
-                f"{seconds['run']:.1f} / {max(running, 0.0):.1f}",
+                f"{words.number(seconds['compile'], 3)} / {compiling:.1f}",
+                f"{words.number(seconds['run'], 3)} / {max(running, 0.0):.1f}",
             )
         )
     if not rows:
         return ""
-    head = ("Program", "Networks", "Cohort width", "Compiling (s)", "Training (s)")
+    head = ("Program", "Trainings", "Cohort width", "Compiling (s)", "Training (s)")
     note = (
-        "Expected / real, expected from the stored costs of the machine. Real compiling is what "
-        "training waited for it: little for a program from the cache, or compiled while others "
-        "trained. Off by much? jaxopt-lab calibrate measures this machine."
+        "Expected / real, expected from the stored costs of the machine; – if nobody knows. Real "
+        "compiling is what training waited for it: little for a program from the cache, or "
+        "compiled while others trained. Off by much? jaxopt-lab calibrate measures this machine."
     )
     body = tables.table(head, rows, numeric=range(1, len(head)))
     return tables.card("Programs, expected and real", body, note=note, kind="wide")

@@ -29,10 +29,13 @@ _PHASE_COLORS = {"wide": paint("muted"), "search": paint("accent"), "refined": p
 
 
 def score_axis(contents: Contents, window: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The axis of the validation score."""
-    unit = words.UNITS.get(contents.metric, f"units of {contents.target}")
-    found = axis(f"Validation {words.metric(contents.metric)} ({unit})")
-    return {**found, "range": list(window)} if window else found
+    """The axis of the score; a window is of what is minimised."""
+    if contents.is_table:
+        unit = words.UNITS.get(contents.metric, f"units of {contents.target}")
+        found = axis(f"Validation {words.metric(contents.metric)} ({unit})")
+    else:
+        found = axis(f"{contents.metric} ({words.better(contents.sign)})")
+    return {**found, "range": contents.axis_range(window)} if window else found
 
 
 def best_so_far(contents: Contents) -> Figure:
@@ -57,6 +60,7 @@ def best_so_far(contents: Contents) -> Figure:
             y.append(trial["score"])
     if x:
         x, y = [*x, contents.finished[-1]["trial_id"]], [*y, y[-1]]
+        y = [contents.sign * score for score in y]
         data.append(
             line(
                 x,
@@ -84,10 +88,10 @@ def _trial_points(
     color = _PHASE_COLORS.get(phase, paint("second"))
     marker: dict[str, Any] = {"opacity": 0.45 if stopped else 0.9}
     marker["size"] = marker_size(len(contents.drawn))
-    marker["symbol"] = [_symbol(t["score"], window, stopped) for t in trials]
+    marker["symbol"] = [_symbol(contents, t["score"], window, stopped) for t in trials]
     return points(
         [t["trial_id"] for t in trials],
-        words.rounded(capped(t["score"], window) for t in trials),
+        words.rounded(contents.sign * capped(t["score"], window) for t in trials),
         color,
         name=name,
         marker=marker,
@@ -96,14 +100,15 @@ def _trial_points(
     )
 
 
-def _symbol(score: float, window: tuple[float, float], stopped: bool) -> str:
-    """A triangle for a score above the axis."""
-    shape = "triangle-up" if score > window[1] else "circle"
+def _symbol(contents: Contents, score: float, window: tuple[float, float], stopped: bool) -> str:
+    """A triangle that points to a score beyond the axis."""
+    beyond = "triangle-up" if contents.sign > 0 else "triangle-down"
+    shape = beyond if score > window[1] else "circle"
     return f"{shape}-open" if stopped else shape
 
 
 def capped(score: float, window: tuple[float, float]) -> float:
-    """Scores above the axis stand just below its top."""
+    """Scores worse than the axis goes stand just before its end."""
     return min(score, window[1] - 0.02 * (window[1] - window[0]))
 
 
@@ -115,10 +120,10 @@ def diverged_trials(contents: Contents) -> list[dict[str, Any]]:
 def _infeasible(
     placed: list[tuple[Any, dict[str, Any]]], contents: Contents, window: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Crosses at the top of the axis."""
+    """Crosses at the worse end of the axis."""
     if not placed:
         return []
-    height = window[1] - 0.02 * (window[1] - window[0])
+    height = contents.sign * (window[1] - 0.02 * (window[1] - window[0]))
     return [
         points(
             [x for x, _ in placed],
@@ -144,7 +149,7 @@ def slices(contents: Contents) -> list[Figure]:
         scored = [(x, t) for x, t in placed if t["score"] is not None]
         trace = points(
             [x for x, _ in scored],
-            words.rounded(capped(t["score"], window) for _, t in scored),
+            words.rounded(contents.sign * capped(t["score"], window) for _, t in scored),
             paint("accent"),
             name="trials",
             text=[label(t) for _, t in scored],
@@ -153,7 +158,8 @@ def slices(contents: Contents) -> list[Figure]:
                 "opacity": 0.75,
                 "size": marker_size(len(contents.drawn)),
                 "symbol": [
-                    _symbol(t["score"], window, t["status"] == Status.STOPPED) for _, t in scored
+                    _symbol(contents, t["score"], window, t["status"] == Status.STOPPED)
+                    for _, t in scored
                 ],
             },
         )
@@ -186,7 +192,7 @@ def _star(contents: Contents, name: str, placed: list[tuple[Any, dict]]) -> list
     return [
         points(
             [x],
-            words.rounded([t["score"]]),
+            words.rounded([contents.sign * t["score"]]),
             paint("good"),
             name="winner",
             marker={"symbol": "star", "size": 15, "line": {"width": 1, "color": paint("card")}},
@@ -207,23 +213,24 @@ def isolation(contents: Contents, isolated: dict[str, list[Isolated]]) -> list[F
         dist = space.parameters[name]
         layout = {
             "xaxis": value_axis(name, dist),
-            "yaxis": axis(words.metric(contents.metric), range=list(window)),
+            "yaxis": axis(words.metric(contents.metric), range=contents.axis_range(window)),
             "showlegend": False,
         }
         known = [i for i in parts if math.isfinite(i.score)]
-        found.append(Figure(f"isolation-{name}", _parts(dist, known, window), layout, 250))
+        data = _parts(contents, dist, known, window)
+        found.append(Figure(f"isolation-{name}", data, layout, 250))
     return found
 
 
 def _parts(
-    dist: Distribution, parts: list[Isolated], window: tuple[float, float]
+    contents: Contents, dist: Distribution, parts: list[Isolated], window: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """A bar as wide as each part at its best score, and a point in its middle."""
     least = min((i.score for i in parts), default=math.nan)
     x: list[Any] = []
     y: list[Any] = []
     for part in parts:
-        height = words.rounded([capped(part.score, window)])[0]
+        height = words.rounded([contents.sign * capped(part.score, window)])[0]
         x += [*_ends(dist, part), None]
         y += [height, height, None]
     middles = [place(dist, dist.from_unit((i.bucket.low + i.bucket.high) / 2)) for i in parts]
@@ -231,7 +238,7 @@ def _parts(
         words.html(
             "{}<br>best {}<br>{} trials, {} infeasible",
             i.bucket.label,
-            words.number(i.score),
+            words.number(contents.shown(i.score)),
             i.bucket.num_trials,
             i.bucket.num_infeasible,
         )
@@ -240,9 +247,9 @@ def _parts(
     marker = {
         "size": 9,
         "color": [paint("good") if i.score == least else paint("accent") for i in parts],
-        "symbol": [_symbol(i.score, window, False) for i in parts],
+        "symbol": [_symbol(contents, i.score, window, False) for i in parts],
     }
-    heights = words.rounded(capped(i.score, window) for i in parts)
+    heights = words.rounded(contents.sign * capped(i.score, window) for i in parts)
     bars = line(x, y, paint("faint"), line={"width": 5}, hoverinfo="skip")
     return [
         bars,
@@ -267,7 +274,7 @@ def budget(contents: Contents, curve: BestOfK, phase: str) -> Figure:
     keep = np.flatnonzero(known)
     keep = keep[np.unique(np.linspace(0, len(keep) - 1, min(len(keep), MAX_BUDGETS)).astype(int))]
     k = curve.k[keep].tolist()
-    low, high = (words.rounded(v[keep]) for v in (curve.low, curve.high))
+    low, high = (words.rounded(contents.sign * v[keep]) for v in (curve.low, curve.high))
     band = {"hoverinfo": "skip", "showlegend": False}
     data = [
         line(k, high, paint("accent"), line={"width": 0}, **band),
@@ -281,7 +288,11 @@ def budget(contents: Contents, curve: BestOfK, phase: str) -> Figure:
         )
         | {"name": "10 % to 90 % of draws", "hoverinfo": "skip"},
         line(
-            k, words.rounded(curve.median[keep]), paint("accent"), name="median", line={"width": 3}
+            k,
+            words.rounded(contents.sign * curve.median[keep]),
+            paint("accent"),
+            name="median",
+            line={"width": 3},
         ),
     ]
     window = score_window(contents.scores)
@@ -290,6 +301,6 @@ def budget(contents: Contents, curve: BestOfK, phase: str) -> Figure:
     worst = float(curve.median[known][0]) if known.any() else top
     layout = {
         "xaxis": axis(f"k, trials of the {words.phase(phase)}", rangemode="tozero"),
-        "yaxis": {**score_axis(contents), "range": [low_end, max(top, min(worst, window[1]))]},
+        "yaxis": score_axis(contents, (low_end, max(top, min(worst, window[1])))),
     }
     return Figure("best-of-k", data, layout, 340)

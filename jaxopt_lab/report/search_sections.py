@@ -28,7 +28,7 @@ def search(page: "Page", contents: Contents) -> None:
     figure = search_figures.best_so_far(contents)
     page.figures.append(figure)
     cards = [tables.card("Best so far", tables.plot(figure), kind="wide", note=_cap_note(contents))]
-    curves = result_figures.all_curves(contents)
+    curves = result_figures.all_curves(contents) if contents.is_table else None
     if curves:
         page.figures.append(curves)
         note = "Validation loss on the first fold, the winner in front."
@@ -51,7 +51,8 @@ def _cap_note(contents: Contents) -> str:
     if not above:
         return _drawn_note(contents)
     word = "trial scores" if above == 1 else "trials score"
-    note = f"{above} {word} above the axis: triangles at its top. Point at one for its score."
+    beyond, end = ("above", "top") if contents.sign > 0 else ("below", "bottom")
+    note = f"{above} {word} {beyond} the axis: triangles at its {end}. Point at one for its score."
     return note + _drawn_note(contents)
 
 
@@ -166,8 +167,10 @@ def ranges(page: "Page", contents: Contents) -> None:
     cards = [
         grid(
             "Slices",
-            "Every trial at its value; × at the top is infeasible, hollow was stopped early, ★ is "
-            "the winner." + _drawn_note(contents),
+            "Every trial at its value; × at the "
+            + ("top" if contents.sign > 0 else "bottom")
+            + " is infeasible, hollow was stopped early, ★ is the winner."
+            + _drawn_note(contents),
             slices,
         ),
         grid(
@@ -206,7 +209,7 @@ def trials_table(page: "Page", contents: Contents) -> None:
             str(t["trial_id"]),
             words.phase(t["phase"]).removesuffix(" search"),
             tables.pill(str(t["status"])),
-            words.number(t["score"]),
+            words.number(contents.shown(t["score"])),
             words.number(t["standard_error"], 2),
             *(words.number(t["config"].get(n), 3) for n in names),
         ]
@@ -216,8 +219,11 @@ def trials_table(page: "Page", contents: Contents) -> None:
     body = tables.table(head, rows, numeric=[0, *range(3, len(head))], classes=classes)
     note = html(
         "The first {} of {}; <code>jaxopt-lab show</code> has all. ± is the standard error over "
-        "the folds: how much the folds differ, more than how two trials on the same folds do.",
+        "{}.",
         len(shown),
         len(contents.trials),
+        "the folds: how much the folds differ, more than how two trials on the same folds do"
+        if contents.is_table
+        else "the trial's splits and seeds",
     )
     page.section("trials", "Trials", "Best trials", note, [tables.card("", body, kind="wide")])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from jaxopt_lab.report import words
+from jaxopt_lab.report import sweep_sections, words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import Figure, describe
 from jaxopt_lab.report.result_sections import cost, headline, test_rows, winner
@@ -52,13 +52,21 @@ def compose(contents: Contents) -> Page:
     """Make the page of a study."""
     source = contents.settings.get("table path", "")
     name = Path(str(source)).name or contents.directory.resolve().name
-    page = Page(f"{contents.target} · {name} · jaxopt-lab")
-    page.body += words.html("<h1>Tuning a network for {}</h1>", contents.target)
+    page = Page(f"{name} · jaxopt-lab")
     metric = words.metric(contents.metric)
-    page.texts = {str(t["trial_id"]): describe(t, metric) for t in contents.drawn}
-    headline(page, contents, name)
-    test_rows(page, contents)
-    winner(page, contents)
+    page.texts = {str(t["trial_id"]): describe(t, metric, contents.sign) for t in contents.drawn}
+    if contents.is_table:
+        page.title = f"{contents.target} · {name} · jaxopt-lab"
+        page.body += words.html("<h1>Tuning a network for {}</h1>", contents.target)
+    else:
+        page.body += words.html("<h1>{}</h1>", name)
+    if contents.was_swept:
+        sweep_sections.headline(page, contents)
+        sweep_sections.best(page, contents)
+    else:
+        headline(page, contents, name)
+        test_rows(page, contents)
+        winner(page, contents)
     search(page, contents)
     matters(page, contents)
     ranges(page, contents)

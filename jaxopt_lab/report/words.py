@@ -47,6 +47,11 @@ def metric(name: str) -> str:
     return METRICS.get(name, name)
 
 
+def better(sign: int) -> str:
+    """Which values of an objective are better."""
+    return "lower is better" if sign > 0 else "higher is better"
+
+
 def model(name: str) -> str:
     """A model's name."""
     return MODELS.get(name, name.replace("_", " "))

@@ -7,7 +7,7 @@ numbers are due and text where text is, or is refused in one line.
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
@@ -66,10 +66,10 @@ class WaveRow(TypedDict):
 
 
 class Seconds(TypedDict):
-    """What a program was expected to take."""
+    """What a program was expected to take; NaN where nobody knows."""
 
-    compile: Number
-    run: Number
+    compile: Annotated[float, Field(strict=True)]
+    run: Annotated[float, Field(strict=True)]
 
 
 @_IGNORING
@@ -77,6 +77,7 @@ class TaskTable(TypedDict, total=False):
     """What a task is, as far as it is shown."""
 
     kind: Text
+    source: Text
     target: Text
     task: Text
     log_target: Flag
@@ -86,13 +87,22 @@ class TaskTable(TypedDict, total=False):
 
 
 @_IGNORING
+class ObjectiveTable(TypedDict):
+    """What is optimised."""
+
+    metric: Text
+    direction: Literal["minimize", "maximize"]
+
+
+@_IGNORING
 class StudySettings(TypedDict, total=False):
     """Settings that are shown, of those that a study keeps."""
 
     task: TaskTable
     space: dict[Text, Any]
     num_folds: Annotated[int, Field(ge=1, le=2**20, strict=True)]
-    num_epochs: Count
+    budget: Count
+    objective: ObjectiveTable
     seed: Count
     device: Text
     num_devices: Count
@@ -175,7 +185,8 @@ def settings_of(store: Store) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         stored = store.settings()
         found = checked(StudySettings, stored, f"{store.path} (settings)")
+        unit = checked(Text, stored.get("problem unit", "epoch"), f"{store.path} (problem unit)")
         # A file name may hold bytes that are no text.
-        return {**found, "table path": str(stored.get("table path", ""))}
+        return {**found, "table path": str(stored.get("table path", "")), "problem unit": unit}
 
     return undamaged(str(store.path), read)

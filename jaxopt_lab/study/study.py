@@ -92,6 +92,7 @@ class Study:
             "space": space.to_dict(),
             "seed": seed,
             "objective": asdict(problem.objective),
+            "problem unit": problem.unit,
             # Told, not held: the programs and widths that were chosen for it are stored.
             "num_devices": self.store.settings().get("num_devices", len(self._devices)),
             "device": self._devices[0].platform,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_lab.core import objective
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.storage.store import Store
@@ -93,8 +94,7 @@ def best_trial(store: Store) -> int:
 
 def sign_of(store: Store) -> int:
     """-1 where the study's objective is maximised: the store holds what is minimised."""
-    found = store.settings().get("objective", {})
-    return -1 if found.get("direction") == "maximize" else 1
+    return objective.sign_of(store.settings().get("objective", {}).get("direction", ""))
 
 
 def to_frame(store: Store) -> "pd.DataFrame":

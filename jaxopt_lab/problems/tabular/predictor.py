@@ -4,7 +4,7 @@ How a model folder is written and read is in `model_folder`.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -308,8 +308,3 @@ def _apply(model: PaddedMLP, params: Params, inputs: Any) -> Any:
     unread = jnp.zeros((), jnp.int32)
     hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
     return model.apply({"params": params}, jnp.asarray(inputs), hparams)
-
-
-def _params_of(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
-    head = f"{index}/"
-    return unflatten({k[len(head) :]: v for k, v in arrays.items() if k.startswith(head)})

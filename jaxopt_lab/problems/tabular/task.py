@@ -239,8 +239,13 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
       source: its table; "" if that was a DataFrame.
 
     Raises:
-      UserError: if the table is not there, or is another one.
+      UserError: if the table is not there, or is another one; or for a study of something else.
     """
+    if description.get("kind", "tabular") != "tabular":
+        raise UserError(
+            f"the study is of {description.get('source', 'a problem')}, not of a table; open it "
+            "from Python: lab.Study(problem, space, directory)"
+        )
     if isinstance(source, str) and not source:
         raise UserError("the study's table was a DataFrame; give it: Study.load(directory, frame)")
     table = datasets.load_table(

@@ -1,0 +1,216 @@
+"""A sweep: one search over a problem of any kind, and the file that says what came out."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxopt_lab import analysis, schedulers, search
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.types import Status
+from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.files import write_file
+from jaxopt_lab.study import trials
+from jaxopt_lab.study.records import KEPT_TRIALS
+from jaxopt_lab.study.study import Study
+from jaxopt_lab.study.watch import Progress
+from jaxopt_lab.tuning.outcome import SCHEMA, to_json, versions
+from jaxopt_lab.tuning.tune import SCHEDULERS
+
+NUM_TRIALS = 32
+#: A search that learns proposes a quarter of its trials at a time, but no fewer than these.
+MIN_ROUND = 4
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What the user asked for.
+
+    Attributes:
+      trials: configurations in all.
+      budget: units of each; None for the problem's own.
+      seed: of everything.
+      search: key of `search.REGISTRY`.
+      scheduler: "race" trains on one split or seed first, and the better half on the others;
+        "successive_halving" compares after fewer units; "none" stops nothing.
+      time_limit: seconds after which no wave is started.
+      memory_limit: bytes that training may take on all devices together.
+      cohort_width: the most trials that train together on a device.
+      keep: the best trials of which results are kept.
+    """
+
+    trials: int = NUM_TRIALS
+    budget: int | None = None
+    seed: int = 0
+    search: str = "bayesian"
+    scheduler: str = "none"
+    time_limit: float | None = None
+    memory_limit: int | None = None
+    cohort_width: int | None = None
+    keep: int = KEPT_TRIALS
+
+    def __post_init__(self) -> None:
+        for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
+            name = getattr(self, kind)
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
+
+
+def run(
+    problem: Any,
+    space: SearchSpace,
+    settings: SweepSettings,
+    directory: str | Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = print,
+    source: str = "",
+) -> dict[str, Any]:
+    """Search, or go on where the same call stopped before.
+
+    Args:
+      problem: from `from_function`, `from_steps`, `supervised` or `tasks.tabular`.
+      space: where to search.
+      settings: what the user asked for.
+      directory: receives `study.sqlite` and `best.json`.
+      progress: called after each wave.
+      say: takes one line of text at a time.
+      source: checksum of the code that the problem comes from; another one than that the study
+        began with is said.
+
+    Returns:
+      The content of `best.json`.
+
+    Raises:
+      UserError: for settings that cannot be, or differ from those the directory began with.
+      MachineError: if no trial was completed, or the disk is full.
+    """
+    started = time.monotonic()
+    with _study(problem, space, settings, directory) as study:
+        budget = _budget(study, settings)
+        if source and study.recall("source", lambda: source) != source:
+            say("note: the script has changed since this study began; finished trials are kept")
+        study.optimize(
+            settings.search,
+            settings.trials,
+            budget=budget,
+            time_limit=settings.time_limit,
+            round_size=_round_size(settings),
+            progress=progress,
+            **_stopping_early(settings),
+        )
+        before = study.store.decisions("session")
+        seconds = sum(before, 0.0) + time.monotonic() - started
+        content = outcome_of(study, seconds)
+        if not before or study.trained:
+            with study.store.transaction():
+                study.store.decide("session", time.monotonic() - started)
+        write_file(Path(directory) / "best.json", to_json(content))
+        return content
+
+
+def plan(problem: Any, space: SearchSpace, settings: SweepSettings) -> Plan:
+    """What `run` would compile and train, as if all trials were known at once.
+
+    Raises:
+      UserError: as `run`.
+    """
+    with _study(problem, space, settings, None) as study:
+        budget = _budget(study, settings)
+        return study.plan(settings.trials, budget=budget, **_stopping_early(settings))
+
+
+def _study(
+    problem: Any, space: SearchSpace, settings: SweepSettings, directory: str | Path | None
+) -> Study:
+    return Study(
+        problem,
+        space,
+        directory,
+        settings.seed,
+        memory_limit=settings.memory_limit,
+        cohort_width=settings.cohort_width,
+        keep=settings.keep,
+    )
+
+
+def _budget(study: Study, settings: SweepSettings) -> int:
+    """Units of each trial: those asked for, those the study began with, or the problem's own."""
+    known = study.store.settings().get("budget", getattr(study.problem, "budget", None))
+    found = settings.budget or known
+    if found is None:
+        raise UserError(
+            f"say how long each trial trains: --budget N, in {study.problem.unit}s; the problem "
+            "has no budget of its own"
+        )
+    return int(found)
+
+
+def _stopping_early(settings: SweepSettings) -> dict[str, Any]:
+    halving = settings.scheduler == "successive_halving"
+    return {
+        "race": settings.scheduler == "race",
+        "scheduler": schedulers.successive_halving() if halving else None,
+    }
+
+
+def _round_size(settings: SweepSettings) -> int | None:
+    """Proposals between which a search that learns sees results."""
+    if not search.REGISTRY[settings.search]().sees_scores:
+        return None
+    return max(MIN_ROUND, math.ceil(settings.trials / _ROUNDS))
+
+
+def outcome_of(study: Study, seconds: float) -> dict[str, Any]:
+    """The content of `best.json`; scores are the objective as the problem has it.
+
+    Args:
+      study: whose search is done.
+      seconds: that it took in all.
+
+    Raises:
+      MachineError: if no trial was completed.
+    """
+    best, waves, objective = study.best, study.store.waves(), study.problem.objective
+    error = None if math.isnan(best.standard_error) else best.standard_error
+    return {
+        "schema": SCHEMA,
+        "trial_id": best.trial_id,
+        "hyperparameters": best.hyperparameters,
+        "validation": {
+            "metric": objective.metric,
+            "direction": objective.direction,
+            "mean": best.score,
+            "standard_error": error,
+            "folds": best.folds,
+        },
+        "analysis": _analysis(study),
+        "trials": trials.counts(study.store),
+        "seconds": {
+            "total": round(seconds, 1),
+            "compile": round(sum(w["compile_seconds"] for w in waves), 1),
+            "train": round(sum(w["seconds"] - w["compile_seconds"] for w in waves), 1),
+        },
+        "versions": versions(),
+    }
+
+
+def _analysis(study: Study) -> dict[str, Any]:
+    """Importance, findings and verdict on the budget, over all trials with a result."""
+    rows = [
+        t
+        for t in study.store.trials()
+        if t["score"] is not None or t["status"] == Status.INFEASIBLE
+    ]
+    return analysis.summary(
+        study.space,
+        [t["config"] for t in rows],
+        [math.nan if t["score"] is None else t["score"] for t in rows],
+        [t["status"] == Status.INFEASIBLE for t in rows],
+        study.seed,
+    )
