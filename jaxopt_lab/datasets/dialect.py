@@ -18,6 +18,7 @@ _SEPARATOR_NAMES = {";": "';'", "\t": "tabs", "|": "'|'", " ": "blanks"}
 _SAMPLE_LINES = 200
 _MAX_ABOVE = 10
 _SEP_LINE = re.compile(r'\s*"?sep=(.)"?[ \t,;]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_COMMA_NUMBER = re.compile(r"\s*[+-]?\d+(?:,\d+)*\s*")
 _NUMBER = re.compile(r"\s*[-+(]?\W{0,3}\d[\d.,' ]*\W{0,3}\s*")
 
 
@@ -82,11 +83,13 @@ def find_dialect(text: str, wanted: Collection[str] = ()) -> Dialect | None:
             blanks = _split_blanks(lines)
             if _score(blanks, wanted) > _score(rows, wanted) and _regular(blanks):
                 separator, rows = " ", blanks
+        if separator == "," and not given and _one_column_of_commas(sample, rows):
+            separator, rows = "\t", splits["\t"]
     fields = [row.fields for row in rows]
     first = header_row(fields, wanted)
     header = [field.strip() for field in fields[first]]
     names, notes = _names(header, fields[first + 1 :])
-    if separator in _SEPARATOR_NAMES and not given:
+    if separator in _SEPARATOR_NAMES and not given and len(header) > 1:
         notes.append(f"columns are separated by {_SEPARATOR_NAMES[separator]}")
     if first:
         above = next(field.strip() for field in fields[0] if field.strip())[:40]
@@ -163,6 +166,17 @@ def _regular(rows: Sequence[_Row]) -> bool:
     header = widths[header_row([row.fields for row in rows], ())]
     near = sum(width in (header, header + 1) for width in widths)
     return len(rows) > 2 and header > 1 and near >= 0.95 * len(widths)
+
+
+def _one_column_of_commas(sample: str, rows: Sequence[_Row]) -> bool:
+    """Whether a column of decimal commas under one name only looks like row names and values."""
+    if len(rows[0].fields) > 1 or len(rows) < 2 or any(c in sample for c in '"\t'):
+        return False
+    lines = [",".join(row.fields) for row in rows[1:]]
+    if not all(_COMMA_NUMBER.fullmatch(line) for line in lines):
+        return False
+    counted = [row.fields[0].strip() for row in rows[1:]]
+    return counted not in ([str(k + first) for k in range(len(counted))] for first in (0, 1))
 
 
 def _escapes(sample: str, given: str | None) -> bool:
