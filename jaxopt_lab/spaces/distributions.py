@@ -238,7 +238,7 @@ class Choice(Distribution):
 
     def with_values(self, values: Sequence[Any]) -> "Choice":
         """The same with other values."""
-        return replace(self, values=values)
+        return replace(self, values=tuple(values))
 
     @property
     def ordered(self) -> bool:
@@ -313,8 +313,8 @@ def parse(name: str, value: Any) -> Any:
         what = "a list of values" if kind == "choice" else "[low, high]"
         raise UserError(f"{name}: {kind} takes {what}, got {shown(args)}")
     try:
-        given = [args] if kind == "choice" else args
-        return TOML_KINDS[kind](*given, static=static).when(**condition)
+        ends = [args] if kind == "choice" else args
+        return TOML_KINDS[kind](*ends, static=static).when(**condition)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
