@@ -103,7 +103,7 @@ class History:
     def first(self, number: int) -> "History":
         """The history as it was after so many points; none if there were not so many."""
         first = [getattr(self, name)[: max(number, 0)] for name in _ARRAYS]
-        return History(*first, self.frame)
+        return History(*first, self.frame)  # type: ignore[call-arg]
 
     @classmethod
     def empty(cls, space: SearchSpace) -> "History":
@@ -152,7 +152,7 @@ class History:
         """Return a history with another's trials at its end."""
         pairs = [(getattr(self, name), getattr(more, name)) for name in _ARRAYS]
         joined = [np.concatenate(pair) for pair in pairs]
-        return History(*joined, self.frame)  # type: ignore[arg-type]
+        return History(*joined, self.frame)  # type: ignore[call-arg, arg-type]
 
 
 class Sampler(NamedTuple):
