@@ -313,8 +313,8 @@ def parse(name: str, value: Any) -> Any:
         what = "a list of values" if kind == "choice" else "[low, high]"
         raise UserError(f"{name}: {kind} takes {what}, got {shown(args)}")
     try:
-        parts = [args] if kind == "choice" else args
-        return TOML_KINDS[kind](*parts, static=static).when(**condition)
+        ends = [args] if kind == "choice" else args
+        return TOML_KINDS[kind](*ends, static=static).when(**condition)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
