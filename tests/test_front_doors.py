@@ -387,3 +387,24 @@ def test_an_interruption_while_compiling_leaves_a_study_that_goes_on(
     whole = search(make("steps"), "steps")
     search(study, "steps")
     np.testing.assert_array_equal(study.metrics("episode_return"), whole.metrics("episode_return"))
+
+
+@pytest.mark.parametrize("sampler", ["random", "bayesian"])
+def test_lists_and_none_are_choices(sampler: str) -> None:
+    """Text, lists and None are static: the builder or `hparams` get Python values."""
+
+    def train(key: Any, hparams: Any, *, widths: Any = (4,)) -> dict[str, Any]:
+        scale = 1.0 if hparams["clip"] is None else hparams["clip"]
+        return {"loss": jnp.sum(jnp.ones(sum(widths))) * scale * hparams["rate"]}
+
+    space = lab.SearchSpace(
+        widths=lab.Choice([[4], [4, 8]]),
+        clip=lab.Choice([None, 0.5]),
+        rate=lab.Uniform(0.5, 1.0),
+    )
+    study = lab.Study(lab.from_function(train), space, seed=0)
+    study.optimize(sampler, 8, round_size=4)
+    frame = study.trials
+    assert set(frame["status"]) == {"completed"}
+    assert set(frame["widths"]) <= {(4,), (4, 8)}
+    assert study.best.hyperparameters["widths"] == (4,)

@@ -39,6 +39,9 @@ class Normalised(nn.Module):
         return nn.Dense(3)(jnp.tanh(x))
 
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
+
 def _rows(num_rows: int = 70, num_features: int = 5) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     x = random.standard_normal((num_rows, num_features)).astype(np.float32)

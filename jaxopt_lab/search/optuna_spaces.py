@@ -24,8 +24,13 @@ from jaxopt_lab.spaces.space import SearchSpace
 
 
 def is_indexed(dist: Distribution) -> bool:
-    """Whether Optuna sees the rank of a value: a choice of numbers keeps its order that way."""
-    return isinstance(dist, Choice) and dist.ordered
+    """Whether Optuna sees the rank of a value: a choice of numbers keeps its order that way, and
+    one of lists, which Optuna does not know, becomes one of ranks."""
+    return isinstance(dist, Choice) and (dist.ordered or _has_lists(dist))
+
+
+def _has_lists(dist: Choice) -> bool:
+    return any(isinstance(value, tuple) for value in dist.values)
 
 
 def to_optuna(dist: Distribution) -> BaseDistribution:
@@ -38,6 +43,8 @@ def to_optuna(dist: Distribution) -> BaseDistribution:
     if isinstance(dist, Choice):
         if dist.ordered:
             return IntDistribution(0, len(dist.values) - 1)
+        if _has_lists(dist):
+            return CategoricalDistribution(tuple(range(len(dist.values))))
         return CategoricalDistribution(dist.values)
     if isinstance(dist, IntUniform):
         return IntDistribution(int(dist.low), int(dist.high), log=isinstance(dist, LogIntUniform))

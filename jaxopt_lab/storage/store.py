@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Config, Status
+from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
 from jaxopt_lab.storage.files import explain, open_lock, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
@@ -246,7 +247,7 @@ class Store:
     def _config(self, text: str) -> Config:
         """Read a configuration; each text is read once."""
         if text not in self._configs:
-            self._configs[text] = json.loads(text)
+            self._configs[text] = {name: plain(v) for name, v in json.loads(text).items()}
         return self._configs[text]
 
     def num_trials(self, phase: str | None = None) -> int:
