@@ -138,6 +138,24 @@ def test_products_are_exchanged_and_change_nothing() -> None:
     )
 
 
+def test_convolutions_are_exchanged_and_change_nothing() -> None:
+    random = np.random.default_rng(0)
+    kernels = random.standard_normal((3, 3, 3, 2, 16)).astype(np.float32)
+    x = random.standard_normal((4, 6, 5, 2)).astype(np.float32)
+
+    def mean(kernel: Any, x: Any) -> Any:
+        names = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(x, kernel, (1, 2), "SAME", dimension_numbers=names)
+        return (jax.nn.relu(out) ** 2).mean()
+
+    fast = products.with_fast_products(mean)
+    assert "platform_index" in str(jax.make_jaxpr(fast)(kernels[0], x))
+    found = jax.jit(jax.vmap(jax.value_and_grad(fast), (0, None)))(kernels, x)
+    expected = jax.jit(jax.vmap(jax.value_and_grad(mean), (0, None)))(kernels, x)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_what_cannot_be_run_again_is_called_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any) -> Any:
         raise NotImplementedError

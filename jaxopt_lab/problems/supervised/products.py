@@ -1,11 +1,15 @@
-"""Dense layers of any module get the matrix product of `models.products`, fast in a population."""
+"""Layers of any module get the matrix product and the convolution that are fast in a population.
 
-from collections.abc import Callable
+Those of `models.products` and `models.convolutions`.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lab.models.convolutions import conv_general_dilated
 from jaxopt_lab.models.products import MIN_OUTPUTS, product
 from jaxopt_lab.problems.supervised import equations
 
@@ -13,9 +17,9 @@ _PLAIN = (((1,), (0,)), ((), ()))
 
 
 def with_fast_products(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose products of rows with a wide kernel have a gradient that is fast.
+    """The same function, with products of rows and wide kernels and convolutions that are fast.
 
-    It is traced once, and its equations are run again with those products exchanged. Where JAX's
+    It is traced once, and its equations are run again with those exchanged. Where JAX's
     equations cannot be run that way, it is called as it is.
 
     Args:
@@ -46,6 +50,8 @@ def _run(closed: Any, arguments: list[Any]) -> list[Any]:
 def _rule(equation: Any, values: list[Any]) -> list[Any] | None:
     if _is_product(equation):
         return [product(*values)]
+    if equation.primitive.name == "conv_general_dilated":
+        return [conv_general_dilated(*values, **_convolution(equation.params))]
     if (inner := _inner(equation)) is not None and _has_product(inner.jaxpr):
         return _run(inner, values)
     return None
@@ -58,9 +64,19 @@ def _inner(equation: Any) -> Any:
     return equation.params["jaxpr"]
 
 
+def _convolution(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `jax.lax.conv_general_dilated` out of an equation."""
+    kept = {name: value for name, value in params.items() if name != "out_sharding"}
+    # What a convolution of float32 gives by itself.
+    if kept.get("preferred_element_type") == jnp.float32:
+        kept["preferred_element_type"] = None
+    return kept
+
+
 def _has_product(jaxpr: Any) -> bool:
     return any(
         _is_product(equation)
+        or equation.primitive.name == "conv_general_dilated"
         or ((inner := _inner(equation)) is not None and _has_product(inner.jaxpr))
         for equation in jaxpr.eqns
     )
