@@ -85,7 +85,7 @@ def test_few_trials_claim_nothing(num: int) -> None:
 def test_a_narrow_range_is_to_be_widened() -> None:
     findings = boundary_findings(SPACE, *trials(60, lambda c: -log_rate(c)))
     assert [(f.name, f.side, f.kind) for f in findings] == [("learning_rate", "high", "narrow")]
-    assert findings[0].suggested == 100.0
+    assert findings[0].suggested == 10.0
     assert "too narrow" in findings[0].text
 
 
@@ -164,7 +164,9 @@ def test_refine_drops_what_can_no_longer_be_active() -> None:
 def test_refine_widens_only_when_asked() -> None:
     data = trials(60, lambda c: -log_rate(c))
     assert refine(SPACE, *data).parameters["learning_rate"].high == 1.0
-    assert refine(SPACE, *data, widen=True).parameters["learning_rate"].high == 100.0
+    assert refine(SPACE, *data, widen=True).parameters["learning_rate"].high == 10.0
+    assert refine(SPACE, *data, widen=["learning_rate"]).parameters["learning_rate"].high == 10.0
+    assert refine(SPACE, *data, widen=["dropout"]).parameters["learning_rate"].high == 1.0
 
 
 def test_refine_stops_before_the_diverging_region() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxopt_lab.models.products import product
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.trainer import Batch
 from jaxopt_lab.stabilization import probes
@@ -122,3 +123,18 @@ def test_noise_scale_of_a_known_problem() -> None:
 def test_noise_scale_where_the_gradient_is_lost() -> None:
     assert probes.noise_scale(jnp.asarray(1.0), jnp.asarray(1.0 / 32), 32, 1024) == jnp.inf
     assert probes.noise_scale(jnp.asarray(1.0), jnp.asarray(1.0), 32, 32) == 0.0
+
+
+def test_a_population_of_layers_has_its_sharpness_without_a_preconditioner() -> None:
+    """The power iteration starts from one vector for all; `product` meets it in a loop."""
+    rng = np.random.default_rng(0)
+    inputs = jnp.asarray(rng.normal(size=(8, 3)), jnp.float32)
+    kernels = jnp.asarray(rng.normal(size=(2, 3, 16)), jnp.float32)
+
+    def found(kernel: jax.Array) -> jax.Array:
+        return probes.sharpness(
+            lambda params: (product(inputs, params["w"]) ** 2).sum() / 2, {"w": kernel}
+        )
+
+    largest = np.linalg.eigvalsh(inputs.T @ inputs).max()
+    np.testing.assert_allclose(jax.vmap(found)(kernels), [largest] * 2, rtol=1e-3)

@@ -15,7 +15,7 @@ from jaxopt_lab import cli, report
 from jaxopt_lab.models import make_rnn
 from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import regression
-from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete
 from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
@@ -25,6 +25,7 @@ from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.stages import Stages
+from jaxopt_lab.stabilization.summary import summarize
 
 SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 16, "activation": "tanh"}
 CAUSE = {
@@ -184,7 +185,7 @@ def test_every_cause_has_its_cures() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
 def test_every_member_changes_something_and_is_valid(optimizer: str) -> None:
     base = complete({"optimizer": optimizer, "batch_size": 32, "b2": 0.999})
-    everyone = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0))]
+    everyone = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0), 100)]
     names = [m.name for m in everyone]
     assert len(set(names)) == len(names)
     for member in everyone:
@@ -226,7 +227,7 @@ def test_members_share_seeds_and_minibatches(population: Population) -> None:
 
 
 def test_one_program_serves_every_cure(population: Population) -> None:
-    everyone = members.cures(population.base, 120, (0.5, 2.0))
+    everyone = members.cures(population.base, 120, (0.5, 2.0), 4)
     before = population.train(everyone[:2], [0])
     compiled = population.compile_seconds
     found = population.train(everyone, [0])
@@ -235,6 +236,38 @@ def test_one_program_serves_every_cure(population: Population) -> None:
     assert all(np.isfinite(r[0].curves["loss"]).all() for r in found.values())
     name = everyone[0].name
     np.testing.assert_array_equal(before[name][0].curves["loss"], found[name][0].curves["loss"])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_is_probed(optimizer: str) -> None:
+    base = complete({**SMALL, "hidden_size": 16, "optimizer": optimizer, "learning_rate": 0.01})
+    found = Population(waves(48), base, 1, evaluations=1).train([Member(BASE, {})], [0], probe=True)
+    (result,) = found[BASE]
+    assert np.isfinite(result.probed["sharpness"])
+    assert result.probed["sharpness"] != 0
+    assert np.isfinite(result.probed["threshold"]) == (optimizer != "lion")
+
+
+def test_averages_that_are_the_same_are_one_cure() -> None:
+    base = complete({**SMALL, "batch_size": 32})
+
+    def averages(num_rows: int, num_epochs: int) -> list[str]:
+        everyone = members.cures(base, num_rows, (0.5, 2.0), num_epochs)
+        return [m.name for m in everyone if m.family == "average"]
+
+    epoch = "weights averaged over an epoch"
+    assert averages(320, 10) == [epoch, "averaged weights 0.99"]
+    assert averages(3200, 10) == [epoch, "averaged weights 0.999"]
+    assert averages(320, 1000) == [epoch, "averaged weights 0.99", "averaged weights 0.999"]
+
+
+def test_no_warning_of_a_training_that_diverged(population: Population) -> None:
+    (result,) = population.train([Member(BASE, {})], [0])[BASE]
+    curves = dict(result.curves)
+    for name in ("loss", "train_loss", "resampled_loss", "update_ratio"):
+        curves[name] = np.where(np.arange(len(curves[name])) > 3, curves[name].T, np.inf).T
+    found = summarize([result._replace(curves=curves)])
+    assert found.best[0] > 0
 
 
 def test_no_average_is_the_weights_themselves(population: Population) -> None:

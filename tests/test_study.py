@@ -182,3 +182,31 @@ def test_progress_tells_what_is_done(houses_csv: Path) -> None:
     assert last.counts[Status.COMPLETED] == 3
     assert last.best == pytest.approx(study.best.score)
     assert math.isfinite(last.seconds)
+
+
+def test_a_time_limit_ends_one_phase_and_asks_for_nothing_more(houses_csv: Path) -> None:
+    study, asked = make_study(houses_csv), []
+
+    def counted(*args: Any) -> list[Any]:
+        asked.append(args[-1])
+        return lab.search.random().propose(*args)
+
+    sampler = lab.search.Sampler("counted", counted)
+    study.enqueue([{"learning_rate": 0.002}], phase="later")
+    study.enqueue([{"learning_rate": 0.003}], phase="now")
+    study.optimize(sampler, 4, phase="now", time_limit=1e-9, **BUDGET)
+    assert asked == []
+    assert study.trials["status"].tolist() == ["pending", "stopped"]
+    study.optimize(sampler, 2, phase="now", **BUDGET)
+    assert asked == [1]
+    assert study.trials["status"].tolist() == ["pending", "completed", "completed"]
+
+
+def test_a_reordered_space_goes_on_as_it_began(houses_csv: Path) -> None:
+    both = {"learning_rate": lab.LogUniform(1e-3, 1e-1), "dropout": lab.Uniform(0, 0.5)}
+    first = make_study(houses_csv, lab.SearchSpace(**both, **SMALL), "study")
+    first.close()
+    turned = lab.SearchSpace(**dict(reversed(both.items())), **SMALL)
+    again = make_study(houses_csv, turned, "study")
+    assert again.space.names == ("learning_rate", "dropout")
+    assert lab.Study.load(houses_csv.parent / "study").space.names == again.space.names

@@ -18,6 +18,8 @@ Kind = Literal["narrow", "diverging", "limit"]
 EDGE = 0.15
 #: Crowding must be less probable than this if the best lay as all trials do.
 SIGNIFICANCE = 0.05
+#: The most that the end of a logarithmic range is moved, as a factor.
+MOST_GROWTH = 10.0
 #: From this share of infeasible trials on, a region diverges.
 DIVERGES = 0.5
 
@@ -134,7 +136,7 @@ def _bound(dist: Distribution, side: Side) -> Any:
 
 
 def suggested_bound(name: str, dist: Distribution, side: Side) -> float | int | None:
-    """Half a range further out, within the hard limits of the hyperparameter.
+    """Half a range further out, at most tenfold, within the hard limits of the hyperparameter.
 
     Args:
       name: the hyperparameter; one that `REGISTRY` does not know has no limits.
@@ -166,7 +168,7 @@ def _continued(dist: Distribution, side: Side) -> float:
         return 2 * last - before
     low, high = (float(e) for e in dist.extremes)
     if isinstance(dist, LogUniform) or type(dist).__name__ == "LogIntUniform":
-        factor = math.sqrt(high / low)
+        factor = min(math.sqrt(high / low), MOST_GROWTH)
         return (
             max(low / factor, 1.0 if low >= 1 and isinstance(dist, IntUniform) else 0.0)
             if (side == "low")

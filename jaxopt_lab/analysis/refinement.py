@@ -1,14 +1,14 @@
 """New ranges around the best trials."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxopt_lab.analysis.boundaries import Finding, boundary_findings
 from jaxopt_lab.analysis.trials_seen import Seen
-from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform, Range
 from jaxopt_lab.spaces.space import SearchSpace
 
 #: No range is cut to less than this share of what it was; with fewer than 4 best trials to more.
@@ -25,7 +25,7 @@ def refine(
     scores: Any,
     infeasible: Any,
     *,
-    widen: bool = False,
+    widen: bool | Collection[str] = False,
 ) -> SearchSpace:
     """Make a smaller space around the best trials.
 
@@ -44,7 +44,7 @@ def refine(
       configs: n configurations.
       scores: n numbers, lower is better; NaN or None where unknown.
       infeasible: n booleans.
-      widen: whether ranges may grow.
+      widen: whether ranges may grow; or the names of those that may.
 
     Returns:
       A new space; the old one if no trial has a score.
@@ -56,7 +56,7 @@ def refine(
         return space
     grow: dict[str, list[Finding]] = {}
     for finding in boundary_findings(space, configs, scores, infeasible) if widen else []:
-        if finding.kind == "narrow":
+        if finding.kind == "narrow" and (widen is True or finding.name in widen):
             grow.setdefault(finding.name, []).append(finding)
     parameters: dict[str, Any] = {}
     for j, (name, dist) in enumerate(space.parameters.items()):
@@ -82,7 +82,7 @@ def _narrow_choice(dist: Choice, best: np.ndarray, column: np.ndarray, seen: See
     known = (seen.scored | seen.infeasible) & ~np.isnan(column)
     tried = [dist.from_unit(float(u)) for u in column[known]]
     kept = [v for v in dist.values if v in used or tried.count(v) < MIN_TRIED]
-    return Choice(kept, dist.condition)
+    return dist.with_values(kept)
 
 
 def _window(best: np.ndarray, column: np.ndarray, seen: Seen) -> tuple[float, float]:
@@ -110,16 +110,16 @@ def _diverges(low: float, high: float, column: np.ndarray, seen: Seen) -> bool:
     return bool(inside.sum() >= 2 and seen.infeasible[inside].mean() >= 0.5)
 
 
-def _sub_range(dist: Distribution, low: float, high: float) -> Distribution:
+def _sub_range(dist: Range, low: float, high: float) -> Distribution:
     old_low, old_high = dist.extremes
     new_low, new_high = dist.from_unit(low), dist.from_unit(high)
     if isinstance(dist, IntUniform):
         if new_low == new_high:
-            return Choice([new_low], dist.condition)
-        return type(dist)(new_low, new_high, dist.condition)  # type: ignore[arg-type]
+            return Choice([new_low], dist.condition, static=dist.static)
+        return dist.with_ends(new_low, new_high)
     new_low = max(_outward(new_low, math.floor), old_low)
     new_high = min(_outward(new_high, math.ceil), old_high)
-    return type(dist)(new_low, new_high, dist.condition)  # type: ignore[call-arg, arg-type]
+    return dist.with_ends(new_low, new_high)
 
 
 def _outward(value: float, to: Any) -> float:
@@ -135,11 +135,11 @@ def _grown(dist: Distribution, findings: Sequence[Finding]) -> Distribution:
     for finding in findings:
         assert finding.suggested is not None
         if isinstance(dist, Choice):
-            dist = Choice([*dist.values, finding.suggested], dist.condition)
+            dist = dist.with_values([*dist.values, finding.suggested])
             continue
         low, high = dist.extremes
         low, high = (finding.suggested, high) if finding.side == "low" else (low, finding.suggested)
-        dist = type(dist)(low, high, dist.condition)  # type: ignore[call-arg, arg-type]
+        dist = dist.with_ends(low, high)
     return dist
 
 

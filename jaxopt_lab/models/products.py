@@ -32,6 +32,8 @@ def _matmul(inputs: Float[Array, "b n"], kernel: Float[Array, "n m"]) -> Float[A
 def _matmul_rule(
     axis_size: int, batched: list[bool], inputs: Array, kernel: Array
 ) -> tuple[Array, bool]:
+    if not any(batched):  # so asked by loops, until their carry is known to differ by trial
+        return _matmul.fun(inputs, kernel), False
     axes = tuple(0 if is_batched else None for is_batched in batched)
     several = jax.vmap(_matmul.fun, in_axes=axes)
     if axes != (None, 0) or inputs.size > MAX_SHARED:

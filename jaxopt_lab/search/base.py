@@ -15,6 +15,21 @@ from jaxopt_lab.spaces.space import SearchSpace
 MAX_PROPOSALS = 256
 
 
+class Frame(NamedTuple):
+    """A wider space around the one that is searched, and what is known there.
+
+    Attributes:
+      space: it holds every configuration of the space that is searched.
+      history: trials that lie outside of that, in this space's coordinates.
+    """
+
+    space: SearchSpace
+    history: "History"
+
+
+_ARRAYS = ("points", "values", "infeasible", "pending", "noise")
+
+
 @dataclass(frozen=True, init=False, eq=False)
 class History:
     """Every point proposed so far, in the order of proposal; all a sampler ever knows.
@@ -27,6 +42,8 @@ class History:
       infeasible: [n] bool, the trial diverged (its value is not read).
       pending: [n] bool, proposed and not finished (its value is not read).
       noise: [n] float64, standard error of each value in the unit of the value; 0 if unknown.
+      frame: what is known outside of the space, where that is a part of a wider one; a sampler may
+        learn from it, and proposes nothing there.
 
     Raises:
       ValueError: if the arrays differ in length or a point lies outside the unit cube.
@@ -41,6 +58,7 @@ class History:
     infeasible: Bool[np.ndarray, " n"]
     pending: Bool[np.ndarray, " n"]
     noise: Float[np.ndarray, " n"]
+    frame: Frame | None
 
     def __init__(
         self,
@@ -49,6 +67,7 @@ class History:
         infeasible: Any = None,
         pending: Any = None,
         noise: Any = None,
+        frame: Frame | None = None,
     ) -> None:
         points, values = np.array(points, np.float64), np.array(values, np.float64)
         num = values.size
@@ -71,6 +90,7 @@ class History:
         for name, array in {**fields, "pending": pending, "noise": noise}.items():
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+        object.__setattr__(self, "frame", frame)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -82,8 +102,8 @@ class History:
 
     def first(self, number: int) -> "History":
         """The history as it was after so many points; none if there were not so many."""
-        names = ("points", "values", "infeasible", "pending", "noise")
-        return History(*(getattr(self, name)[: max(number, 0)] for name in names))
+        first = (getattr(self, name)[: max(number, 0)] for name in _ARRAYS)
+        return History(*first, frame=self.frame)
 
     @classmethod
     def empty(cls, space: SearchSpace) -> "History":
@@ -100,6 +120,7 @@ class History:
         infeasible: Any = None,
         pending: Any = None,
         noise: Any = None,
+        frame: Frame | None = None,
     ) -> "History":
         """Build a history from configurations instead of points.
 
@@ -110,21 +131,27 @@ class History:
           infeasible: n booleans, or None for none (a non-finite value counts as infeasible).
           pending: n booleans, or None for none.
           noise: n standard errors, or None where none is known.
+          frame: what is known outside of the space.
 
         Raises:
           ValueError: if the lengths differ.
         """
-        return cls(space.to_unit(configs), values, infeasible, pending, noise)
+        return cls(space.to_unit(configs), values, infeasible, pending, noise, frame)
 
     def extended(
         self, space: SearchSpace, configs: Sequence[Mapping[str, Any]], values: Any
     ) -> "History":
         """Return a history with further observed configurations at its end."""
-        more = History.from_configs(space, configs, values)
+        return self.followed_by(History.from_configs(space, configs, values))
 
-        names = ("points", "values", "infeasible", "pending", "noise")
-        pairs = [(getattr(self, name), getattr(more, name)) for name in names]
-        return History(*(np.concatenate(pair) for pair in pairs))
+    def at(self, points: Any) -> "History":
+        """Return the same trials with other coordinates, and without a frame."""
+        return History(points, *(getattr(self, name) for name in _ARRAYS[1:]))
+
+    def followed_by(self, more: "History") -> "History":
+        """Return a history with another's trials at its end."""
+        pairs = [(getattr(self, name), getattr(more, name)) for name in _ARRAYS]
+        return History(*(np.concatenate(pair) for pair in pairs), frame=self.frame)
 
 
 class Sampler(NamedTuple):

@@ -14,12 +14,14 @@ from jaxopt_lab.search.acquisition import (
     appraise,
     choose_by_thompson,
     choose_jointly,
+    log_interior,
 )
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.candidates import STEP_SIZES, around, mutate
-from jaxopt_lab.search.encoding import active_mask, features, fill_up, first_new, row_keys, snap
+from jaxopt_lab.search.encoding import fill_up, first_new, row_keys, snap
 from jaxopt_lab.search.models import Models, fit_models, float64_on_cpu
 from jaxopt_lab.search.quasi_random import quasi_random, sequence
+from jaxopt_lab.search.region import Region
 from jaxopt_lab.spaces.space import SearchSpace
 
 NUM_GLOBAL = 1024
@@ -27,6 +29,9 @@ NUM_LOCAL = 1024
 NUM_ROUNDS = 6
 NUM_CHILDREN = 256
 NUM_POOL = 1024
+#: Weight of `log_interior` against log expected improvement: a coordinate goes to the end of its
+#: range where that gains something, and stays inside where the model is indifferent.
+CAUTION = 0.1
 #: Gradient steps x choices x observations^2 that one call may spend on improving its choices.
 MAX_WORK = 1e8
 
@@ -39,31 +44,40 @@ class Pool(NamedTuple):
 
 
 def padded_appraisal(
-    space: SearchSpace, models: Models, points: Float[np.ndarray, "m d"], size: int
+    region: Region,
+    models: Models,
+    points: Float[np.ndarray, "m d"],
+    size: int,
+    caution: float = CAUTION,
 ) -> Float[np.ndarray, " m"]:
-    """`appraise` at a fixed size, so that a varying number of points does not recompile."""
-    columns = features(space, points).columns
+    """`appraise` at a fixed size, so that a varying number of points does not recompile; and
+    `log_interior` times `caution` on top.
+    """
+    columns = region.features(points).columns
     padded = np.zeros((size, columns.shape[1]))
     padded[: len(points)] = columns
     best = jnp.asarray(models.best)
     worth = appraise(models.values, models.feasibility, jnp.asarray(padded), best)
-    return np.asarray(worth)[: len(points)]
+    inside = log_interior(points, region.movable(points), 0.0, 1.0)
+    return np.asarray(worth)[: len(points)] + caution * np.asarray(inside)
 
 
 def search_pool(
     key: PRNGKey,
-    space: SearchSpace,
+    region: Region,
     good: Float[np.ndarray, "g d"],
     known: set[bytes],
     models: Models,
     rng: np.random.Generator,
+    caution: float = CAUTION,
 ) -> Pool:
     """Candidates over the space and around good points, and the best of them improved locally."""
+    space = region.space
     spread = sequence(jax.random.fold_in(key, 1), NUM_GLOBAL, space.num_dims, "sobol")
     first = np.concatenate([spread, around(space, good, NUM_LOCAL, rng)])
     seen = set(known)
     points = first_new(space, first, seen, len(first))
-    worth = padded_appraisal(space, models, points, NUM_GLOBAL + NUM_LOCAL)
+    worth = padded_appraisal(region, models, points, NUM_GLOBAL + NUM_LOCAL, caution)
     for round_number in range(NUM_ROUNDS):
         if not len(points):
             break
@@ -73,7 +87,7 @@ def search_pool(
         children = first_new(space, mutate(space, parents, steps, rng), seen, NUM_CHILDREN)
         if len(children):
             points = np.concatenate([points, children])
-            more = padded_appraisal(space, models, children, NUM_CHILDREN)
+            more = padded_appraisal(region, models, children, NUM_CHILDREN, caution)
             worth = np.concatenate([worth, more])
     return Pool(points, worth)
 
@@ -94,27 +108,30 @@ def best_improvement(space: SearchSpace, history: History) -> Improvement:
     """The greatest expected improvement over a space; needs two observed values."""
     key = jax.random.key(len(history), impl="threefry2x32")
     rng = generator(key, 4)
-    points = snap(space, history.points)
+    points, region = snap(space, history.points), Region(space, None)
     with float64_on_cpu():
         models = fit_models(space, points, history, rng)
         good = points[np.argsort(history.values, kind="stable")[: min(16, len(points))]]
-        pool = search_pool(key, space, good, set(), models, rng)
+        pool = search_pool(key, region, good, set(), models, rng, caution=0.0)
         data = models.values.data
         best = int(np.argmin(np.where(data.mask, data.y, np.inf)))
         noise = math.sqrt(float(data.noise[best]))
     return Improvement(math.exp(float(pool.worth.max())), noise)
 
 
-def make_candidates(space: SearchSpace, points: Float[np.ndarray, "m d"], size: int) -> Candidates:
+def make_candidates(region: Region, points: Float[np.ndarray, "m d"], size: int) -> Candidates:
     """Candidates of points, padded."""
-    seen = features(space, points)
-    real = np.array([not np.isfinite(d.cardinality) for d in space.parameters.values()])
-    movable = (active_mask(space, points) & real)[:, seen.owner]
+    seen = region.features(points)
+    movable = region.movable(points)[:, region.axis]
+    movable = (movable & (region.axis >= 0))[:, seen.owner]
+    low, high = (end[seen.owner] for end in region.bounds())
     padding = ((0, size - len(points)), (0, 0))
     return Candidates(
         jnp.asarray(np.pad(seen.columns, padding)),
         jnp.asarray(np.pad(movable, padding)),
         jnp.asarray(np.arange(size) < len(points)),
+        jnp.asarray(low),
+        jnp.asarray(high),
     )
 
 
@@ -124,18 +141,15 @@ def steps_within(work: float, num: int, size: int) -> int:
 
 
 def moved_to(
-    space: SearchSpace,
+    region: Region,
     points: Float[np.ndarray, "k d"],
     columns: Float[np.ndarray, "k e"],
     known: set[bytes],
 ) -> Float[np.ndarray, "k d"]:
     """Points with the real coordinates of their moved features, where that is not known yet."""
-    owner = features(space, points).owner
-    moved = points.copy()
-    for j, dist in enumerate(space.parameters.values()):
-        if not np.isfinite(dist.cardinality):
-            moved[:, j] = columns[:, np.flatnonzero(owner == j)[0]]
-    moved = snap(space, moved)
+    owner = region.features(points).owner
+    first = np.unique(owner, return_index=True)[1]  # the column of each axis, if it has one only
+    moved = snap(region.space, region.from_model(points, columns[:, first]))
     seen = known | set(row_keys(points))
     for i, key in enumerate(row_keys(moved)):
         if key in seen:
@@ -146,7 +160,7 @@ def moved_to(
 
 def choose(
     key: PRNGKey,
-    space: SearchSpace,
+    region: Region,
     pool: Pool,
     known: set[bytes],
     models: Models,
@@ -161,7 +175,7 @@ def choose(
     half = NUM_POOL // 2
     others = rng.permutation(order[half:])[: NUM_POOL - half]
     points = pool.points[np.concatenate([order[:half], others])]
-    candidates = make_candidates(space, points, NUM_POOL)
+    candidates = make_candidates(region, points, NUM_POOL)
     num = 1 << (n - 1).bit_length()
     if strategy == "thompson":
         key = jax.random.fold_in(key, 2)
@@ -170,11 +184,13 @@ def choose(
     is_real = bool(candidates.movable.any())
     steps = steps_within(MAX_WORK, num, len(models.values.data.y)) if is_real else 0
     best = jnp.asarray(models.best)
-    indices, moved = choose_jointly(*models[:2], candidates, best, num=num, num_steps=steps)
+    indices, moved = choose_jointly(
+        *models[:2], candidates, best, num=num, num_steps=steps, caution=CAUTION
+    )
     chosen = np.asarray(indices)
     real = np.asarray(chosen < len(points))
     chosen, columns = chosen[real][:n], np.asarray(moved)[real][:n]
-    return moved_to(space, points[chosen], columns, known)
+    return moved_to(region, points[chosen], columns, known)
 
 
 def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler:
@@ -190,19 +206,23 @@ def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
         wanted = min(2 * space.num_dims, 10) if num_initial is None else num_initial
-        if space.num_dims == 0 or history.observed.sum() < max(wanted, 2):
+        num_known = int(history.observed.sum())
+        if num_known and history.frame is not None:
+            num_known += int(history.frame.history.observed.sum())
+        if space.num_dims == 0 or num_known < max(wanted, 2):
             return start.propose(key, space, history, n)
-        points = snap(space, history.points)
+        points, region = snap(space, history.points), Region(space, history.frame)
         step_key = jax.random.fold_in(key, len(history))
         rng = generator(step_key, 3)
         known = set(row_keys(points))
         with float64_on_cpu():
-            models = fit_models(space, points, history, rng)
+            everything = region.history(points, history)
+            models = fit_models(region.model_space, everything.points, everything, rng)
             ranked = np.argsort(history.values, kind="stable")  # NaN last
             good = points[ranked[: min(16, int(history.observed.sum()))]]
-            pool = search_pool(step_key, space, good, known, models, rng)
+            pool = search_pool(step_key, region, good, known, models, rng)
             strategy = "thompson" if n >= thompson_from else "improvement"
-            rows = choose(step_key, space, pool, known, models, n, strategy, rng)
+            rows = choose(step_key, region, pool, known, models, n, strategy, rng)
         known |= set(row_keys(rows))
         rows = fill_up(space, rows, good, known, n, rng)
         return space.from_unit(rows)

@@ -36,6 +36,9 @@ def mutate(
             level = 1.0 / dist.cardinality
             step = np.sign(step) * np.maximum(np.abs(step), level)
         moved = children[:, j] + step
+        if not np.isfinite(dist.cardinality):
+            # A step over an end is reflected: clipped, a good part of all steps ended there.
+            moved = 1.0 - np.abs(1.0 - np.abs(moved))
         moved = np.clip(moved, 0.0, 1.0)
         new = fresh[:, j] if is_categorical(dist) or dist.cardinality == 2 else moved
         children[:, j] = np.where(change[:, j], new, children[:, j])

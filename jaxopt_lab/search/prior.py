@@ -58,13 +58,9 @@ def with_prior(
         if len(mine) == n:
             return mine
         pending = np.ones(len(mine), bool)
-        more = History(
-            np.concatenate([history.points, space.to_unit(mine)]),
-            np.concatenate([history.values, np.full(len(mine), np.nan)]),
-            np.concatenate([history.infeasible, ~pending]),
-            np.concatenate([history.pending, pending]),
-            np.concatenate([history.noise, np.zeros(len(mine))]),
-        )
+        unknown = np.full(len(mine), np.nan)
+        mine_pending = History(space.to_unit(mine), unknown, pending=pending)
+        more = history.followed_by(mine_pending)
         return mine + sampler.propose(key, space, more, n - len(mine))
 
     return Sampler(f"{sampler.name} with prior", propose, sampler.sees_scores)

@@ -1,32 +1,47 @@
 """Distributions of one hyperparameter, with conditions, to and from the unit interval and TOML."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.spaces.values import checked, plain, shown
+
+#: Whole numbers up to here are all exact in floating point.
+MAX_EXACT = 2**53
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distribution:
     """Base of all distributions; `condition` says when the parameter exists.
 
     Attributes:
       condition: pairs (parent, values): active only where every parent has one of the values.
+      static: whether a function that is built from the space takes the value as a plain Python
+        value that fixes its program, instead of a traced number.
     """
 
     condition: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    static: bool = False
 
     def when(self, **parents: Any) -> "Distribution":
         """Return a copy that is active only where each parent has (one of) the given value(s).
+
+        Args:
+          **parents: parent -> a value, or a list of values. A value that is a list itself stands
+            in a list: `when(widths=[[64, 64]])`.
 
         Example:
           >>> Uniform(0.5, 0.99).when(optimizer=["momentum", "nesterov"]).condition
           (('optimizer', ('momentum', 'nesterov')),)
         """
         pairs = tuple(
-            (name, tuple(v) if isinstance(v, list | tuple) else (v,)) for name, v in parents.items()
+            (name, checked("when", v if isinstance(v, list | tuple) else [v]))
+            for name, v in parents.items()
         )
         return replace(self, condition=self.condition + pairs)
 
@@ -47,6 +62,13 @@ class Distribution:
         """All values of a choice; the two ends of a range."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        ends = list(self.extremes)
+        text = shown(ends) if isinstance(self, Choice) else ", ".join(map(shown, ends))
+        static = ", static=True" if self.static else ""
+        when = ", ".join(f"{name}={shown(list(values))}" for name, values in self.condition)
+        return f"{type(self).__name__}({text}{static})" + (f".when({when})" if when else "")
+
     @property
     def cardinality(self) -> int | float:
         """How many values there are; inf for a real range."""
@@ -55,32 +77,43 @@ class Distribution:
 
 def _check_range(kind: str, low: Any, high: Any) -> None:
     for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
-            raise UserError(f"{kind}: both ends must be finite numbers, got [{low!r}, {high!r}]")
+        is_number = isinstance(end, int | float) and not isinstance(end, bool)
+        if not is_number or abs(end) > sys.float_info.max or end != end:
+            raise UserError(
+                f"{kind}: both ends must be finite numbers, got [{shown(low)}, {shown(high)}]"
+            )
     if low >= high:
-        raise UserError(
-            f"{kind}: range [{low:g}, {high:g}] is upside down or empty; write low < high"
-        )
-    if not math.isfinite(high - low):
+        raise UserError(f"{kind}: low must be below high, got [{low:g}, {high:g}]")
+    if not math.isfinite(float(high) - float(low)):
         raise UserError(f"{kind}: range [{low:g}, {high:g}] is too wide for floating point")
 
 
-@dataclass(frozen=True)
-class _Range(Distribution):
+@dataclass(frozen=True, repr=False)
+class Range(Distribution):
+    """Base of the distributions of numbers between two ends."""
+
     low: int | float = 0.0
     high: int | float = 1.0
 
     # `Any`, so that a wrong type gets our own message.
-    def __init__(self, low: Any, high: Any, condition: tuple = ()) -> None:
-        object.__setattr__(self, "low", low)
-        object.__setattr__(self, "high", high)
+    def __init__(
+        self, low: Any, high: Any, condition: tuple = (), *, static: bool = False
+    ) -> None:
+        object.__setattr__(self, "low", plain(low))
+        object.__setattr__(self, "high", plain(high))
         object.__setattr__(self, "condition", condition)
+        object.__setattr__(self, "static", _flag(type(self).__name__, static))
         self.__post_init__()
 
     def __post_init__(self) -> None:
         _check_range(type(self).__name__, self.low, self.high)
 
+    def with_ends(self, low: int | float, high: int | float) -> "Range":
+        """The same with other ends."""
+        return replace(self, low=low, high=high)
+
     def contains(self, value: Any) -> bool:
+        value = plain(value)
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     @property
@@ -88,7 +121,14 @@ class _Range(Distribution):
         return (self.low, self.high)
 
 
-class Uniform(_Range):
+def _flag(kind: str, static: Any) -> bool:
+    static = plain(static)
+    if not isinstance(static, bool):
+        raise UserError(f"{kind}: static must be true or false, got {shown(static)}")
+    return static
+
+
+class Uniform(Range):
     """Real numbers in [low, high], uniform."""
 
     def from_unit(self, u: float) -> float:
@@ -99,7 +139,7 @@ class Uniform(_Range):
         return float((value - self.low) / (self.high - self.low))
 
 
-class LogUniform(_Range):
+class LogUniform(Range):
     """Real numbers in [low, high], uniform in the logarithm; low > 0."""
 
     def __post_init__(self) -> None:
@@ -120,11 +160,16 @@ class LogUniform(_Range):
         return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
 
 
-class IntUniform(_Range):
+class IntUniform(Range):
     """Whole numbers low, low + 1, ..., high, each as likely."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if max(abs(self.low), abs(self.high)) > MAX_EXACT:
+            raise UserError(
+                f"{type(self).__name__}: the ends must lie within 2^53 of zero, "
+                f"got [{shown(self.low)}, {shown(self.high)}]"
+            )
         if self.low != int(self.low) or self.high != int(self.high):
             raise UserError(
                 f"IntUniform: ends must be whole numbers, got [{self.low}, {self.high}]"
@@ -166,25 +211,35 @@ class LogIntUniform(IntUniform):
         return (math.log(value) - low) / (high - low)
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Choice(Distribution):
-    """One of the given values. Numbers are ordered: near numbers are near in the unit cube."""
+    """One of the given values: numbers, text, booleans, None, or lists of these.
+
+    Numbers are ordered: near numbers are near in the unit cube. Lists become tuples.
+
+    Example:
+      >>> Choice([[64, 64], [128], None]).values
+      ((64, 64), (128,), None)
+    """
 
     values: tuple[Any, ...] = ()
 
-    def __init__(self, values: Any, condition: tuple = ()) -> None:
+    def __init__(self, values: Any, condition: tuple = (), *, static: bool = False) -> None:
+        if isinstance(values, np.ndarray):
+            values = values.tolist()
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise UserError(f"Choice: give a list of values, got {values!r}")
-        object.__setattr__(self, "values", tuple(values))
+            raise UserError(f"Choice: give a list of values, got {shown(values)}")
+        object.__setattr__(self, "values", tuple(checked("Choice", v) for v in values))
         object.__setattr__(self, "condition", condition)
+        object.__setattr__(self, "static", _flag("Choice", static))
         if not self.values:
             raise UserError("Choice: the list of values is empty")
-        if any(not isinstance(v, int | float | str | bool) for v in self.values):
-            raise UserError(f"Choice: values must be numbers, text or booleans, got {values!r}")
-        if any(v != v for v in self.values):
-            raise UserError(f"Choice: NaN is no value, got {values!r}")
         if len(set(self.values)) < len(self.values):
-            raise UserError(f"Choice: a value stands twice in {list(self.values)!r}")
+            raise UserError(f"Choice: a value stands twice in {shown(list(self.values))}")
+
+    def with_values(self, values: Sequence[Any]) -> "Choice":
+        """The same with other values."""
+        return replace(self, values=values)
 
     @property
     def ordered(self) -> bool:
@@ -200,10 +255,10 @@ class Choice(Distribution):
         return self.ranked[min(int(u * len(self.values)), len(self.values) - 1)]
 
     def to_unit(self, value: Any) -> float:
-        return (self.ranked.index(value) + 0.5) / len(self.values)
+        return (self.ranked.index(plain(value)) + 0.5) / len(self.values)
 
     def contains(self, value: Any) -> bool:
-        return value in self.values
+        return plain(value) in self.values
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -225,42 +280,56 @@ _KIND_NAMES = {kind: name for name, kind in TOML_KINDS.items()}
 
 
 def parse(name: str, value: Any) -> Any:
-    """Read a plain value, or a distribution from `{kind = [...], when = {...}}`.
+    """Read a plain value, or a distribution from `{kind = [...], when = {...}, static = true}`.
+
+    A fixed list or None is written `{fixed = [...]}`.
 
     Raises:
       UserError: naming the hyperparameter and what would be right.
     """
-    if isinstance(value, int | float | str | bool | Distribution):
+    value = plain(value)
+    if isinstance(value, Distribution):
         return value
+    if isinstance(value, int | float | str):
+        return checked(name, value)
     kinds = ", ".join(TOML_KINDS)
     if not isinstance(value, Mapping):
         raise UserError(
-            f"{name}: write a plain value or one of {{ {kinds} = [...] }}, got {value!r}"
+            f"{name}: write a plain value or one of {{ {kinds} = [...] }}, got {shown(value)}"
         )
     spec = dict(value)
-    condition = spec.pop("when", {})
+    if set(spec) == {"fixed"}:
+        return checked(name, spec["fixed"])
+    condition, static = spec.pop("when", {}), spec.pop("static", False)
     if not isinstance(condition, Mapping):
         raise UserError(f"{name}: 'when' must be a table such as {{ optimizer = ['momentum'] }}")
     if len(spec) != 1:
-        raise UserError(f"{name}: give exactly one of {kinds}, got {', '.join(spec) or 'none'}")
+        given = shown(", ".join(map(str, spec))) if spec else "none"
+        raise UserError(f"{name}: give exactly one of {kinds}, got {given}")
     ((kind, args),) = spec.items()
     if kind not in TOML_KINDS:
         hint = did_you_mean(kind, TOML_KINDS)
-        raise UserError(f"{name}: unknown distribution {kind!r}.{hint} Known: {kinds}")
+        raise UserError(f"{name}: unknown distribution {shown(kind)}.{hint} Known: {kinds}")
     if not isinstance(args, list | tuple) or (kind != "choice" and len(args) != 2):
         what = "a list of values" if kind == "choice" else "[low, high]"
-        raise UserError(f"{name}: {kind} takes {what}, got {args!r}")
+        raise UserError(f"{name}: {kind} takes {what}, got {shown(args)}")
     try:
-        dist = TOML_KINDS[kind](args) if kind == "choice" else TOML_KINDS[kind](*args)
+        given = [args] if kind == "choice" else args
+        return TOML_KINDS[kind](*given, static=static).when(**condition)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    return dist.when(**condition)
 
 
 def to_dict(dist: Distribution) -> dict[str, Any]:
     """The JSON- and TOML-like description that `parse` reads."""
-    args = list(dist.extremes)
-    out: dict[str, Any] = {_KIND_NAMES[type(dist)]: args}
+    out: dict[str, Any] = {_KIND_NAMES[type(dist)]: as_lists(dist.extremes)}
     if dist.condition:
-        out["when"] = {name: list(values) for name, values in dist.condition}
+        out["when"] = {name: as_lists(values) for name, values in dist.condition}
+    if dist.static:
+        out["static"] = True
     return out
+
+
+def as_lists(value: Any) -> Any:
+    """A value as JSON holds it: lists in the place of tuples."""
+    return [as_lists(item) for item in value] if isinstance(value, tuple) else value

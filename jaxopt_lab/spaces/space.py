@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.spaces.distributions import Distribution, parse, to_dict
+from jaxopt_lab.spaces.distributions import Distribution, as_lists, parse, to_dict
+from jaxopt_lab.spaces.values import checked, plain, shown
 
 #: Where a parameter that its condition switches off lies in the unit cube.
 INACTIVE = 0.5
@@ -21,10 +22,12 @@ class SearchSpace:
     """Named distributions; a bare value is fixed.
 
     Args:
-      **parameters: hyperparameter -> `Distribution`, or a number, text or boolean that is fixed.
+      **parameters: hyperparameter -> `Distribution`, or a number, text, boolean, None or list of
+        these that is fixed.
 
     Raises:
-      UserError: for a condition whose parent is missing or comes later in a circle.
+      UserError: for a value of another type, or a condition whose parent is missing or that is part
+        of a cycle.
 
     Example:
       >>> from jaxopt_lab.distributions import LogUniform
@@ -39,8 +42,9 @@ class SearchSpace:
         }
         self.fixed: Config = {k: v for k, v in parameters.items() if k not in self.parameters}
         for name, value in self.fixed.items():
-            if not isinstance(value, int | float | str | bool):
-                raise UserError(f"{name}: {value!r} is neither a distribution nor a plain value")
+            if isinstance(value, Mapping):
+                raise UserError(f"{name}: {shown(value)} is neither a distribution nor a value")
+            self.fixed[name] = checked(name, value)
         self._order = self._sort_by_condition()
 
     def _sort_by_condition(self) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ class SearchSpace:
                 if all(p in order or p in self.fixed for p, _ in d.condition)
             ]
             if not ready:
-                raise UserError(f"conditions run in a circle: {', '.join(left)}")
+                raise UserError(f"conditions form a cycle: {_cycle(left)}")
             order += ready
             left = {n: d for n, d in left.items() if n not in ready}
         return tuple(order)
@@ -83,7 +87,7 @@ class SearchSpace:
     def is_active(self, name: str, config: Mapping[str, Any]) -> bool:
         """Whether the parameter exists in a configuration that already holds its parents."""
         return all(
-            parent in config and config[parent] in values
+            parent in config and plain(config[parent]) in values
             for parent, values in self.parameters[name].condition
         )
 
@@ -125,6 +129,20 @@ class SearchSpace:
                     out[i, j] = dist.to_unit(config[name])
         return out
 
+    def why_outside(self, config: Mapping[str, Any]) -> str | None:
+        """What keeps a configuration out of the space; None if it lies inside."""
+        for name, value in self.fixed.items():
+            if name in config and plain(config[name]) != value:
+                return f"{name} is fixed at {value!r}, got {config[name]!r}"
+        for name, dist in self.parameters.items():
+            if not self.is_active(name, {**self.fixed, **config}):
+                continue
+            if name not in config:
+                return f"{name} is missing"
+            if not dist.contains(config[name]):
+                return f"{name} = {config[name]!r} is not in {dist!r}"
+        return None
+
     def extremes(self) -> dict[str, tuple[Any, ...]]:
         """name -> all values of a choice, the ends of a range, or the one fixed value."""
         values = {name: dist.extremes for name, dist in self.parameters.items()}
@@ -134,7 +152,7 @@ class SearchSpace:
         """A JSON- and TOML-like description; `from_dict` takes it back."""
         return {
             **{name: to_dict(dist) for name, dist in self.parameters.items()},
-            **self.fixed,
+            **{name: _fixed_to_dict(value) for name, value in self.fixed.items()},
         }
 
     @classmethod
@@ -163,6 +181,21 @@ class SearchSpace:
         return f"SearchSpace({inner})"
 
 
+def _cycle(parameters: Mapping[str, Distribution]) -> str:
+    """One cycle of conditions as text, of parameters that all wait for one of them."""
+    path = [next(iter(parameters))]
+    while True:
+        waits_for = next(p for p, _ in parameters[path[-1]].condition if p in parameters)
+        if waits_for in path:
+            return " -> ".join([*path[path.index(waits_for) :], waits_for])
+        path.append(waits_for)
+
+
+def _fixed_to_dict(value: Any) -> Any:
+    """A fixed value as `parse` reads it."""
+    return {"fixed": as_lists(value)} if value is None or isinstance(value, tuple) else value
+
+
 def read_toml(path: str | Path, table: str) -> dict[str, Any]:
     """Read one table of a TOML file.
 
@@ -173,11 +206,19 @@ def read_toml(path: str | Path, table: str) -> dict[str, Any]:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: its lists or tables are nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        raise UserError(f"{path} is not valid TOML: {_reason(error)}") from None
     if not isinstance(content.get(table), dict):
         found = f" It has: {', '.join(content)}." if content else ""
         raise UserError(f"{path} has no table [{table}].{found}{did_you_mean(table, content)}")
     if not content[table]:
         raise UserError(f"{path}: table [{table}] is empty")
     return content[table]
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong, without the interpreter's advice."""
+    text = str(error)
+    return "a number has too many digits" if "int string conversion" in text else text

@@ -97,6 +97,8 @@ def _seconds(population: Population, length: Length) -> float:
     training = length.num_epochs * epoch.share(width)
     passes = length.num_epochs * length.evaluations * population.num_valid
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
-    tried = len(members.ladder(base)) + len(members.cures(base, population.num_rows, (1.0, 1.0)))
+    rows, epochs = population.num_rows, population.num_epochs
+    cures = members.cures(base, rows, (1.0, 1.0), epochs)
+    tried = len(members.ladder(base)) + len(cures)
     number = tried * length.num_seeds + (NUM_CONFIRMED + 1) * length.num_fresh
     return _CAUTION * number * (training + evaluating) / len(devices)

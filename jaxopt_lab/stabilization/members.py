@@ -58,13 +58,16 @@ def ladder(base: Config) -> list[Member]:
     return found
 
 
-def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[Member]:
+def cures(
+    base: Config, num_rows: int, clip_norms: tuple[float, float], num_epochs: int
+) -> list[Member]:
     """The remedies of practice beyond those of `ladder`, at several strengths, and pairs.
 
     Args:
       base: complete configuration.
       num_rows: training rows; a batch is at most a quarter of them.
       clip_norms: 50 % and 90 % quantile of the base's gradient norms.
+      num_epochs: of each training; of averages that are the same for most of it one is tried.
     """
     rate = base["learning_rate"]
     plateau = {
@@ -89,8 +92,7 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         Member("clip norm at 1", {"clip_norm": 1.0}, "clip"),
         Member("clip values at 1", {"clip_value": 1.0}, "clip"),
         Member("weights averaged over an epoch", epoch, "average"),
-        Member("averaged weights 0.99", average, "average"),
-        Member("averaged weights 0.999", {**average, "ema_decay": 0.999}, "average"),
+        *_averages(num_rows / base["batch_size"] * num_epochs, epoch["ema_decay"]),
         Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),
         Member("dropout 0.5", {"dropout": 0.5}, "regularisation"),
         Member("L2 0.001", {"l2": 0.001}, "regularisation"),
@@ -110,6 +112,21 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         if 4 * size <= num_rows:
             found.append(Member(f"batch ×{factor}", {"batch_size": size}, "batch"))
     return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+
+
+def _averages(num_updates: float, known: float) -> list[Member]:
+    """Averaged weights of fixed decays that differ, in the later half of a training, from `known`
+    and from each other: a decay is held below (t + 1) / (t + 10) after t updates.
+    """
+    half = num_updates / 2
+    most = (half + 1.0) / (half + 10.0)
+    found, taken = [], {min(known, most)}
+    for decay in (0.99, 0.999):
+        if min(decay, most) not in taken:
+            taken.add(min(decay, most))
+            settings = {"ema": True, "ema_decay": decay}
+            found.append(Member(f"averaged weights {decay:g}", settings, "average"))
+    return found
 
 
 def over_an_epoch(num_rows: int, batch_size: int) -> float:

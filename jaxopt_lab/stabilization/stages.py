@@ -109,7 +109,8 @@ class Stages:
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
-            tried = members.cures(base, self.population.num_rows, norms)
+            rows, epochs = self.population.num_rows, self.population.num_epochs
+            tried = members.cures(base, rows, norms, epochs)
             self.say(f"trying {len(tried)} cures")
             self._train(tried, "cures")
             causes = diagnose.verdict(self._evidence())

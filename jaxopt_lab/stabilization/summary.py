@@ -64,7 +64,9 @@ class Summary(NamedTuple):
 
 def summarize(results: Sequence[Result]) -> Summary:
     """Summarise one variant, seed by seed."""
-    rows = [_of_one(result) for result in results]
+    # Losses of a training that diverged are inf or NaN; `_finite` takes what comes of them.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        rows = [_of_one(result) for result in results]
     return Summary(*(np.asarray(column) for column in zip(*rows, strict=True)))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
+from jaxopt_lab.search.base import MAX_PROPOSALS, Frame, History, Sampler
+from jaxopt_lab.search.region import frame_of
 from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import Store
@@ -33,13 +34,18 @@ def round_of(
     return MAX_PROPOSALS if sampler.sees_scores or time_limit is not None else BLIND_ROUND
 
 
-def history_of(store: Store, space: SearchSpace) -> History:
-    """All trials of a study, whatever their phase, that lie in a space.
+def history_of(store: Store, space: SearchSpace, outer: SearchSpace | None = None) -> History:
+    """All trials of a study, whatever their phase, that lie in a space; the others as its frame.
+
+    Args:
+      store: of the study.
+      space: where to search.
+      outer: the space that other trials come from; None: they are left out.
 
     Trials without a score that did not diverge, a time limit having struck say, are pending.
     """
     places = store.memory.setdefault(json.dumps(space.to_dict()), {})
-    mine, points = [], []
+    mine, points, others = [], [], []
     for row in store.trials():
         if row["trial_id"] not in places:
             inside = why_outside(space, row["config"]) is None
@@ -47,6 +53,8 @@ def history_of(store: Store, space: SearchSpace) -> History:
         if places[row["trial_id"]] is not None:
             mine.append(row)
             points.append(places[row["trial_id"]])
+        elif row["score"] is not None or row["status"] == Status.INFEASIBLE:
+            others.append(row)
     diverged = [t["status"] == Status.INFEASIBLE for t in mine]
     scores = [t["score"] for t in mine]
     return History(
@@ -55,22 +63,25 @@ def history_of(store: Store, space: SearchSpace) -> History:
         infeasible=diverged,
         pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
         noise=[t["standard_error"] or 0.0 for t in mine],
+        frame=_frame(outer, space, others) if outer is not None and others else None,
+    )
+
+
+def _frame(outer: SearchSpace, space: SearchSpace, rows: list[dict[str, Any]]) -> Frame | None:
+    """Trials outside of a space, as a sampler can learn from them."""
+    return frame_of(
+        outer,
+        space,
+        [row["config"] for row in rows],
+        [math.nan if row["score"] is None else row["score"] for row in rows],
+        [row["status"] == Status.INFEASIBLE for row in rows],
+        [row["standard_error"] or 0.0 for row in rows],
     )
 
 
 def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
     """What keeps a configuration out of a space; None if it lies inside."""
-    for name, value in space.fixed.items():
-        if config.get(name, value) != value:
-            return f"{name} is fixed at {value!r}, got {config[name]!r}"
-    for name, dist in space.parameters.items():
-        if not space.is_active(name, {**space.fixed, **config}):
-            continue
-        if name not in config:
-            return f"{name} is missing"
-        if not dist.contains(config[name]):
-            return f"{name} = {config[name]!r} is not in {dist!r}"
-    return None
+    return space.why_outside(config)
 
 
 def enqueue(
@@ -112,7 +123,13 @@ def enqueue(
 
 
 def propose(
-    store: Store, sampler: Sampler, space: SearchSpace, phase: str, seed: int, n: int
+    store: Store,
+    sampler: Sampler,
+    space: SearchSpace,
+    phase: str,
+    seed: int,
+    n: int,
+    outer: SearchSpace | None = None,
 ) -> int:
     """Write n proposals as pending trials, in one transaction.
 
@@ -123,11 +140,12 @@ def propose(
       phase: its name; enters the randomness.
       seed: of the study.
       n: how many; at most `MAX_PROPOSALS` of a sampler that sees scores.
+      outer: the space of the whole study: a sampler learns from its trials outside of `space` too.
 
     Returns:
       The number really proposed: a grid may be exhausted.
     """
-    num_known, history = store.num_trials(), history_of(store, space)
+    num_known, history = store.num_trials(), history_of(store, space, outer)
     configs: list[Config] = []
     while len(configs) < n:
         batch = min(n - len(configs), MAX_PROPOSALS)

@@ -98,6 +98,8 @@ class Study:
         }
         try:
             self._agree(identity)
+            # In the order in which it was first given: proposals depend on it.
+            self.space = SearchSpace.from_dict(self.store.setting("space"))
             known = self.store.settings().get("costs", asdict(self.sizing.costs))
             self.sizing = replace(self.sizing, costs=Costs(**known))
             with self.store.transaction():
@@ -236,7 +238,8 @@ class Study:
           num_folds: K of the cross-validation of a table, 5 by default; 1 is one hold-out split.
             Other problems have their own splits.
           budget: units of each trial; the problem's own by default.
-          time_limit: seconds after which no wave is started; the rest is marked stopped.
+          time_limit: seconds after which no wave is started and nothing more is proposed; what was
+            proposed by then is marked stopped.
           race: train on one fold first, and only the better half on the others.
           scheduler: from `schedulers`, or its name: stops trials early, unlike `race` on all
             folds at once.
@@ -265,7 +268,7 @@ class Study:
             chosen = self.training.choose(self.space, amount, self.sizing)
             self._agree({"programs": chosen.to_dict(), "costs": asdict(self.sizing.costs)})
         watch = self._watch(phase, time_limit, progress)
-        revive(self.store, time_limit)
+        revive(self.store, phase, time_limit)
         while True:
             waiting = self.store.trials(phase, Status.PENDING)
             missing = num_trials - self.store.num_trials(phase)
@@ -279,8 +282,12 @@ class Study:
                 continue
             if missing < 1 or enough(self.store, stopping, space or self.space, phase):
                 return
+            if not watch.go_on(1):
+                stop_pending(self.store, phase, time_limit)
+                return
             batch = min(missing, round_of(sampler, round_size, stopping, time_limit))
-            if not propose(self.store, sampler, space or self.space, phase, self.seed, batch):
+            where = space or self.space
+            if not propose(self.store, sampler, where, phase, self.seed, batch, self.space):
                 if not waiting:
                     return
                 num_trials -= missing
@@ -293,7 +300,7 @@ class Study:
             waiting = races.promote(self.store, waiting)
         self._run(self._jobs(waiting, folds), watch)
         if watch.struck:
-            stop_pending(self.store, watch.limit)
+            stop_pending(self.store, watch.phase, watch.limit)
 
     def _train_rungs(self, scheduler: Scheduler, watch: Watch) -> None:
         """Train pending trials up to the rungs at which a scheduler stops them."""
@@ -306,7 +313,7 @@ class Study:
             self._record(report, watch)
             queue.finished(report.results)
         if watch.struck:
-            stop_pending(self.store, watch.limit)
+            stop_pending(self.store, watch.phase, watch.limit)
 
     def _jobs(self, rows: Sequence[dict[str, Any]], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""

@@ -22,24 +22,24 @@ class Progress(NamedTuple):
     seconds: float
 
 
-def stop_pending(store: Store, limit: float | None) -> None:
-    """A time limit struck: mark what was not trained, and remember why."""
-    ids = store.trials_with(Status.PENDING)
+def stop_pending(store: Store, phase: str, limit: float | None) -> None:
+    """The time limit expired: mark what this phase has not trained, and remember why."""
+    ids = [row["trial_id"] for row in store.trials(phase, Status.PENDING)]
     with store.transaction():
-        store.decide("time limit", {"seconds": limit, "stopped": ids})
+        store.decide("time limit", {"phase": phase, "seconds": limit, "stopped": ids})
         for trial_id in ids:
             store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
 
 
-def revive(store: Store, limit: float | None) -> None:
-    """Trials stopped by an earlier, shorter time limit go on."""
-    for decision in store.decisions("time limit"):
-        if limit is not None and limit <= decision["seconds"]:
-            continue
-        with store.transaction():
-            for row in store.trials():
-                if row["reason"] == trials.TIME_LIMIT:
-                    store.set_trial(row["trial_id"], Status.PENDING)
+def revive(store: Store, phase: str, limit: float | None) -> None:
+    """Trials of a phase that an earlier, shorter time limit stopped go on."""
+    expired = [d for d in store.decisions("time limit") if d.get("phase", phase) == phase]
+    if not any(limit is None or limit > decision["seconds"] for decision in expired):
+        return
+    with store.transaction():
+        for row in store.trials(phase, Status.STOPPED):
+            if row["reason"] == trials.TIME_LIMIT:
+                store.set_trial(row["trial_id"], Status.PENDING)
 
 
 class Watch:

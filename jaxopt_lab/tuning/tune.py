@@ -56,7 +56,8 @@ class Settings:
       space: where to search; `default_space` if None.
       test_fraction: share of the rows that is held out to the end; 0 for none.
       time_limit: seconds; searching stops in time for the winner to be refitted.
-      widen: whether refined ranges may leave those the user wrote.
+      widen: whether refined ranges and choices may leave those of the user's `space`. The ranges
+        of `default_space` always grow where the best trials crowd an end.
       prefer: "best", or "small": the smallest network within one standard error of it.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
@@ -335,7 +336,10 @@ def refine(study: Study, settings: Settings, say: Callable[[str], None]) -> dict
         say(finding.text)
     if not trials.ranking(study.store):
         return study.space.to_dict()
-    refined = analysis.refine(study.space, configs, scores, bad, widen=settings.widen)
+    # Ranges that nobody wrote may grow; more layers or neurons would cost more than was planned.
+    ranges = [n for n, d in study.space.parameters.items() if not math.isfinite(d.cardinality)]
+    widen = settings.widen or (ranges if settings.space is None else ())
+    refined = analysis.refine(study.space, configs, scores, bad, widen=widen)
     for name in refined.fixed:
         hyperparameters.check_value(name, refined.fixed[name])
     return refined.to_dict()

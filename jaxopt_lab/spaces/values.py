@@ -1,0 +1,70 @@
+"""What a hyperparameter's value can be: numbers, text, booleans, None, and tuples of these."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError
+
+#: Greatest whole number that JSON, SQLite and NumPy all hold.
+MAX_WHOLE = 2**63 - 1
+#: The most characters of a value that a message shows.
+_MAX_SHOWN = 60
+
+
+def plain(value: Any) -> Any:
+    """The Python value behind a scalar of NumPy, and tuples in the place of lists.
+
+    Tuples, so that a configuration can be hashed and compared after a round trip through JSON.
+
+    Example:
+      >>> plain([64, (32, None)])
+      (64, (32, None))
+      >>> plain(np.float64(0.5))
+      0.5
+    """
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return tuple(plain(item) for item in value)
+    return value
+
+
+def checked(name: str, value: Any) -> Any:
+    """`plain` of a value that a configuration can hold.
+
+    Args:
+      name: what the value is of, for the message.
+      value: the value.
+
+    Raises:
+      UserError: for other types, NaN, and whole numbers that do not fit into 64 bits.
+    """
+    value = plain(value)
+    if isinstance(value, tuple):
+        for item in value:
+            checked(name, item)
+        return value
+    if value is not None and not isinstance(value, int | float | str):
+        raise UserError(
+            f"{name}: values must be numbers, text, booleans, None or lists of these, got "
+            f"{shown(value)}"
+        )
+    if isinstance(value, float) and value != value:
+        raise UserError(f"{name}: NaN cannot be a value")
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        raise UserError(f"{name}: {shown(value)} is too large; whole numbers end at 2^63 - 1")
+    return value
+
+
+def shown(value: Any) -> str:
+    """`repr`, cut where it is long, of anything: whole numbers of any length too."""
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        return f"a whole number of {round(value.bit_length() * 0.30103) or 1} digits"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a long number, or deep nesting, inside
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
