@@ -96,9 +96,7 @@ class Range(Distribution):
     high: int | float = 1.0
 
     # `Any`, so that a wrong type gets our own message.
-    def __init__(
-        self, low: Any, high: Any, condition: tuple = (), *, static: bool = False
-    ) -> None:
+    def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: bool = False) -> None:
         object.__setattr__(self, "low", plain(low))
         object.__setattr__(self, "high", plain(high))
         object.__setattr__(self, "condition", condition)

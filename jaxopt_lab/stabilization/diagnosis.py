@@ -140,6 +140,15 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `diagnosis.json`."""
+        return {
+            **self.common(),
+            "optax": self.optax,
+            "averaging": averaging_code(self.recommended),
+            "gradient_norms": self._norms(),
+        }
+
+    def common(self) -> dict[str, Any]:
+        """What a diagnosis of any problem writes."""
         before, after = self.before, self.after
         return {
             "schema": SCHEMA,
@@ -171,13 +180,10 @@ class Diagnosis:
                 f"{RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
-            "optax": self.optax,
-            "averaging": averaging_code(self.recommended),
             "sentence": self.sentence,
             "base": _plain(self.base),
             "setting": dict(self.setting),
             "curves": {name: _rounded(values) for name, values in self.curves.items()},
-            "gradient_norms": self._norms(),
         }
 
     def _norms(self) -> dict[str, Any]:

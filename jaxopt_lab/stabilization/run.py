@@ -10,11 +10,12 @@ import jax
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import fitting, whole
 from jaxopt_lab.stabilization.population import Population, Task
-from jaxopt_lab.stabilization.stages import Clock, NotShownError, Stages
+from jaxopt_lab.stabilization.stages import NotShownError, Stages
 
 
 def stabilize(
