@@ -21,7 +21,7 @@ from jaxopt_lab.stabilization.compare import (
     Remedy,
     mean,
 )
-from jaxopt_lab.stabilization.diagnose import Cause, Evidence, is_calm
+from jaxopt_lab.stabilization.diagnose import Cause, is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
@@ -47,7 +47,8 @@ class Diagnosis:
 
     Attributes:
       causes: most certain first; never empty.
-      evidence: the numbers that verdicts rest on.
+      evidence: the numbers that verdicts rest on: `diagnose.Evidence`, or what another kind of
+        problem has of it.
       base: complete configuration that was given.
       summaries: every variant's trainings on the first seeds, by name.
       members: what each name changes.
@@ -63,7 +64,7 @@ class Diagnosis:
     """
 
     causes: list[Cause]
-    evidence: Evidence
+    evidence: Any
     base: Config
     summaries: Mapping[str, Summary]
     members: Mapping[str, Member]

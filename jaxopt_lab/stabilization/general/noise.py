@@ -31,7 +31,6 @@ def make_probe(setting: Setting) -> Callable[[Any, Any, Shared], dict[str, Array
       A function of a trial's guarded state whose dictionary holds `noise_scale`, in rows: see
       `probes.noise_scale`. It is 0 where there are too few rows for two batches.
     """
-
     key = jax.random.key(0, impl="threefry2x32")
 
     def probe(state: Any, hparams: Any, shared: Shared) -> dict[str, Array]:
@@ -45,9 +44,7 @@ def make_probe(setting: Setting) -> Callable[[Any, Any, Shared], dict[str, Array
         def loss(params: Params, number: Array) -> Scalar:
             batch = minibatch(data, order, number * size, size, num_rows)
             variables = Variables(params, inner.collections)
-            scored = setting.score(
-                variables, batch, hparams, jax.random.key(0, impl="threefry2x32"), False
-            )
+            scored = setting.score(variables, batch, hparams, key, False)
             return weighted(scored.losses, batch) / jnp.maximum(batch.weights.sum(), 1e-12)
 
         def body(number: Array, carry: tuple[Params, Scalar]) -> tuple[Params, Scalar]:

@@ -182,7 +182,7 @@ class _Comparison(Comparison):
         train = curves_of(base, self._train) if self._train else empty
         return GeneralDiagnosis(
             causes=found,
-            evidence=self._evidence(),  # type: ignore[arg-type]
+            evidence=self._evidence(),
             base=dict(self.knobs.base),
             summaries=self.summaries,
             members=self.members,
