@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import report
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
+from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
+from jaxopt_lab.stabilization.general.scale import scale_of
 
 
 class MLP(nn.Module):

@@ -21,7 +21,7 @@ from jaxopt_lab.stabilization.stages import NotShownError, Stages
 
 
 def stabilize(
-    problem: Task | GeneralProblem,
+    problem: Any,
     hparams: Mapping[str, Any],
     *,
     num_epochs: int | None = None,
