@@ -42,7 +42,7 @@ ORDER = [
     "models",
     "datasets",
     "problems.mlp.data",
-    "problems.mlp.arrays",
+    "problems.mlp.rows",
     "problems.tabular.task",
     "problems",
     "problems.mlp.trainer",

@@ -32,8 +32,8 @@ class MLP(nn.Module):
 
 def waves(**options: Any) -> Any:
     rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(256, 3)).astype(np.float32)
-    noise = rng.normal(0, 0.1, 256)
+    inputs = rng.normal(size=(600, 3)).astype(np.float32)
+    noise = rng.normal(0, 0.1, 600)
     targets = (np.sin(2 * inputs[:, 0]) + inputs[:, 1] + noise).astype(np.float32)
     return lab.supervised(MLP, (inputs, targets), loss=optax.squared_error, **options)
 
@@ -65,7 +65,7 @@ def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
     for name in ("before-after", "forest", "ladder"):
         assert f'id="plot-{name}"' in page
     assert 'id="plot-norms"' not in page
-    assert "not declared" in page
+    assert "Not declared" in page
 
 
 NOISY = {"lr": 0.8, "momentun": 0.9}

@@ -47,6 +47,9 @@ class GeneralDiagnosis(Diagnosis):
             said = " and ".join(_SENTENCES[cause.name] for cause in self.causes[:2])
             text = f"{where} because {said}"
         if self.chosen is None:
+            accepted = [r.name for r in self.remedies.values() if r.accepted]
+            if accepted:
+                return f"{text}; {accepted[0]} helped, but nothing held on fresh seeds."
             return f"{text}; no cure that was tried helps without harm."
         before, after = mean(self.before.fluctuation), self.chosen.after
         what = f"the fluctuation falls from {before:.1%} to {after:.1%}"

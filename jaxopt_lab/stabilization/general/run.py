@@ -207,7 +207,7 @@ class _Comparison(Comparison):
                 "unit": problem.unit,
                 "rate": rate,
                 "num_epochs": trainer.num_epochs,
-                "evaluations": points / trainer.num_epochs,
+                "evaluations": points // trainer.num_epochs,
                 "num_seeds": len(self.seeds),
                 "num_rows": self.knobs.num_rows,
                 "num_trainings": trainer.num_trained,
