@@ -11,9 +11,9 @@ import pytest
 
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import classification, regression
 from jaxopt_lab.problems.mlp.recurrent import CELLS, TaskRNN
+from jaxopt_lab.problems.mlp.rows import RowsTask
 
 HPARAMS: dict[str, Any] = {"dropout": jnp.asarray(0.5)}
 each_cell = pytest.mark.parametrize("cell", CELLS)
@@ -133,15 +133,15 @@ def test_the_adding_problem_adds_what_is_marked() -> None:
     )
 
 
-def test_an_array_task_splits_as_told() -> None:
+def test_a_task_of_rows_splits_as_told() -> None:
     inputs, targets = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])
-    task = ArrayTask(inputs, targets, classification(2), np.array([4, 1]))
+    task = RowsTask(inputs, targets, classification(2), np.array([4, 1]))
     arrays = task.fold_arrays(0)
     assert arrays.train_rows.tolist() == [[0, 2, 3, 5]]
     assert arrays.valid_rows.tolist() == [[4, 1]]
     assert (arrays.inputs.dtype, arrays.targets.dtype) == (np.float32, np.int32)
     for rows, message in (([], "some"), ([9], "distinct"), ([1, 1], "distinct")):
         with pytest.raises(UserError, match=message):
-            ArrayTask(inputs, targets, regression(), np.array(rows, int))
+            RowsTask(inputs, targets, regression(), np.array(rows, int))
     with pytest.raises(UserError, match="as many rows"):
-        ArrayTask(inputs, targets[:3], regression(), np.array([0]))
+        RowsTask(inputs, targets[:3], regression(), np.array([0]))

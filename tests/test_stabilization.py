@@ -13,11 +13,11 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import cli, report
-from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import regression
 from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete, traced
 from jaxopt_lab.problems.mlp.optimizers import build
 from jaxopt_lab.problems.mlp.recurrent import make_rnn
+from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
 from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
@@ -202,11 +202,11 @@ def test_every_member_changes_something_and_is_valid(optimizer: str) -> None:
     assert sizes == [128]
 
 
-def waves(num: int = 160) -> ArrayTask:
+def waves(num: int = 160) -> RowsTask:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(num, 3)).astype(np.float32)
     targets = (np.sin(2 * inputs[:, 0]) + inputs[:, 1]).astype(np.float32)
-    return ArrayTask(inputs, targets, regression(), np.arange(num // 4))
+    return RowsTask(inputs, targets, regression(), np.arange(num // 4))
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_another_network_on_the_same_rows_is_another_training(tmp_path: Path) ->
     inputs, targets = lab.datasets.adding_problem(40, 6, seed=0)
     base = complete({"hidden_size": 4, "num_layers": 1, "batch_size": 10})
     for cell in ("vanilla", "gru", "vanilla"):
-        task = ArrayTask(inputs, targets, regression(), np.arange(10), make_rnn(cell))
+        task = RowsTask(inputs, targets, regression(), np.arange(10), make_rnn(cell))
         population = Population(task, base, 2, evaluations=4, directory=tmp_path)
         population.train([Member(BASE, {})], [0])
         first = not (tmp_path / "seen").exists()
@@ -400,7 +400,7 @@ def test_the_page_shows_every_figure(directory: Path) -> None:
 
 
 def shortened(
-    monkeypatch: pytest.MonkeyPatch, task: ArrayTask, **options: Any
+    monkeypatch: pytest.MonkeyPatch, task: RowsTask, **options: Any
 ) -> tuple[Diagnosis, list[str]]:
     """Diagnosed on a machine on which half of the whole comparison fits."""
     base = {**SMALL, "learning_rate": 0.3, **options}
@@ -455,7 +455,7 @@ def test_the_length_follows_from_shapes_alone() -> None:
     assert length.fitting(small, None, None) == length.whole(small, None)
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(20000, 300)).astype(np.float32)
-    big_task = ArrayTask(inputs, inputs[:, 0], regression(), np.arange(4000))
+    big_task = RowsTask(inputs, inputs[:, 0], regression(), np.arange(4000))
     big_base = complete({"hidden_size": 256, "num_layers": 4, "batch_size": 64})
     big = Population(big_task, big_base, num_epochs=30)
     found = length.fitting(big, None, None)
@@ -465,7 +465,7 @@ def test_the_length_follows_from_shapes_alone() -> None:
     assert found.seconds < length.whole(big, None).seconds / 4
     assert length.fitting(big, None, 3600.0).num_epochs > found.num_epochs
     assert length.fitting(big, 6, None).num_seeds == 6
-    series = ArrayTask(
+    series = RowsTask(
         inputs[:, :20, None], inputs[:, 0], regression(), np.arange(4000), make_rnn("vanilla")
     )
     recurrent = Population(series, big_base, num_epochs=30)
@@ -502,7 +502,7 @@ def test_mistakes_are_one_line(
 @pytest.mark.slow
 def test_a_recurrent_network_is_diagnosed_in_python() -> None:
     inputs, targets = lab.datasets.adding_problem(120, 6, seed=0)
-    task = ArrayTask(inputs, targets, regression(), np.arange(30), make_rnn("vanilla"))
+    task = RowsTask(inputs, targets, regression(), np.arange(30), make_rnn("vanilla"))
     hparams = {"hidden_size": 6, "num_layers": 1, "learning_rate": 1e-3, "batch_size": 30}
     lines: list[str] = []
     found = lab.stabilize(task, hparams, num_epochs=8, num_seeds=2, say=lines.append)

@@ -1,11 +1,9 @@
 """What one trial optimises."""
 
-from jaxopt_lab.problems.mlp.arrays import ArrayTask
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, reopen, tabular
 
 __all__ = [
-    "ArrayTask",
     "Criterion",
     "FoldArrays",
     "Prepared",

@@ -25,7 +25,7 @@ def before_after(content: dict[str, Any]) -> Figure:
     data = _band(base, evaluations, paint("accent"), paint("veilaccent"), "base")
     if fixed.size:
         data += _band(fixed, evaluations, paint("good"), paint("veilgood"), "with the fix")
-    else:
+    elif curves["base_train"]:
         train = np.nanmedian(_array(curves["base_train"]), axis=0)
         x = (np.arange(len(train)) + 1) / evaluations
         data.append(
@@ -37,7 +37,14 @@ def before_after(content: dict[str, Any]) -> Figure:
                 line={"width": 1},
             )
         )
-    layout = {"xaxis": axis("Epoch"), "yaxis": axis("Loss", **log_ticks())}
+    setting = content["setting"]
+    x_axis, y_axis = axis("Epoch"), axis("Loss", **log_ticks())
+    if "curve" in setting:
+        unit = words.plain(setting["unit"])
+        x_axis = axis(unit[0].upper() + unit[1:])
+        name = words.plain(setting["curve"])
+        y_axis = axis(name, **(log_ticks() if setting["relative"] else {}))
+    layout = {"xaxis": x_axis, "yaxis": y_axis}
     return Figure("before-after", data, layout, 400)
 
 
@@ -59,13 +66,20 @@ def _band(
 
 def cures(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Cures from the calmest; what trains nothing or only faster is no cure."""
-    rate = content["base"]["learning_rate"]
+    name = _rate_name(content)
     mine = [
         r
         for r in content["remedies"]
-        if not (r["family"] == "learning rate" and not 0 < r["settings"]["learning_rate"] < rate)
+        if not (
+            r["family"] == "learning rate" and not 0 < r["settings"][name] < content["base"][name]
+        )
     ]
     return sorted(mine, key=lambda r: r["fluctuation_ratio"])
+
+
+def _rate_name(content: dict[str, Any]) -> str:
+    """What the learning rate is called in the configuration."""
+    return content["setting"].get("rate") or "learning_rate"
 
 
 def forest(content: dict[str, Any]) -> Figure | None:
@@ -113,14 +127,15 @@ def forest(content: dict[str, Any]) -> Figure | None:
 
 def ladder(content: dict[str, Any]) -> Figure | None:
     """Fluctuation and best loss by learning rate, and where training fails; None without any."""
-    rate, before = content["base"]["learning_rate"], content["fluctuation"]["before"]
+    name, before = _rate_name(content), content["fluctuation"]["before"]
     rungs = [
-        (r["settings"]["learning_rate"], r["fluctuation"], r["loss_ratio"])
+        (r["settings"][name], r["fluctuation"], r["loss_ratio"])
         for r in content["remedies"]
-        if r["family"] == "learning rate" and r["settings"]["learning_rate"] > 0
+        if r["family"] == "learning rate" and r["settings"][name] > 0
     ]
     if not rungs:
         return None
+    rate = content["base"][name]
     rungs = sorted([*rungs, (rate, before, 1.0)])
     x = words.rounded([r[0] for r in rungs])
     spread = words.rounded([max(r[1], 1e-6) for r in rungs])

@@ -16,6 +16,10 @@ FILE_NAME = "diagnosis.json"
 NOTES = {
     "rate_calms": "fluctuation over that at the calmest lower rate that loses nothing",
     "rate_gain": "best loss over the best at a lower rate",
+    "rate_helps": "fluctuation, or level, over that at the best lower rate",
+    "clip_over_rate": "what clipping helps over what a lower rate helps",
+    "warmup_helps": "fluctuation, or level, over that with warm-up",
+    "warmup_over_rate": "what warm-up helps over what a lower rate helps",
     "rate_is_right": "1.05 over what the best lower rate gains",
     "rate_is_not_clip": "gain by a lower rate over that by clipping, times 1.5",
     "clip_frees_nothing": "1.3 over the gain of best loss by clipping",
@@ -48,15 +52,13 @@ def compose(directory: str | Path) -> Page:
 def _page(content: dict[str, Any]) -> Page:
     page = Page("Stabilise · jaxopt-lab")
     calm = content["causes"][0]["name"] == "no_problem"
-    title = "This validation loss is calm" if calm else "Why this validation loss fluctuates"
+    what = _what(content)
+    title = f"This {what} is calm" if calm else f"Why this {what} fluctuates"
     page.body += html('<h1>{}</h1><p class="lead">{}</p>', title, content["sentence"])
     setting = content["setting"]
-    note = (
-        f"{setting['num_rows']:,} training rows, {setting['num_valid']:,} validation rows, "
-        f"{setting['num_epochs']} epochs, {setting['num_seeds']} seeds"
-        f"{_shared(content)}.{_observed(setting)}"
-    )
-    page.body += html('<p class="note">{}</p>', note)
+    page.body += html('<p class="note">{}.{}</p>', _setting(content), _observed(setting))
+    for line in content.get("notes", []):
+        page.body += html('<p class="note">{}.</p>', line[0].upper() + line[1:])
     page.body += html('<div class="tiles">{}</div>', joined(_tiles(content)))
     _curves(page, content)
     _causes(page, content)
@@ -77,6 +79,26 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no {path}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
+
+
+def _what(content: dict[str, Any]) -> str:
+    """What is measured."""
+    return str(content["setting"].get("curve", "validation loss"))
+
+
+def _setting(content: dict[str, Any]) -> str:
+    """Rows, units, seeds."""
+    setting = content["setting"]
+    found = [
+        f"{setting[key]:,} {what}"
+        for key, what in (("num_rows", "training rows"), ("num_valid", "validation rows"))
+        if setting.get(key)
+    ]
+    if "problem" in setting:
+        found.insert(0, str(setting["problem"]))
+    found.append(f"{setting['num_epochs']} {str(setting.get('unit', 'epoch'))}s")
+    found.append(f"{setting['num_seeds']} seeds")
+    return ", ".join(found) + _shared(content)
 
 
 def _shared(content: dict[str, Any]) -> str:
@@ -109,14 +131,11 @@ def _tiles(content: dict[str, Any]) -> list[Markup]:
             tables.tile("Fluctuation after", f"{spread['after']:.1%}", "on fresh seeds", "good")
         )
         change = best["after"] / best["before"] - 1
-        found.append(tables.tile("Best validation loss", f"{change:+.1%}", "with the fix"))
-    found.append(
-        tables.tile(
-            "Noise floor",
-            f"{spread['noise_floor']:.1%}",
-            f"of {setting['num_valid']:,} validation rows",
-        )
-    )
+        level = "Level, as a loss" if "curve" in setting else "Best validation loss"
+        found.append(tables.tile(level, f"{change:+.1%}", "with the fix"))
+    if spread["noise_floor"] is not None:
+        rows = f"of {setting['num_valid']:,} validation rows"
+        found.append(tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", rows))
     alone = setting.get("one_by_one_seconds")
     under = f"one by one {words.seconds(alone)}" if alone else ""
     seconds = words.seconds(setting["seconds"])
@@ -130,7 +149,8 @@ def _curves(page: Page, content: dict[str, Any]) -> None:
     note = "Lines: median over seeds; bands: least to greatest. Both with the same fresh seeds."
     if content["fluctuation"]["after"] is None:
         note = "Lines: median over seeds; bands: least to greatest."
-    cards = [tables.card("Validation loss", tables.plot(figure), note=note, kind="wide")]
+    what = _what(content)
+    cards = [tables.card(what[0].upper() + what[1:], tables.plot(figure), note=note, kind="wide")]
     title = "Before and after" if content["fluctuation"]["after"] is not None else "Its curve"
     page.section("curves", "Curves", title, "", cards)
 
@@ -173,16 +193,19 @@ def _cures(page: Page, content: dict[str, Any]) -> None:
 
 
 def _probes(page: Page, content: dict[str, Any]) -> None:
-    ladder, norms = diagnosis_figures.ladder(content), diagnosis_figures.norms(content)
+    ladder = diagnosis_figures.ladder(content)
     cards = []
     if ladder is not None:
         page.figures.append(ladder)
         note = "Fluctuation and best loss at multiples of the given rate."
         cards.append(tables.card("Learning-rate ladder", tables.plot(ladder), note=note))
-    page.figures.append(norms)
-    note = "Of all updates of the base, unclipped; the median and the 90 % quantile."
-    cards.append(tables.card("Gradient norms", tables.plot(norms), note=note))
-    page.section("probes", "Probes", "How near to the edge", "", cards)
+    if content["gradient_norms"] is not None:
+        norms = diagnosis_figures.norms(content)
+        page.figures.append(norms)
+        note = "Of all updates of the base, unclipped; the median and the 90 % quantile."
+        cards.append(tables.card("Gradient norms", tables.plot(norms), note=note))
+    if cards:
+        page.section("probes", "Probes", "How near to the edge", "", cards)
 
 
 def _fix(page: Page, content: dict[str, Any]) -> None:
@@ -193,8 +216,9 @@ def _fix(page: Page, content: dict[str, Any]) -> None:
     if items:
         note = "Confirmed on seeds that chose nothing before."
         cards.append(tables.card("Change", tables.pairs(items), note=note))
-        code = tables.code(content["optax"])
-        cards.append(tables.card("Its optimizer", code, note="To paste into your own code."))
+        if content["optax"]:
+            code = tables.code(content["optax"])
+            cards.append(tables.card("Its optimizer", code, note="To paste into your own code."))
         if content.get("averaging"):
             code = tables.code(content["averaging"])
             note = "After each update; `averaged` begins as `params`, and is what is evaluated."

@@ -176,13 +176,13 @@ def verdict(found: Evidence) -> list[Cause]:
     is calm because it is stuck.
     """
     t = THRESHOLDS
-    overfits = _margin(found.overfit_rise, t["overfit_rise"])
+    overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
     if is_calm(found) and overfits < 0 and is_free:
         evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
-        distance = min(_margin(HEALTHY, found.fluctuation), flat)
-        return [Cause("no_problem", _confidence(distance), evidence)]
+        distance = min(margin(HEALTHY, found.fluctuation), flat)
+        return [Cause("no_problem", confidence(distance), evidence)]
     share = found.noise_floor / max(found.fluctuation, 1e-12)
     calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
     # Without clipping a network may also be stuck: calm, but at a high level.
@@ -224,9 +224,9 @@ def verdict(found: Evidence) -> list[Cause]:
     }
     causes = []
     for name, mine in conditions.items():
-        margin = min(SLOPES.get(k, 1.0) * _margin(*numbers) for k, numbers in mine.items())
+        least = min(SLOPES.get(k, 1.0) * margin(*numbers) for k, numbers in mine.items())
         evidence = {key: value for key, (value, _) in mine.items()}
-        causes.append(Cause(name, _confidence(margin), evidence))
+        causes.append(Cause(name, confidence(least), evidence))
     causes.sort(key=lambda cause: -cause.confidence)
     certain = [cause for cause in causes if cause.confidence >= 0.5]
     return certain or causes[:1]
@@ -241,9 +241,11 @@ def _middle(values: list[float]) -> float:
     return min(found, _MOST)
 
 
-def _margin(value: float, threshold: float) -> float:
+def margin(value: float, threshold: float) -> float:
+    """How far evidence is above its threshold, log scale."""
     return math.log(max(value, 1e-9) / threshold)
 
 
-def _confidence(margin: float) -> float:
-    return round(1.0 / (1.0 + math.exp(-min(max(2.0 * margin, -30.0), 30.0))), 3)
+def confidence(least: float) -> float:
+    """Of a cause whose weakest condition has this margin."""
+    return round(1.0 / (1.0 + math.exp(-min(max(2.0 * least, -30.0), 30.0))), 3)

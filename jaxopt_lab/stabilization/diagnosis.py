@@ -21,7 +21,7 @@ from jaxopt_lab.stabilization.compare import (
     Remedy,
     mean,
 )
-from jaxopt_lab.stabilization.diagnose import Cause, Evidence, is_calm
+from jaxopt_lab.stabilization.diagnose import Cause, is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
@@ -47,7 +47,8 @@ class Diagnosis:
 
     Attributes:
       causes: most certain first; never empty.
-      evidence: the numbers that verdicts rest on.
+      evidence: the numbers that verdicts rest on: `diagnose.Evidence`, or what another kind of
+        problem has of it.
       base: complete configuration that was given.
       summaries: every variant's trainings on the first seeds, by name.
       members: what each name changes.
@@ -63,7 +64,7 @@ class Diagnosis:
     """
 
     causes: list[Cause]
-    evidence: Evidence
+    evidence: Any
     base: Config
     summaries: Mapping[str, Summary]
     members: Mapping[str, Member]
@@ -140,6 +141,15 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `diagnosis.json`."""
+        return {
+            **self.common(),
+            "optax": self.optax,
+            "averaging": averaging_code(self.recommended),
+            "gradient_norms": self._norms(),
+        }
+
+    def common(self) -> dict[str, Any]:
+        """What a diagnosis of any problem writes."""
         before, after = self.before, self.after
         return {
             "schema": SCHEMA,
@@ -171,13 +181,10 @@ class Diagnosis:
                 f"{RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
-            "optax": self.optax,
-            "averaging": averaging_code(self.recommended),
             "sentence": self.sentence,
             "base": _plain(self.base),
             "setting": dict(self.setting),
             "curves": {name: _rounded(values) for name, values in self.curves.items()},
-            "gradient_norms": self._norms(),
         }
 
     def _norms(self) -> dict[str, Any]:

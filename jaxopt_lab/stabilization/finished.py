@@ -6,7 +6,7 @@ it again, and when, does not matter.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result
-from jaxopt_lab.problems.mlp.data import FoldArrays
 from jaxopt_lab.storage.files import write_file
 
 FOLDER = "finished"
@@ -32,7 +31,7 @@ class Finished:
     """
 
     def __init__(
-        self, directory: str | Path, arrays: FoldArrays, setting: Mapping[str, Any]
+        self, directory: str | Path, arrays: Iterable[np.ndarray], setting: Mapping[str, Any]
     ) -> None:
         self._folder = Path(directory) / FOLDER
         common = hashlib.sha256(json.dumps(setting, sort_keys=True).encode())
@@ -45,7 +44,7 @@ class Finished:
     def _path(self, job: Job, probe: bool) -> Path:
         key = self._common.copy()
         facts = [job.config, job.replicate, job.num_units, probe]
-        key.update(json.dumps(facts, sort_keys=True).encode())
+        key.update(json.dumps(facts, sort_keys=True, default=repr).encode())
         return self._folder / f"{key.hexdigest()[:32]}.safetensors"
 
     def put(self, result: Result, probe: bool) -> None:

@@ -11,14 +11,13 @@ from jaxopt_lab.planning.costs import SHIPPED, Load
 from jaxopt_lab.problems.mlp import trainer
 from jaxopt_lab.problems.mlp.estimates import epoch_seconds
 from jaxopt_lab.stabilization import members
+from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.population import Population
 
 #: Evaluations of a shortened training, at least.
 NUM_EVALUATIONS_SHORT = 60
 #: Seeds of each training, and of a shortened one; as many as the first confirm.
 NUM_SEEDS, NUM_SEEDS_SHORT = 4, 2
-#: Cures that are confirmed on fresh seeds, the recommended one among them.
-NUM_CONFIRMED = 5
 #: Seconds that all trainings may take where no time limit is given, and their share of one.
 USUAL_SECONDS, SHARE = 130.0, 0.7
 #: A shortened training still has so many updates.

@@ -21,6 +21,7 @@ from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.probes import make_probe
+from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Evaluations of a training, at least.
 NUM_EVALUATIONS = 120
@@ -43,7 +44,7 @@ class Task(Protocol):
 
 
 @dataclass(eq=False)
-class Population:
+class Population(SideBySide):
     """Variants of a base configuration on one task.
 
     Attributes:
@@ -77,7 +78,6 @@ class Population:
         )
         widths = {self.signature(self.base): self.width} if self.width else None
         self.runner = Runner(self.client, self.seed, widths, self.devices)
-        self.finished: Finished | None = None
         if self.directory is not None:
             criterion = self.task.criterion
             model = self.make_model(self.signature(self.base), criterion.num_outputs)
@@ -89,10 +89,6 @@ class Population:
                 "jax": jax.__version__,
             }
             self.finished = Finished(self.directory, self.arrays, setting)
-        #: Trainings that are known, those of them that an earlier process had kept, and epochs
-        #: of the others.
-        self.num_trained = self.num_kept = self.num_epochs_trained = 0
-        self.seconds = self.compile_seconds = 0.0
 
     @property
     def num_rows(self) -> int:
@@ -119,60 +115,16 @@ class Population:
         features = FEATURES | features_on(self.base)
         return Programs((size,), (layers,), block, (), block, size, features, False, False)
 
-    def train(
-        self,
-        members: Sequence[Member],
-        replicates: Sequence[int],
-        probe: bool = False,
-        go_on: Callable[[int], bool] = lambda num_waves_left: True,
-    ) -> dict[str, list[Result]]:
-        """Train each member once per replicate; members of a replicate share everything else.
+    def job(self, number: int, member: Member, replicate: int) -> Job:
+        """One training: every member starts from the same weights and sees the same rows."""
+        config = self._config(member)
+        signature, epochs = self.signature(config), (self.num_epochs, self.num_epochs)
+        return Job(number, 0, replicate, config, signature, *epochs, twin=0)
 
-        Args:
-          members: variants with different names.
-          replicates: numbers of seeds.
-          probe: whether to measure sharpness and gradient noise at the end.
-          go_on: asked before each wave.
-
-        Returns:
-          Name -> results in the order of `replicates`; only of members that were trained with
-          every replicate.
-        """
-        jobs, names = [], {}
-        for replicate in replicates:
-            for number, member in enumerate(members):
-                config = self._config(member)
-                signature = self.signature(config)
-                epochs = (self.num_epochs, self.num_epochs)
-                jobs.append(Job(number, 0, replicate, config, signature, *epochs, twin=0))
-                names[number] = member.name
-        found: dict[str, dict[int, Result]] = {}
-
-        def note(result: Result) -> None:
-            self.num_trained += 1
-            found.setdefault(names[result.job.trial_id], {})[result.job.replicate] = result
-
-        missing = []
-        for job in jobs:
-            known = self.finished.get(job, probe) if self.finished else None
-            if known is None:
-                missing.append(job)
-                continue
-            note(known)
-            self.num_kept += 1
-        for report in self.runner.run(missing, go_on, self._probe if probe else None):
-            self.seconds += report.seconds - report.compile_seconds
-            self.compile_seconds += report.compile_seconds
-            for result in report.results:
-                note(result._replace(fetch=dict))  # else its wave's weights stay on the device
-                self.num_epochs_trained += result.job.num_units
-                if self.finished:
-                    self.finished.put(result, probe)
-        return {
-            m.name: [found[m.name][r] for r in replicates]
-            for m in members
-            if len(found.get(m.name, {})) == len(replicates)
-        }
+    @property
+    def make_probe(self) -> Callable[[Signature], trainer.Probe]:
+        """Sharpness and gradient noise."""
+        return self._probe
 
     def solo_seconds(self) -> float:
         """Measured seconds of the base's training alone on one device, without compiling."""

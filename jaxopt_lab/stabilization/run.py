@@ -9,16 +9,19 @@ from typing import Any
 import jax
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.general import stabilize_problem
 from jaxopt_lab.stabilization.length import fitting, whole
 from jaxopt_lab.stabilization.population import Population, Task
-from jaxopt_lab.stabilization.stages import Clock, NotShownError, Stages
+from jaxopt_lab.stabilization.stages import NotShownError, Stages
 
 
 def stabilize(
-    task: Task,
+    problem: Any,
     hparams: Mapping[str, Any],
     *,
     num_epochs: int | None = None,
@@ -27,24 +30,38 @@ def stabilize(
     seed: int = 0,
     time_limit: float | None = None,
     evaluations: int | None = None,
+    curve: str | None = None,
     devices: Sequence[jax.Device] | None = None,
     directory: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Diagnosis:
     """Find out why a configuration's validation loss fluctuates, and how to calm it.
 
+    A table is diagnosed with all that is known of its networks: sharpness, noise and norms of
+    gradients, the noise of few validation rows, schedules and averages as cures. Of a problem of
+    any other kind (`from_function`, `from_steps`, `supervised`) the curve of its objective is
+    measured, and those hyperparameters are varied that have a role, are given a value, and are read
+    by its functions: see `general.ROLES`. What is left out is said. A minimised objective above 0
+    is measured relative to its trend; rewards, shares and others in units of what training gains.
+
     Args:
-      task: a table (`tasks.tabular`) or rows with a network of their own (`tasks.ArrayTask`).
-      hparams: the configuration; defaults fill the rest. `early_stopping` is left off here.
-      num_epochs: of each training; 600,000 / rows, between 20 and 60, by default.
+      problem: a table (`tasks.tabular`), or what `from_function`, `from_steps` or `supervised`
+        returned; images and sequences go through `supervised`.
+      hparams: the configuration. Defaults fill the rest of a table's, `early_stopping` is left off;
+        keywords of another problem's builder may be among them.
+      num_epochs: of each training; of a table 600,000 / rows, between 20 and 60, by default. Of
+        another problem, units of its budget: the problem's own, or 40 to 80 epochs, by default.
       num_seeds: seeds of the comparison; as many fresh ones confirm it. 4 by default.
       shorten: whether an MLP whose comparison is expected to take longer than some two minutes, or
         than the time limit, is compared in fewer epochs and with 2 seeds, if what is wrong shows
         there too; the base is still observed over all epochs. By default where `num_epochs` is
-        not given.
+        not given. Of tables only.
       seed: of everything.
       time_limit: seconds after which no more cures are tried.
-      evaluations: per epoch; about 120 in all by default.
+      evaluations: per epoch, of a table; about 120 in all by default.
+      curve: metric to measure instead of the objective, not of tables. Where one unit is a whole
+        training (`from_function`), the one metric that is a list of numbers by default. It has the
+        objective's direction; `loss` and `train_loss` of supervised problems are minimised.
       devices: JAX devices; all local ones by default.
       directory: keeps finished trainings, so that the same call goes on after an interruption;
         `Diagnosis.save` into it removes them.
@@ -66,12 +83,38 @@ def stabilize(
     """
     if num_seeds is not None and num_seeds < 2:
         raise UserError(f"the number of seeds must be at least 2, got {num_seeds}")
+    if isinstance(problem, GeneralProblem):
+        if shorten or evaluations is not None:
+            what = "shorten" if shorten else "evaluations"
+            raise UserError(
+                f"{what} is for tables: the curve of {problem.source} has one point per "
+                f"{problem.unit}; say with num_epochs how many"
+            )
+        return stabilize_problem(
+            problem,
+            hparams,
+            num_units=num_epochs,
+            num_seeds=num_seeds,
+            seed=seed,
+            time_limit=time_limit,
+            curve=curve,
+            devices=devices,
+            directory=directory,
+            say=say,
+        )
+    if not isinstance(problem, Task):
+        raise UserError(
+            "stabilize takes a table (lab.tasks.tabular(...)) or a problem of lab.supervised, "
+            f"lab.from_steps or lab.from_function, got {type(problem).__name__}"
+        )
+    if curve is not None:
+        raise UserError("curve is for problems that are no tables: a table's is its loss")
     base = hyperparameters.complete(hparams)
-    num_rows = int(task.fold_arrays(seed).num_train[0])
+    num_rows = int(problem.fold_arrays(seed).num_train[0])
     epochs = num_epochs or min(max(round(6e5 / num_rows), 20), 60)
     if epochs < 1:
         raise UserError(f"the number of epochs must be at least 1, got {epochs}")
-    population = Population(task, base, epochs, seed, evaluations, devices, directory=directory)
+    population = Population(problem, base, epochs, seed, evaluations, devices, directory=directory)
     clock = Clock(time_limit, time.monotonic())
     wanted = length = whole(population, num_seeds)
     if shorten or (shorten is None and num_epochs is None):

@@ -1,60 +1,29 @@
 """The stages of one comparison: ladder, cures, and the best of them on fresh seeds."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.stabilization import diagnose, members
-from jaxopt_lab.stabilization.compare import HEALTHY, Remedy, compare, mean, overfits, ranked
+from jaxopt_lab.stabilization.compare import HEALTHY, Remedy, mean, overfits
+from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
-from jaxopt_lab.stabilization.length import NUM_CONFIRMED, Length
+from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
-
-#: A cure that takes the best loss to this share frees a network that was stuck.
-FREES = 0.75
-#: Families that calm whatever the cause.
-_CALMING = ("schedule", "average", "pair")
-#: Shares of a time limit after which no wave of ladder and cures is started.
-SHARES = {"ladder": 0.5, "cures": 0.75}
-#: Late loss at a rate of the ladder beyond which that training has failed, times the base's.
-_FAILED = 3.0
-
-
-class Clock(NamedTuple):
-    """Of a diagnosis.
-
-    Attributes:
-      limit: seconds for everything; None: no limit.
-      started: on the monotonic clock.
-    """
-
-    limit: float | None
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        """Since it started."""
-        return time.monotonic() - self.started
-
-    def passed(self, share: float) -> bool:
-        """Whether this share of the limit is over."""
-        return self.limit is not None and self.seconds > self.limit * share
 
 
 class NotShownError(Exception):
     """What the whole trainings show, the shortened ones do not."""
 
 
-class Stages:
+class Stages(Comparison):
     """One comparison: what is known so far.
 
     Args:
@@ -65,6 +34,8 @@ class Stages:
       seen: the base observed over its whole length, where these trainings may be shorter.
     """
 
+    cures_of = diagnose.CURES_OF
+
     def __init__(
         self,
         population: Population,
@@ -73,19 +44,16 @@ class Stages:
         say: Callable[[str], None],
         seen: Diagnosis | None = None,
     ) -> None:
-        self.population, self.clock, self.say, self.seen = population, clock, say, seen
-        self.seeds = list(range(length.num_seeds))
-        self.fresh = [length.num_seeds + i for i in range(length.num_fresh)]
-        self.results: dict[str, list[Result]] = {}
-        self.summaries: dict[str, Summary] = {}
-        self.remedies: dict[str, Remedy] = {}
-        self.members: dict[str, Member] = {}
+        numbers = range(length.num_seeds + length.num_fresh)
+        seeds, fresh = numbers[: length.num_seeds], numbers[length.num_seeds :]
+        super().__init__(population, seeds, fresh, clock, say)
+        self.population, self.seen = population, seen
 
     def observe(self) -> Diagnosis:
         """Of the base alone."""
         self.say(f"observing the configuration with {len(self.seeds)} seeds, {self._epochs}")
-        self._train([Member(BASE, {}, is_cure=False)], "ladder", probe=True)
-        self._need_base()
+        self.train([Member(BASE, {}, is_cure=False)], "ladder", probe=True)
+        self.need_base()
         return self._diagnosis(diagnose.verdict(self._evidence()), None, {})
 
     def run(self) -> Diagnosis:
@@ -100,8 +68,8 @@ class Stages:
             f"observing the configuration and {len(ladder) - 1} variants with {len(self.seeds)} "
             f"seeds, {self._epochs}"
         )
-        self._train(ladder, "ladder", probe=True)
-        self._need_base()
+        self.train(ladder, "ladder", probe=True)
+        self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
         causes = diagnose.verdict(self._evidence())
@@ -112,10 +80,10 @@ class Stages:
             rows, epochs = self.population.num_rows, self.population.num_epochs
             tried = members.cures(base, rows, norms, epochs)
             self.say(f"trying {len(tried)} cures")
-            self._train(tried, "cures")
+            self.train(tried, "cures")
             causes = diagnose.verdict(self._evidence())
         main = causes[0].name
-        chosen, confirmed = (None, {}) if main == "no_problem" else self._confirm(main)
+        chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
@@ -130,109 +98,22 @@ class Stages:
     def _epochs(self) -> str:
         return f"{self.population.num_epochs} epochs"
 
-    def _need_base(self) -> None:
-        if BASE not in self.results:
-            raise MachineError("the time limit struck before the base was trained; give it longer")
+    def summarize(self, results: Sequence[Result]) -> Summary:
+        """With what validation rows tell."""
+        return summarize(results)
 
-    def _train(self, wanted: Sequence[Member], stage: str, probe: bool = False) -> None:
-        def go_on(num_waves_left: int) -> bool:
-            return not self.clock.passed(SHARES[stage])
-
-        found = self.population.train(wanted, self.seeds, probe, go_on)
-        for member in wanted:
-            if member.name not in found:
-                continue
-            self.members[member.name] = member
-            self.results[member.name] = found[member.name]
-            self.summaries[member.name] = summarize(found[member.name])
-            if member.name != BASE:
-                mine, base = self.summaries[member.name], self.summaries[BASE]
-                self.remedies[member.name] = compare(member, mine, base)
+    def curves(self, results: Sequence[Result]) -> np.ndarray:
+        """The validation loss."""
+        return curve(results, "loss")
 
     def _evidence(self) -> diagnose.Evidence:
-        limit = _FAILED * self.summaries[BASE].final
-        failed = [
-            factor
-            for factor in members.RATE_LADDER
-            if f"learning rate ×{factor:g}" in self.summaries
-            and factor > 1
-            and np.mean(self.summaries[f"learning rate ×{factor:g}"].final > limit) >= 0.5
-        ]
         return diagnose.gather(
             self.summaries[BASE],
             self.results[BASE],
             self.remedies,
-            failed,
+            self.failed(),
             self.population.evaluations or 1,
         )
-
-    def _confirm(self, cause: str) -> tuple[Remedy | None, dict[str, Any]]:
-        """Train the best cures and the base with fresh seeds; the first in rank that holds."""
-        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
-        candidates = self._candidates(ranked(mine, diagnose.CURES_OF[cause]), cause)
-        if not candidates:
-            return None, {}
-        self.say(f"confirming {', '.join(m.name for m in candidates)} on fresh seeds")
-        base = Member(BASE, {}, is_cure=False)
-        found = self.population.train([base, *candidates], self.fresh)
-        before = summarize(found[BASE])
-        confirmed = [compare(m, summarize(found[m.name]), before) for m in candidates]
-        for remedy in confirmed:
-            self.remedies.setdefault(remedy.name, remedy)
-        best = ranked(confirmed, diagnose.CURES_OF[cause])
-        chosen = best[0] if best else None
-        if chosen is None:
-            return None, {}
-        after = summarize(found[chosen.name])
-        return chosen, {
-            "before": before,
-            "after": after,
-            "base_curves": curve(found[BASE], "loss"),
-            "fixed_curves": curve(found[chosen.name], "loss"),
-        }
-
-    def _candidates(self, order: list[Remedy], cause: str) -> list[Member]:
-        """The first in rank, pairs of the best of different families, and what acts on the cause
-        together with what calms.
-        """
-        first = [self.members[r.name] for r in order]
-        singles = [m for m in first if m.family != "pair"]
-        pairs: list[Member] = []
-        for other in singles[1:]:
-            known = {m.family for m in (singles[0], other)}
-            overlap = set(singles[0].settings) & set(other.settings)
-            if len(known) == 2 and not overlap:
-                pairs.append(members.combined(singles[0], other))
-        aimed = [
-            members.combined(own, other)
-            for own in self._aimed(cause)
-            for other in self._partners(own, first)
-            if not set(own.settings) & set(other.settings)
-        ]
-        for pair in (*pairs, *aimed):
-            self.members[pair.name] = pair
-        reached = [m for m, r in zip(first, order, strict=True) if r.reaches_goal]
-        picked = [*reached[: NUM_CONFIRMED - 2], *aimed[:3], *pairs[:1], *first]
-        return list({m.name: m for m in picked}.values())[: NUM_CONFIRMED + 1]
-
-    def _aimed(self, cause: str) -> list[Member]:
-        """The cure of the cause's own families with the best loss, if it is better than the base's:
-        a network that was stuck learns, and need not be calmer for it.
-        """
-        families = diagnose.CURES_OF[cause]
-        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
-        found = [r for r in mine if r.family in families and r.loss.value < 1.0]
-        return [self.members[min(found, key=lambda r: r.loss.value).name]] if found else []
-
-    def _partners(self, own: Member, accepted: list[Member]) -> list[Member]:
-        """What to try together with the cause's own cure: other cures that were accepted. Beside
-        one that frees a stuck network any that calms will do: alone it had nothing to lose.
-        """
-        if self.remedies[own.name].loss.value > FREES:
-            return accepted
-        calm = [r for r in self.remedies.values() if r.family in _CALMING and r.name != own.name]
-        calm.sort(key=lambda r: r.fluctuation.value)
-        return [self.members[r.name] for r in calm if self.members[r.name].is_cure]
 
     def _diagnosis(
         self, causes: list[diagnose.Cause], chosen: Remedy | None, confirmed: dict[str, Any]

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxopt_lab import datasets
 from jaxopt_lab import problems as tasks
-from jaxopt_lab.problems import ArrayTask
 from jaxopt_lab.problems.mlp.data import classification, regression
 from jaxopt_lab.problems.mlp.recurrent import make_rnn
+from jaxopt_lab.problems.mlp.rows import RowsTask
 
 #: Where the tables and `.ts` files are.
 DATA = Path("../shared/data")
@@ -29,7 +29,7 @@ class Problem:
       epochs: of each training.
     """
 
-    make: Callable[[int | None, int | None], ArrayTask]
+    make: Callable[[int | None, int | None], RowsTask]
     hparams: Mapping[str, Any]
     epochs: int
 
@@ -65,7 +65,7 @@ class Case:
         """The same problem unbroken."""
         return Case(self.problem, "no_problem")
 
-    def task(self) -> ArrayTask:
+    def task(self) -> RowsTask:
         """Rows and loss."""
         return PROBLEMS[self.problem].make(self.train_rows, self.valid_rows)
 
@@ -86,13 +86,13 @@ def split(
     train_rows: int | None,
     valid_rows: int | None,
     **options: Any,
-) -> ArrayTask:
+) -> RowsTask:
     """A random fifth validates; rows beyond the given numbers are left out."""
     order = np.random.default_rng(0).permutation(len(inputs))
     num_valid = len(order) // 5
     valid, train = order[:num_valid][:valid_rows], order[num_valid:][:train_rows]
     rows = np.concatenate([valid, train])
-    return ArrayTask(inputs[rows], targets[rows], valid_rows=np.arange(len(valid)), **options)
+    return RowsTask(inputs[rows], targets[rows], valid_rows=np.arange(len(valid)), **options)
 
 
 @cache
@@ -105,39 +105,39 @@ def table_rows(name: str, target: str, num_rows: int) -> tuple[np.ndarray, np.nd
     return arrays.inputs[0], arrays.targets[0]
 
 
-def table(name: str, target: str, num_rows: int) -> Callable[..., ArrayTask]:
+def table(name: str, target: str, num_rows: int) -> Callable[..., RowsTask]:
     """A table as a problem."""
 
-    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+    def make(train_rows: int | None, valid_rows: int | None) -> RowsTask:
         inputs, targets = table_rows(name, target, num_rows)
-        return split(inputs, targets, train_rows, valid_rows, objective=regression())
+        return split(inputs, targets, train_rows, valid_rows, criterion=regression())
 
     return make
 
 
-def friedman(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+def friedman(train_rows: int | None, valid_rows: int | None) -> RowsTask:
     """A made-up table: Friedman's first function with noise, standardised."""
     from sklearn.datasets import make_friedman1
 
     inputs, targets = make_friedman1(2000, 10, noise=1.0, random_state=0)
     targets = (targets - targets.mean()) / targets.std()
     inputs = 2 * inputs - 1
-    return split(inputs, targets, train_rows, valid_rows, objective=regression())
+    return split(inputs, targets, train_rows, valid_rows, criterion=regression())
 
 
-def digits(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+def digits(train_rows: int | None, valid_rows: int | None) -> RowsTask:
     """Images of digits, 8 x 8."""
     from sklearn.datasets import load_digits
 
     inputs, targets = load_digits(return_X_y=True)
     inputs = (inputs - 8.0) / 8.0
-    return split(inputs, targets, train_rows, valid_rows, objective=classification(10))
+    return split(inputs, targets, train_rows, valid_rows, criterion=classification(10))
 
 
-def vowels(cell: str, length: int | None = None) -> Callable[..., ArrayTask]:
+def vowels(cell: str, length: int | None = None) -> Callable[..., RowsTask]:
     """Nine speakers by their vowels; padded to `length` with silence in front."""
 
-    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+    def make(train_rows: int | None, valid_rows: int | None) -> RowsTask:
         series, labels = [], []
         for part in ("train", "test"):
             more, names = datasets.load_ts(DATA / f"japanese_vowels_{part}.ts.gz")
@@ -148,28 +148,28 @@ def vowels(cell: str, length: int | None = None) -> Callable[..., ArrayTask]:
             inputs = np.pad(inputs, [(0, 0), (length, 0), (0, 0)])
             inputs[:, :length, -1] = 1.0
         codes, names = datasets.as_classes(labels)
-        objective = classification(len(names))
+        criterion = classification(len(names))
         model = make_rnn(cell)
-        return split(inputs, codes, train_rows, valid_rows, objective=objective, make_model=model)
+        return split(inputs, codes, train_rows, valid_rows, criterion=criterion, make_model=model)
 
     return make
 
 
-def adding(cell: str, length: int, num: int = 1500) -> Callable[..., ArrayTask]:
+def adding(cell: str, length: int, num: int = 1500) -> Callable[..., RowsTask]:
     """The adding problem, target standardised."""
 
-    def make(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+    def make(train_rows: int | None, valid_rows: int | None) -> RowsTask:
         inputs, targets = datasets.adding_problem(num, length, seed=0)
         targets = (targets - 1.0) * np.float32(6**0.5)
         model = make_rnn(cell)
         return split(
-            inputs, targets, train_rows, valid_rows, objective=regression(), make_model=model
+            inputs, targets, train_rows, valid_rows, criterion=regression(), make_model=model
         )
 
     return make
 
 
-def clusters(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+def clusters(train_rows: int | None, valid_rows: int | None) -> RowsTask:
     """A made-up table of four classes, a tenth of the labels wrong."""
     from sklearn.datasets import make_classification
 
@@ -184,16 +184,16 @@ def clusters(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
         random_state=0,
     )
     inputs = ((inputs - inputs.mean(0)) / inputs.std(0)).astype(np.float32)
-    return split(inputs, targets, train_rows, valid_rows, objective=classification(4))
+    return split(inputs, targets, train_rows, valid_rows, criterion=classification(4))
 
 
-def cancer(train_rows: int | None, valid_rows: int | None) -> ArrayTask:
+def cancer(train_rows: int | None, valid_rows: int | None) -> RowsTask:
     """Breast cancer in Wisconsin: 569 rows, two classes that can be told apart."""
     from sklearn.datasets import load_breast_cancer
 
     inputs, targets = load_breast_cancer(return_X_y=True)
     inputs = ((inputs - inputs.mean(0)) / inputs.std(0)).astype(np.float32)
-    return split(inputs, targets, train_rows, valid_rows, objective=classification(2))
+    return split(inputs, targets, train_rows, valid_rows, criterion=classification(2))
 
 
 MLP = {

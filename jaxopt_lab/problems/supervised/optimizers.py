@@ -16,6 +16,9 @@ Build = Callable[[Any, Scalar], optax.GradientTransformationExtraArgs]
 #: (state of the optimizer, parameters) -> parameters that are evaluated and kept.
 EvalParams = Callable[[PyTree, Params], Params]
 
+#: What `adamw` takes where a hyperparameter has no value: Optax's own.
+ADAMW_DEFAULTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4}
+
 
 def adamw(hparams: Any) -> optax.GradientTransformation:
     """The default: AdamW of whichever of its arguments are hyperparameters.
@@ -23,8 +26,8 @@ def adamw(hparams: Any) -> optax.GradientTransformation:
     Args:
       hparams: with `learning_rate`; `b1`, `b2`, `eps` and `weight_decay` where they are searched.
     """
-    names = ("b1", "b2", "eps", "weight_decay")
-    return optax.adamw(hparams["learning_rate"], **{n: hparams[n] for n in names if n in hparams})
+    given = {name: hparams[name] for name in ADAMW_DEFAULTS if name in hparams}
+    return optax.adamw(hparams["learning_rate"], **given)
 
 
 def is_transformation(given: Any) -> bool:

@@ -131,7 +131,7 @@ def supervised(
     label_range = _label_range(rows.targets)
     example = _example(rows)
 
-    def build(**given: Any) -> Trainable:
+    def setting(**given: Any) -> Setting:
         chosen = {**{k: v for k, v in keywords.items() if v is not REQUIRED}, **given}
         size = chosen["batch_size"]
         _check_count("batch_size", size)
@@ -143,21 +143,22 @@ def supervised(
                 f"{', '.join(chains)}.{hint}"
             )
         network = _network(builder, chosen, rngs)
-        return make_trainable(
-            Setting(
-                network=network,
-                score=losses.make_score(network, loss, label_range),
-                build=optimizers.make_build(chain),
-                eval_params=eval_params,
-                metrics=metrics,
-                example=example,
-                batch_size=min(int(size), int(rows.num_train.max())),
-                eval_batch_size=min(eval_batch_size, max(num_valid, default=1)),
-                num_splits=len(rows.num_train),
-                num_valid=num_valid,
-                label_range=label_range,
-            )
+        return Setting(
+            network=network,
+            score=losses.make_score(network, loss, label_range),
+            build=optimizers.make_build(chain),
+            eval_params=eval_params,
+            metrics=metrics,
+            example=example,
+            batch_size=min(int(size), int(rows.num_train.max())),
+            eval_batch_size=min(eval_batch_size, max(num_valid, default=1)),
+            num_splits=len(rows.num_train),
+            num_valid=num_valid,
+            label_range=label_range,
         )
+
+    def build(**given: Any) -> Trainable:
+        return make_trainable(setting(**given))
 
     def module(**given: Any) -> Any:
         chosen = {**{k: v for k, v in keywords.items() if v is not REQUIRED}, **given}
@@ -183,7 +184,11 @@ def supervised(
             "num_splits": len(rows.num_train),
             "num_seeds": num_seeds,
         },
-        extras={"module": module},
+        extras={
+            "module": module,
+            "setting": setting,
+            "defaults": optimizers.ADAMW_DEFAULTS if optimizer is None else {},
+        },
     )
 
 

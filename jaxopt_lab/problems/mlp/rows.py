@@ -1,4 +1,8 @@
-"""Any rows as a task: images, sequences, vectors, with a network of your own."""
+"""Rows of our own networks, as they are: what the suite of broken configurations is made of.
+
+Internal: a user's images and sequences are `lab.supervised` problems. Here all evidence of
+`stabilization` is to be had, because schedules, penalties and clipping are the trainer's own.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ from jaxopt_lab.problems.mlp.signature import Signature
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayTask:
+class RowsTask:
     """Rows as they are: no encoding, one split into training and validation rows.
 
     Attributes:

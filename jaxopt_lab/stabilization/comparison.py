@@ -1,0 +1,202 @@
+"""Variants against the base: what is known so far, and the best of them on fresh seeds."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.stabilization import members
+from jaxopt_lab.stabilization.compare import Remedy, compare, ranked
+from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.side_by_side import SideBySide
+from jaxopt_lab.stabilization.summary import Summary
+
+#: Cures that are confirmed on fresh seeds, the recommended one among them.
+NUM_CONFIRMED = 5
+#: A cure that takes the best loss to this share frees a network that was stuck.
+FREES = 0.75
+#: Families that calm whatever the cause.
+_CALMING = ("schedule", "average", "pair")
+#: Shares of a time limit after which no wave of ladder and cures is started.
+SHARES = {"ladder": 0.5, "cures": 0.75}
+#: Late loss at a rate of the ladder beyond which that training has failed, times the base's.
+_FAILED = 3.0
+
+
+class Clock(NamedTuple):
+    """Of a diagnosis.
+
+    Attributes:
+      limit: seconds for everything; None: no limit.
+      started: on the monotonic clock.
+    """
+
+    limit: float | None
+    started: float
+
+    @property
+    def seconds(self) -> float:
+        """Since it started."""
+        return time.monotonic() - self.started
+
+    def passed(self, share: float) -> bool:
+        """Whether this share of the limit is over."""
+        return self.limit is not None and self.seconds > self.limit * share
+
+
+class Comparison(ABC):
+    """What is known of a base and its variants.
+
+    Args:
+      trainer: trains all of it.
+      seeds: numbers of the seeds of the comparison.
+      fresh: numbers of those that confirm.
+      clock: of the whole diagnosis.
+      say: takes one line of text at a time.
+    """
+
+    #: Cause -> families of cures that act on it.
+    cures_of: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(
+        self,
+        trainer: SideBySide,
+        seeds: Sequence[int],
+        fresh: Sequence[int],
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self.trainer, self.clock, self.say = trainer, clock, say
+        self.seeds, self.fresh = list(seeds), list(fresh)
+        self.results: dict[str, list[Result]] = {}
+        self.summaries: dict[str, Summary] = {}
+        self.remedies: dict[str, Remedy] = {}
+        self.members: dict[str, Member] = {}
+
+    @abstractmethod
+    def summarize(self, results: Sequence[Result]) -> Summary:
+        """What one variant's trainings come to."""
+
+    @abstractmethod
+    def curves(self, results: Sequence[Result]) -> np.ndarray:
+        """[s, t], as they are shown."""
+
+    def learn(self, found: Mapping[str, list[Result]]) -> None:
+        """Take note of trainings before they are summarised; here there is nothing to note."""
+        del found
+
+    def need_base(self) -> None:
+        """The base must have been trained.
+
+        Raises:
+          MachineError: if there was no time.
+        """
+        if BASE not in self.results:
+            raise MachineError("the time limit struck before the base was trained; give it longer")
+
+    def train(self, wanted: Sequence[Member], stage: str, probe: bool = False) -> None:
+        """Train members on the seeds of the comparison, as long as there is time."""
+
+        def go_on(num_waves_left: int) -> bool:
+            return not self.clock.passed(SHARES[stage])
+
+        found = self.trainer.train(wanted, self.seeds, probe, go_on)
+        self.learn(found)
+        for member in wanted:
+            if member.name in found:
+                self.members[member.name] = member
+                self.results[member.name] = found[member.name]
+        self.judge(list(found))
+
+    def judge(self, names: Sequence[str]) -> None:
+        """Summarise these members, and compare them with the base."""
+        for name in names:
+            self.summaries[name] = self.summarize(self.results[name])
+        for name in names:
+            if name != BASE and BASE in self.summaries:
+                member, mine = self.members[name], self.summaries[name]
+                self.remedies[name] = compare(member, mine, self.summaries[BASE])
+
+    def failed(self) -> list[float]:
+        """Factors of the ladder of rates, above 1, at which training fails."""
+        limit = _FAILED * self.summaries[BASE].final
+        return [
+            factor
+            for factor in members.RATE_LADDER
+            if f"learning rate ×{factor:g}" in self.summaries
+            and factor > 1
+            and np.mean(self.summaries[f"learning rate ×{factor:g}"].final > limit) >= 0.5
+        ]
+
+    def confirm(self, cause: str) -> tuple[Remedy | None, dict[str, Any]]:
+        """Train the best cures and the base with fresh seeds; the first in rank that holds."""
+        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        candidates = self._candidates(ranked(mine, self.cures_of[cause]), cause)
+        if not candidates:
+            return None, {}
+        self.say(f"confirming {', '.join(m.name for m in candidates)} on fresh seeds")
+        base = Member(BASE, {}, is_cure=False)
+        found = self.trainer.train([base, *candidates], self.fresh)
+        self.learn(found)
+        before = self.summarize(found[BASE])
+        confirmed = [compare(m, self.summarize(found[m.name]), before) for m in candidates]
+        for remedy in confirmed:
+            self.remedies.setdefault(remedy.name, remedy)
+        best = ranked(confirmed, self.cures_of[cause])
+        chosen = best[0] if best else None
+        if chosen is None:
+            return None, {}
+        after = self.summarize(found[chosen.name])
+        return chosen, {
+            "before": before,
+            "after": after,
+            "base_curves": self.curves(found[BASE]),
+            "fixed_curves": self.curves(found[chosen.name]),
+        }
+
+    def _candidates(self, order: list[Remedy], cause: str) -> list[Member]:
+        """The first in rank, pairs of the best of different families, and what acts on the cause
+        together with what calms.
+        """
+        first = [self.members[r.name] for r in order]
+        singles = [m for m in first if m.family != "pair"]
+        pairs: list[Member] = []
+        for other in singles[1:]:
+            known = {m.family for m in (singles[0], other)}
+            overlap = set(singles[0].settings) & set(other.settings)
+            if len(known) == 2 and not overlap:
+                pairs.append(members.combined(singles[0], other))
+        aimed = [
+            members.combined(own, other)
+            for own in self._aimed(cause)
+            for other in self._partners(own, first)
+            if not set(own.settings) & set(other.settings)
+        ]
+        for pair in (*pairs, *aimed):
+            self.members[pair.name] = pair
+        reached = [m for m, r in zip(first, order, strict=True) if r.reaches_goal]
+        picked = [*reached[: NUM_CONFIRMED - 2], *aimed[:3], *pairs[:1], *first]
+        return list({m.name: m for m in picked}.values())[: NUM_CONFIRMED + 1]
+
+    def _aimed(self, cause: str) -> list[Member]:
+        """The cure of the cause's own families with the best loss, if it is better than the base's:
+        a network that was stuck learns, and need not be calmer for it.
+        """
+        families = self.cures_of[cause]
+        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        found = [r for r in mine if r.family in families and r.loss.value < 1.0]
+        return [self.members[min(found, key=lambda r: r.loss.value).name]] if found else []
+
+    def _partners(self, own: Member, accepted: list[Member]) -> list[Member]:
+        """What to try together with the cause's own cure: other cures that were accepted. Beside
+        one that frees a stuck network any that calms will do: alone it had nothing to lose.
+        """
+        if self.remedies[own.name].loss.value > FREES:
+            return accepted
+        calm = [r for r in self.remedies.values() if r.family in _CALMING and r.name != own.name]
+        calm.sort(key=lambda r: r.fluctuation.value)
+        return [self.members[r.name] for r in calm if self.members[r.name].is_cure]

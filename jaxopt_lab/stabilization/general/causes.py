@@ -1,0 +1,210 @@
+"""Why a curve fluctuates, from the ladder of rates, the shape of curves and what cures do.
+
+Conditions and confidences are those of `stabilization.diagnose`, as far as a problem has the
+evidence: a condition whose number is not known (NaN) is left out. Without a tail of gradient norms,
+clipping must help more than a lower rate to be the answer; without a curve of training, a rise is
+not called overfitting. Nothing is called calm while a lower rate or clipping ends better, and where
+no condition holds no cause is named.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.stabilization import diagnose
+from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, STILL_FALLS, Remedy, mean
+from jaxopt_lab.stabilization.diagnose import SLOPES, THRESHOLDS, Cause, confidence, margin
+from jaxopt_lab.stabilization.summary import Summary
+
+#: Families of cures that act on a cause.
+CURES_OF: dict[str, tuple[str, ...]] = {
+    **{k: v for k, v in diagnose.CURES_OF.items() if k != "evaluation_noise"},
+    "warm_up_missing": ("warm-up",),
+    "no_single_cause": (),
+}
+#: Clipping or warm-up must help so much more than a lower rate does.
+_MORE_THAN_RATE = 1.1
+_MOST = 1e6
+
+
+class Evidence(NamedTuple):
+    """The numbers that verdicts rest on, as in `diagnose.Evidence`; NaN where nobody knows.
+
+    Attributes:
+      fluctuation: of the base.
+      num_spikes: of the base, mean.
+      rate_calms: base fluctuation over that at the calmest lower rate that loses nothing.
+      rate_gain: base level over the best at a lower rate.
+      rate_edge: level at three times the rate over the base's.
+      divergence_factor: the least factor on the ladder at which training fails; inf if none.
+      clip_calms: base fluctuation over that with the calmest clipping.
+      clip_gain: base level over the best with clipping.
+      batch_calms: base fluctuation over that with four times the batch.
+      noise_over_batch: gradient noise scale over the batch size.
+      b2_calms: base fluctuation over that with the best slower second moment.
+      b2_memory: steps that the second moment remembers, 1 / (1 - b2).
+      warmup_calms: base fluctuation over that with warm-up.
+      warmup_gain: base level over that with warm-up.
+      overfit_rise: end of the curve's trend over that trend's lowest point.
+      train_fall: training loss at the middle over that at the end, from its trend.
+    """
+
+    fluctuation: float
+    num_spikes: float
+    rate_calms: float
+    rate_gain: float
+    rate_edge: float
+    divergence_factor: float
+    clip_calms: float
+    clip_gain: float
+    batch_calms: float
+    noise_over_batch: float
+    b2_calms: float
+    b2_memory: float
+    warmup_calms: float
+    warmup_gain: float
+    overfit_rise: float
+    train_fall: float
+
+
+def gather(
+    base: Summary,
+    results: list[Result],
+    remedies: Mapping[str, Remedy],
+    failed: list[float],
+    batch_size: float | None,
+    b2: float | None,
+) -> Evidence:
+    """Collect the evidence.
+
+    Args:
+      base: the base's trainings.
+      results: the same, with what was probed.
+      remedies: every other member compared with the base, by name.
+      failed: factors of the ladder at which training fails.
+      batch_size: of the base, where it is known.
+      b2: likewise.
+    """
+
+    def of(*families: str) -> list[Remedy]:
+        return [r for r in remedies.values() if r.family in families]
+
+    def calms(mine: list[Remedy]) -> float:
+        return _over(min((r.fluctuation.value for r in mine), default=math.nan))
+
+    def gain(mine: list[Remedy]) -> float:
+        return _over(min((r.loss.value for r in mine), default=math.nan))
+
+    lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
+    harmless = [r for r in lower if r.loss.value <= HARMLESS]
+    edge, batch = remedies.get("learning rate ×3"), remedies.get("batch ×4")
+    noise = [float(r.probed["noise_scale"]) for r in results if "noise_scale" in r.probed]
+    known = bool(noise) and batch_size is not None
+    return Evidence(
+        fluctuation=mean(base.fluctuation),
+        num_spikes=float(np.mean(base.num_spikes)),
+        # Where every lower rate loses something, none calms.
+        rate_calms=max(calms(harmless), 1.0) if harmless else (1.0 if lower else math.nan),
+        rate_gain=gain(lower),
+        rate_edge=min(edge.loss.value, _MOST) if edge else math.nan,
+        divergence_factor=min(failed, default=math.inf if edge else math.nan),
+        clip_calms=calms([r for r in of("clip") if r.loss.value <= HARMLESS] or of("clip")[:1]),
+        clip_gain=gain(of("clip")),
+        batch_calms=_over(batch.fluctuation.value) if batch else math.nan,
+        noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
+        b2_calms=calms(of("b2")),
+        b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
+        warmup_calms=calms(of("warm-up")),
+        warmup_gain=gain(of("warm-up")),
+        overfit_rise=base.end_over_lowest,
+        train_fall=base.train_fall,
+    )
+
+
+def verdict(found: Evidence) -> list[Cause]:
+    """The causes that the evidence speaks for, most certain first; at least one."""
+    t = THRESHOLDS
+    rises = margin(found.overfit_rise, t["overfit_rise"])
+    held_back = {
+        "rate_gain": margin(_known(found.rate_gain), t["rate_gain"]),
+        "clip_gain": margin(_known(found.clip_gain), t["clip_helps"]),
+    }
+    calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
+    if calm and rises < 0 and max(held_back.values()) < 0:
+        evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
+        flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
+        distance = min(margin(HEALTHY, found.fluctuation), flat)
+        return [Cause("no_problem", confidence(distance), evidence)]
+    # Without clipping or warm-up training may also be stuck: calm, but at a bad level.
+    clip = max(_known(found.clip_calms), _known(found.clip_gain))
+    warm = max(_known(found.warmup_calms), _known(found.warmup_gain))
+    rate = max(_known(found.rate_calms), _known(found.rate_gain))
+    rate_gain = max(_known(found.rate_gain), 1.0)
+    conditions: dict[str, dict[str, tuple[float, float]]] = {
+        "learning_rate_too_high": {
+            # A rate at which nothing is learned need not shake.
+            "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
+            "rate_gain": (found.rate_gain, t["rate_gain"]),
+            "rate_is_not_clip": (rate * _MORE_THAN_RATE / clip, 1.0),
+        },
+        "exploding_gradients": {
+            "clip_helps": (_if_known(found.clip_gain, clip), t["clip_helps"]),
+            "clip_over_rate": (clip / rate, _MORE_THAN_RATE),
+        },
+        "small_batch_noise": {
+            "batch_calms": (found.batch_calms, t["batch_calms"]),
+            "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
+            "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
+            "rate_is_right": (t["rate_gain"] / rate_gain, 1.0),
+        },
+        "second_moment_too_fast": {
+            "b2_calms": (found.b2_calms, t["b2_calms"]),
+            "memory": (100.0 / found.b2_memory, 1.0),
+        },
+        "warm_up_missing": {
+            "warmup_helps": (_if_known(found.warmup_gain, warm), t["rate_calms"]),
+            "warmup_over_rate": (warm / rate, _MORE_THAN_RATE),
+        },
+        "overfitting": {
+            "overfit_rise": (found.overfit_rise, t["overfit_rise"]),
+            "train_fall": (_if_known(found.train_fall, found.train_fall, 0.0), STILL_FALLS),
+            "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
+        },
+    }
+    causes = []
+    for name, mine in conditions.items():
+        known = {k: numbers for k, numbers in mine.items() if not math.isnan(numbers[0])}
+        # Its first condition is what a cause is about.
+        if next(iter(mine)) not in known:
+            continue
+        least = min(SLOPES.get(k, 1.0) * margin(*numbers) for k, numbers in known.items())
+        evidence = {key: value for key, (value, _) in known.items()}
+        causes.append(Cause(name, confidence(least), evidence))
+    causes.sort(key=lambda cause: -cause.confidence)
+    certain = [cause for cause in causes if cause.confidence >= 0.5]
+    if certain:
+        return certain
+    doubt = 1.0 - max((cause.confidence for cause in causes), default=0.0)
+    evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
+    return [Cause("no_single_cause", round(doubt, 3), evidence)]
+
+
+def _over(ratio: float) -> float:
+    return math.nan if math.isnan(ratio) else 1.0 / max(ratio, 1.0 / _MOST)
+
+
+def _known(value: float) -> float:
+    """1, which says nothing, where a number is not known."""
+    return 1.0 if math.isnan(value) else max(value, 1.0 / _MOST)
+
+
+def _if_known(value: float, then: float, otherwise: float = math.nan) -> float:
+    return otherwise if math.isnan(value) else then
+
+
+def _middle(values: list[float]) -> float:
+    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
+    return min(found, _MOST)

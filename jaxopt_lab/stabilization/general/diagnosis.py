@@ -1,0 +1,82 @@
+"""What `stabilize` finds for a problem of any kind."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxopt_lab.stabilization.compare import GOAL_RATIO, HEALTHY, RISES, mean
+from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
+
+_SENTENCES = {
+    **SENTENCES,
+    "exploding_gradients": "single updates are too large, which clipping cures",
+    "warm_up_missing": "the first updates are too large, which warm-up cures",
+    "overfitting": "it overfits",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralDiagnosis(Diagnosis):
+    """A diagnosis by curves: causes, cures and the fix.
+
+    There is no code for Optax and no histogram of gradient norms: nobody knows what a problem's
+    functions are made of.
+
+    Attributes:
+      notes: what was left out and why, a line each.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What a colleague would say."""
+        metric, found = self.setting["curve"], self.evidence
+        by = self._off(found.fluctuation)
+        if self.main_cause == "no_problem":
+            return f"Nothing is wrong: {metric} is calm ({by})."
+        rises = self.main_cause == "overfitting"
+        is_calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
+        where = f"{metric} fluctuates ({by})"
+        if rises:
+            where = f"{metric} ends worse than it was ({found.overfit_rise - 1:.0%})"
+        elif is_calm:
+            where = f"{metric} is calm, but worse than it need be,"
+        if self.main_cause == "no_single_cause":
+            text = f"{where}; no single cause was found"
+        else:
+            said = " and ".join(_SENTENCES[cause.name] for cause in self.causes[:2])
+            text = f"{where} because {said}"
+        if self.chosen is None:
+            accepted = [r.name for r in self.remedies.values() if r.accepted]
+            if accepted:
+                return f"{text}; {accepted[0]} helped, but nothing held on fresh seeds."
+            return f"{text}; no cure that was tried helps without harm."
+        before, after = mean(self.before.fluctuation), self.chosen.after
+        what = f"the fluctuation falls from {before:.1%} to {after:.1%}"
+        if after >= before:
+            what = f"the curve {self.chosen.why}"
+        change = self.chosen.loss.value - 1
+        level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
+        level += "" if abs(change) < 0.005 else ("better" if change < 0 else "worse")
+        return f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is {level}."
+
+    def _off(self, fluctuation: float) -> str:
+        if self.setting["relative"]:
+            return f"{fluctuation:.1%} off its trend"
+        return f"off its trend by {fluctuation:.1%} of what training gains"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `diagnosis.json`; what only rows and gradients could tell is None."""
+        content = self.common()
+        content["fluctuation"]["noise_floor"] = None
+        content["recommended"]["goal"] = (
+            f"fluctuation divided by {GOAL_RATIO:g}, or still below {HEALTHY:g}; where it "
+            f"overfits, an end less than {RISES - 1:.0%} above the lowest point"
+        )
+        return {
+            **content,
+            "notes": list(self.notes),
+            "optax": None,
+            "averaging": None,
+            "gradient_norms": None,
+        }

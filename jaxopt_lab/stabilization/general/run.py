@@ -1,0 +1,220 @@
+"""The whole job for a problem of any kind: ladder, cures, the best of them on fresh seeds."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.runner import Result
+from jaxopt_lab.problems.general import GeneralProblem
+from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
+from jaxopt_lab.stabilization.diagnose import Cause
+from jaxopt_lab.stabilization.general import causes, variants
+from jaxopt_lab.stabilization.general.curves import (
+    FEWEST,
+    LOSSES,
+    curve_name,
+    curves_of,
+    summarize,
+)
+from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
+from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
+from jaxopt_lab.stabilization.general.scale import Scale, scale_of
+from jaxopt_lab.stabilization.general.side_by_side import Variants
+from jaxopt_lab.stabilization.members import BASE
+from jaxopt_lab.stabilization.summary import Summary
+
+#: Seeds of the comparison; as many fresh ones confirm it.
+NUM_SEEDS = 4
+#: Epochs of a training where nobody says: so many rows in all, between these bounds.
+_ROWS, _FEWEST_EPOCHS, _MOST_EPOCHS = 6e5, 40, 80
+
+
+def stabilize_problem(
+    problem: GeneralProblem,
+    hparams: Mapping[str, Any],
+    *,
+    num_units: int | None = None,
+    num_seeds: int | None = None,
+    seed: int = 0,
+    time_limit: float | None = None,
+    curve: str | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    directory: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> GeneralDiagnosis:
+    """See `stabilization.stabilize`."""
+    knobs = read_knobs(problem, hparams)
+    checked = knobs.training.checked(knobs.program(knobs.base))
+    name = curve_name(problem, checked.metrics, curve)
+    units = num_units or problem.budget or _usual_units(problem, knobs)
+    size = math.prod(checked.metrics[name].shape)
+    if units < 1 or units * size < FEWEST:
+        raise UserError(
+            f"a curve needs at least {FEWEST} points to be judged, and {units} {problem.unit}s "
+            f"give {max(units, 0) * size} of {name}; give more num_epochs"
+        )
+    trainer = Variants(knobs, units, seed, devices, directory)
+    clock = Clock(time_limit, time.monotonic())
+    return _Comparison(trainer, name, num_seeds or NUM_SEEDS, clock, say).run()
+
+
+def _usual_units(problem: GeneralProblem, knobs: Knobs) -> int:
+    if problem.unit == "epoch" and knobs.num_rows:
+        return min(max(round(_ROWS / knobs.num_rows), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    raise UserError(
+        f"say how many {problem.unit}s to train: num_epochs=..., or budget=... of the problem"
+    )
+
+
+class _Comparison(Comparison):
+    """All stages.
+
+    Args:
+      trainer: of the problem and configuration.
+      name: metric whose curve is measured.
+      num_seeds: of the comparison; as many fresh ones confirm it.
+      clock: of the diagnosis.
+      say: takes one line of text at a time.
+    """
+
+    cures_of = causes.CURES_OF
+
+    def __init__(
+        self,
+        trainer: Variants,
+        name: str,
+        num_seeds: int,
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        numbers = range(2 * num_seeds)
+        super().__init__(trainer, numbers[:num_seeds], numbers[num_seeds:], clock, say)
+        self.variants, self.knobs, self.name = trainer, trainer.knobs, name
+        objective = self.knobs.problem.objective
+        is_loss = self.knobs.problem.kind == "supervised" and name in LOSSES
+        self._sign = 1 if is_loss else objective.sign
+        self._at = objective.at
+        metrics = self.knobs.training.checked(self.knobs.program(self.knobs.base)).metrics
+        self._train = "train_loss" if "train_loss" in metrics and name != "train_loss" else None
+        self._known: list[np.ndarray] = []
+        self.scale: Scale | None = None
+        self.notes = [*self.knobs.notes]
+
+    def run(self) -> GeneralDiagnosis:
+        """Observe, diagnose, try, confirm."""
+        problem, units = self.knobs.problem, self.trainer.num_epochs
+        for line in self.knobs.notes:
+            self.say(line)
+        probed = self.trainer.make_probe is not None
+        missing = "sharpness, gradient norms and the noise of few validation rows are not measured"
+        if not probed:
+            missing = "gradients are not known here, so there is no evidence of theirs"
+        self._note(f"{missing}: the verdict rests on curves and on what cures do")
+        ladder = variants.ladder(self.knobs)
+        plural = "s" if units != 1 else ""
+        self.say(
+            f"observing {self.name} with {len(self.seeds)} seeds and {len(ladder) - 1} learning "
+            f"rates around the given one, {units} {problem.unit}{plural}"
+        )
+        self.train(ladder, "ladder", probe=probed)
+        self.need_base()
+        if self.scale is not None and not self.scale.relative:
+            self._note(f"fluctuation is {self.scale.words}")
+        found = causes.verdict(self._evidence())
+        if found[0].name != "no_problem":
+            tried = variants.cures(self.knobs)
+            if tried:
+                self.say(f"trying {len(tried)} cures")
+                self.train(tried, "cures")
+                found = causes.verdict(self._evidence())
+        main = found[0].name
+        chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
+        return self._diagnosis(found, chosen, confirmed)
+
+    def learn(self, found: Mapping[str, list[Result]]) -> None:
+        """Curves of new members may change what fluctuation is relative to: all are read again."""
+        self._known += [curves_of(results, self.name) for results in found.values()]
+        base = found.get(BASE) if BASE not in self.results else self.results[BASE]
+        if base is None:
+            return
+        idle = found.get(variants.UNTRAINED) or self.results.get(variants.UNTRAINED)
+        before, untrained = self.scale, None if idle is None else curves_of(idle, self.name)
+        self.scale = scale_of(curves_of(base, self.name), self._known, self._sign, untrained)
+        if before is not None and before != self.scale:
+            self.judge(list(self.results))
+
+    def summarize(self, results: Sequence[Result]) -> Summary:
+        """Of curves alone."""
+        assert self.scale is not None
+        return summarize(results, self.name, self.scale, self._at, self._train)
+
+    def curves(self, results: Sequence[Result]) -> np.ndarray:
+        """As the problem returns them."""
+        return curves_of(results, self.name)
+
+    def _note(self, line: str) -> None:
+        self.notes.append(line)
+        self.say(line)
+
+    def _evidence(self) -> causes.Evidence:
+        return causes.gather(
+            self.summaries[BASE],
+            self.results[BASE],
+            self.remedies,
+            self.failed(),
+            self.knobs.value("batch_size"),
+            self.knobs.value("b2"),
+        )
+
+    def _diagnosis(
+        self, found: list[Cause], chosen: Any, confirmed: Mapping[str, Any]
+    ) -> GeneralDiagnosis:
+        trainer, problem, empty = self.trainer, self.knobs.problem, np.zeros((0, 0))
+        base = self.results[BASE]
+        rate = self.knobs.names.get("learning_rate")
+        points = self.curves(base).shape[1]
+        train = curves_of(base, self._train) if self._train else empty
+        return GeneralDiagnosis(
+            causes=found,
+            evidence=self._evidence(),
+            base=dict(self.knobs.base),
+            summaries=self.summaries,
+            members=self.members,
+            remedies=self.remedies,
+            chosen=chosen,
+            before=confirmed.get("before", self.summaries[BASE]),
+            after=confirmed.get("after"),
+            optax="",
+            curves={
+                "base": self.curves(base),
+                "base_train": train,
+                "fresh_base": confirmed.get("base_curves", empty),
+                "fixed": confirmed.get("fixed_curves", empty),
+            },
+            norm_counts=np.zeros(0),
+            setting={
+                "problem": f"{problem.kind} {problem.source}",
+                "curve": self.name,
+                "direction": "minimize" if self._sign > 0 else "maximize",
+                "relative": bool(self.scale and self.scale.relative),
+                "gain": None if self.scale is None or self.scale.relative else self.scale.gain,
+                "unit": problem.unit,
+                "rate": rate,
+                "num_epochs": trainer.num_epochs,
+                "evaluations": points // trainer.num_epochs,
+                "num_seeds": len(self.seeds),
+                "num_rows": self.knobs.num_rows,
+                "num_trainings": trainer.num_trained,
+                "num_kept": trainer.num_kept,
+                "seconds": round(self.clock.seconds, 1),
+                "compile_seconds": round(trainer.compile_seconds, 1),
+                "stopped_by_time_limit": self.clock.passed(SHARES["cures"]),
+            },
+            notes=tuple(self.notes),
+        )

@@ -1,0 +1,92 @@
+"""Train variants of a problem of any kind side by side."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import Runner
+from jaxopt_lab.problems.general.programs import StaticProgram
+from jaxopt_lab.stabilization.finished import Finished
+from jaxopt_lab.stabilization.general.knobs import Knobs
+from jaxopt_lab.stabilization.general.noise import make_probe
+from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.side_by_side import SideBySide
+
+#: Variants that train together, at most: a cohort shares its seed, and there are few in each.
+_WIDTH, _ACCELERATOR_WIDTH = 8, 32
+
+
+class Variants(SideBySide):
+    """Variants of one configuration of a problem.
+
+    Args:
+      knobs: problem and configuration.
+      num_units: of budget, of each training.
+      seed: of initial states and of what variants share.
+      devices: JAX devices; all local ones by default.
+      directory: keeps finished trainings; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        knobs: Knobs,
+        num_units: int,
+        seed: int,
+        devices: Sequence[jax.Device] | None = None,
+        directory: str | Path | None = None,
+    ) -> None:
+        self.knobs, self.base, self.num_epochs = knobs, knobs.base, num_units
+        self.runner = Runner(knobs.training, seed, None, devices)
+        own = knobs.program(self.base)
+        most = _WIDTH if self.runner.on_cpu else _ACCELERATOR_WIDTH
+        self._own, self._width = own, min(self.runner.width(own), most)
+        self.runner.use_width(own, self._width)
+        if directory is not None:
+            setting = {
+                "problem": knobs.problem.describe(),
+                "program": _fingerprint(knobs),
+                "base": {name: repr(value) for name, value in self.base.items()},
+                "stream": [len(self.runner.devices), seed],
+                "jax": jax.__version__,
+            }
+            arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(knobs.problem.data)]
+            self.finished = Finished(directory, arrays, setting)
+
+    def job(self, number: int, member: Member, replicate: int) -> Job:
+        """One training. Replicates go through the problem's splits and seeds in turn."""
+        config = member.config(self.base)
+        program, fold = self.knobs.program(config), replicate % self.knobs.problem.num_members
+        if program != self._own:
+            self.runner.use_width(program, 1)
+        units = (self.num_epochs, self.num_epochs)
+        return Job(number, fold, replicate, config, program, *units, twin=0)
+
+    @property
+    def make_probe(self) -> Callable[[StaticProgram], Callable[..., Any]] | None:
+        """The noise scale of gradients, of supervised problems."""
+        setting = self.knobs.problem.extras.get("setting")
+        if setting is None:
+            return None
+        keywords = self.knobs.training.declared.keywords
+
+        def make(program: StaticProgram) -> Callable[..., Any]:
+            return make_probe(setting(**{k: program.values[k] for k in keywords}))
+
+        return make
+
+
+def _fingerprint(knobs: Knobs) -> str:
+    """Of what the functions compute: a changed function is another training."""
+    found = hashlib.sha256()
+    for jaxpr in knobs.training.checked(knobs.program(knobs.base)).programs.values():
+        found.update(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)).encode())
+        for constant in jaxpr.consts:
+            if not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key):
+                found.update(np.asarray(constant).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,86 @@
+"""Variants of a configuration by the roles that are declared: a ladder of rates, and cures."""
+
+import math
+
+from jaxopt_lab.stabilization.general.knobs import Knobs
+from jaxopt_lab.stabilization.members import BASE, Member
+
+#: Learning rates of the ladder, as multiples of the base's; 0 shows what training gains.
+RATE_LADDER = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
+#: The member that does not learn.
+UNTRAINED = "learning rate ×0"
+#: Role -> values that a cure may raise it to, its family, and what a person calls it.
+_RAISED = {
+    "b1": ((0.95, 0.98), "b1", "b1"),
+    "b2": ((0.99, 0.999, 0.9995, 0.9999), "b2", "b2"),
+    "eps": ((1e-5, 1e-3), "epsilon", "epsilon"),
+    "dropout": ((0.3, 0.5), "regularisation", "dropout"),
+    "l2": ((0.001, 0.01, 0.1), "regularisation", "L2"),
+    "weight_decay": ((0.01, 0.1, 1.0), "regularisation", "weight decay"),
+    "warmup_fraction": ((0.1,), "warm-up", "warm-up over"),
+}
+#: Likewise lowered; in absolute numbers, since nobody knows the norms of a problem's gradients.
+_LOWERED = {
+    "clip_norm": ((1.0, 0.1), "clip", "clip norm at"),
+    "clip_value": ((1.0, 0.1), "clip", "clip values at"),
+}
+#: A batch is at most this share of the rows.
+_LARGEST_BATCH = 0.25
+
+
+def ladder(knobs: Knobs) -> list[Member]:
+    """The base and learning rates around its own."""
+    found = [Member(BASE, {}, is_cure=False)]
+    rate = knobs.value("learning_rate") or 0.0
+    if rate <= 0 or not math.isfinite(rate):
+        return found
+    for factor in RATE_LADDER:
+        lower = 0 < factor < 1
+        name = f"learning rate ÷{round(1 / factor)}" if lower else f"learning rate ×{factor:g}"
+        changes = knobs.settings("learning_rate", rate * factor)
+        found.append(Member(name, changes, "learning rate", lower))
+    return found
+
+
+def cures(knobs: Knobs) -> list[Member]:
+    """What practice does beyond a lower rate, as far as the problem has a knob for it."""
+    found = []
+    for role, (values, family, name) in _RAISED.items():
+        now = knobs.value(role)
+        if now is not None:
+            found += [
+                Member(f"{name} {value:g}", knobs.settings(role, value), family)
+                for value in values
+                if value > now
+            ]
+    for role, (values, family, name) in _LOWERED.items():
+        now = knobs.value(role)
+        if now is None:
+            continue
+        lower = {*values, *((now / 3, now / 10) if 0 < now < 1e6 else ())}
+        found += [
+            Member(f"{name} {value:g}", knobs.settings(role, value), family)
+            for value in sorted(lower, reverse=True)
+            if value < now
+        ]
+    return [*found, *_batches(knobs), *_pairs(knobs)]
+
+
+def _batches(knobs: Knobs) -> list[Member]:
+    size, rows = knobs.value("batch_size"), knobs.num_rows
+    if size is None or size < 1:
+        return []
+    return [
+        Member(f"batch ×{factor}", {knobs.names["batch_size"]: int(size) * factor}, "batch")
+        for factor in (4, 16)
+        if (factor == 4 if rows is None else size * factor <= _LARGEST_BATCH * rows)
+    ]
+
+
+def _pairs(knobs: Knobs) -> list[Member]:
+    """A rate that is lower, with what often has to come with it."""
+    rate, clip = knobs.value("learning_rate"), knobs.value("clip_norm")
+    if not rate or rate <= 0 or clip is None or clip <= 1.0:
+        return []
+    changes = {**knobs.settings("learning_rate", rate * 0.3), **knobs.settings("clip_norm", 1.0)}
+    return [Member("learning rate ÷3 and clip norm at 1", changes, "pair")]

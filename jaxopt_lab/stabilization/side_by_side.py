@@ -1,0 +1,100 @@
+"""Variants of one configuration trained side by side, whatever the problem."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.runner import MakeProbe, Result, Runner
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.stabilization.finished import Finished
+from jaxopt_lab.stabilization.members import Member
+
+
+class SideBySide(ABC):
+    """Trains members with common seeds, and remembers what it has trained.
+
+    Attributes:
+      base: complete configuration.
+      num_epochs: units of budget of each training.
+      runner: trains them.
+      finished: where finished trainings are kept; None keeps nothing.
+      num_trained: trainings that are known.
+      num_kept: those of them that an earlier process had kept.
+      num_epochs_trained: units of the others.
+      seconds: of training, without compiling.
+      compile_seconds: of compiling.
+    """
+
+    base: Config
+    num_epochs: int
+    runner: Runner
+    finished: Finished | None = None
+    num_trained = num_kept = num_epochs_trained = 0
+    seconds = compile_seconds = 0.0
+
+    @abstractmethod
+    def job(self, number: int, member: Member, replicate: int) -> Job:
+        """One training of a member; all members of a replicate start alike (`twin`).
+
+        Args:
+          number: of the member, from 0.
+          member: what differs from the base.
+          replicate: number of its seed.
+        """
+
+    @property
+    @abstractmethod
+    def make_probe(self) -> MakeProbe | None:
+        """Program -> what is measured on each training at its end; None where nothing is."""
+
+    def train(
+        self,
+        members: Sequence[Member],
+        replicates: Sequence[int],
+        probe: bool = False,
+        go_on: Callable[[int], bool] = lambda num_waves_left: True,
+    ) -> dict[str, list[Result]]:
+        """Train each member once per replicate; members of a replicate share everything else.
+
+        Args:
+          members: variants with different names.
+          replicates: numbers of seeds.
+          probe: whether to measure what `make_probe` measures at the end.
+          go_on: asked before each wave.
+
+        Returns:
+          Name -> results in the order of `replicates`; only of members that were trained with
+          every replicate.
+        """
+        jobs, names = [], {}
+        for replicate in replicates:
+            for number, member in enumerate(members):
+                jobs.append(self.job(number, member, replicate))
+                names[number] = member.name
+        found: dict[str, dict[int, Result]] = {}
+
+        def note(result: Result) -> None:
+            self.num_trained += 1
+            found.setdefault(names[result.job.trial_id], {})[result.job.replicate] = result
+
+        missing = []
+        for job in jobs:
+            known = self.finished.get(job, probe) if self.finished else None
+            if known is None:
+                missing.append(job)
+                continue
+            note(known)
+            self.num_kept += 1
+        for report in self.runner.run(missing, go_on, self.make_probe if probe else None):
+            self.seconds += report.seconds - report.compile_seconds
+            self.compile_seconds += report.compile_seconds
+            for result in report.results:
+                note(result._replace(fetch=dict))  # else its wave's weights stay on the device
+                self.num_epochs_trained += result.job.num_units
+                if self.finished:
+                    self.finished.put(result, probe)
+        return {
+            m.name: [found[m.name][r] for r in replicates]
+            for m in members
+            if len(found.get(m.name, {})) == len(replicates)
+        }

@@ -1,0 +1,250 @@
+"""A diagnosis of problems that are no tables: by roles, curves, and what cures do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxopt_lab as lab
+from jaxopt_lab import report
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.stabilization import GeneralDiagnosis
+from jaxopt_lab.stabilization.finished import FOLDER
+from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
+from jaxopt_lab.stabilization.general.scale import scale_of
+
+
+class MLP(nn.Module):
+    """One hidden layer."""
+
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(1)(nn.tanh(nn.Dense(self.width)(x)))[:, 0]
+
+
+def waves(**options: Any) -> Any:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(600, 3)).astype(np.float32)
+    noise = rng.normal(0, 0.1, 600)
+    targets = (np.sin(2 * inputs[:, 0]) + inputs[:, 1] + noise).astype(np.float32)
+    return lab.supervised(MLP, (inputs, targets), loss=optax.squared_error, **options)
+
+
+def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    problem = waves(batch_size=32)
+    hparams = {"learning_rate": 0.3}
+    found = lab.stabilize(
+        problem, hparams, num_epochs=32, num_seeds=3, directory=tmp_path, say=lines.append
+    )
+    assert found.main_cause == "learning_rate_too_high"
+    assert found.chosen is not None
+    assert found.recommended["learning_rate"] < 0.3
+    assert found.chosen.fluctuation.value < 0.5
+    assert found.solved
+    # The default optimizer's own values are known, so they are cures as well.
+    assert {"b1", "b2", "weight_decay"} <= set(found.base)
+    assert any(name.startswith("b2") for name in found.remedies)
+    assert any("not declared" in line and "clip_norm" in line for line in lines)
+    assert found.chosen.name in found.sentence
+    kept = len(list((tmp_path / FOLDER).iterdir()))
+    assert kept == found.setting["num_trainings"]
+    found.save(tmp_path)
+    content = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert content["causes"][0]["name"] == "learning_rate_too_high"
+    assert content["gradient_norms"] is None
+    page = report.build_diagnosis(tmp_path).read_text()
+    for name in ("before-after", "forest", "ladder"):
+        assert f'id="plot-{name}"' in page
+    assert 'id="plot-norms"' not in page
+    assert "Not declared" in page
+
+
+NOISY = {"lr": 0.8, "momentun": 0.9}
+
+
+def descend(x: Any, key: Any, rate: Any, spread: float) -> tuple[Any, Any]:
+    """One noisy step on a quadratic, and the loss, which has a floor of 1."""
+    noise = spread * jax.random.normal(key, x.shape)
+    x = x - rate * (2 * x + noise)
+    return x, 1.0 + jnp.mean(x**2)
+
+
+def noisy(*, batch_size: int = 4) -> lab.Trainable:
+    def init(key: Any, hparams: Any) -> Any:
+        return 3.0 + jax.random.normal(key, (20,))
+
+    def step(x: Any, hparams: Any, shared: Any) -> Any:
+        x, loss = descend(x, shared.key, hparams["lr"], 2.0 / batch_size**0.5)
+        return x, {"loss": loss, "reward": -100.0 * loss}
+
+    return lab.Trainable(init, step)
+
+
+ROLES = {"learning_rate": "lr"}
+
+
+def test_steps_with_noise_are_diagnosed_by_their_roles() -> None:
+    lines: list[str] = []
+    problem = lab.from_steps(noisy, roles=ROLES, budget=40)
+    found = lab.stabilize(problem, NOISY, num_seeds=2, say=lines.append)
+    assert isinstance(found, GeneralDiagnosis)
+    assert found.main_cause == "learning_rate_too_high"
+    assert found.chosen is not None
+    assert found.recommended["lr"] < 0.8 or found.recommended["batch_size"] > 4
+    assert found.setting["relative"]
+    # The static batch size is another program with the same seeds.
+    assert found.remedies["batch ×4"].settings == {"batch_size": 16}
+    assert found.remedies["batch ×4"].fluctuation.value < 1
+    assert any("reads momentun" in line for line in lines)
+    assert any("not declared" in line and "b1" in line for line in lines)
+    assert any("gradients are not known" in line for line in lines)
+    assert tuple(line for line in lines if line in found.notes) == found.notes
+
+
+def test_a_reward_below_zero_is_measured_by_what_training_gains(tmp_path: Path) -> None:
+    problem = lab.from_steps(
+        noisy(batch_size=16), objective="reward", direction="maximize", roles=ROLES
+    )
+    low = lab.stabilize(problem, {"lr": 0.01}, num_epochs=300, num_seeds=2)
+    assert not low.setting["relative"]
+    assert low.main_cause == "no_problem"
+    assert low.chosen is None
+    # From a mean square of about 10, times 100, to near 0.
+    assert 700 < low.setting["gain"] < 1300
+    low.save(tmp_path)
+    page = report.build_diagnosis(tmp_path).read_text()
+    assert "reward is calm" in page
+
+
+def test_a_function_is_measured_on_the_curve_that_it_returns() -> None:
+    def train(key: Any, hparams: Any) -> dict[str, Any]:
+        start, steps = jax.random.split(key)
+
+        def body(x: Any, key: Any) -> tuple[Any, Any]:
+            return descend(x, key, hparams["lr"], 1.0)
+
+        x = 3.0 + jax.random.normal(start, (20,))
+        _, losses = jax.lax.scan(body, x, jax.random.split(steps, 48))
+        return {"loss": losses[-1], "losses": losses, "last": losses[-4:]}
+
+    found = lab.stabilize(lab.from_function(train, roles=ROLES), {"lr": 0.8}, num_seeds=2)
+    assert found.setting["curve"] == "losses"
+    assert found.curves["base"].shape == (2, 48)
+    assert found.main_cause == "learning_rate_too_high"
+    assert found.solved
+
+
+def one_number(key: Any, hparams: Any) -> dict[str, Any]:
+    return {"loss": hparams["lr"] ** 2}
+
+
+@pytest.mark.parametrize(
+    ("problem", "hparams", "options", "message"),
+    [
+        (lambda: lab.from_function(one_number), {"lr": 0.1}, {}, "no curve"),
+        (lambda: lab.from_steps(noisy), {"lr": 0.1}, {}, "num_epochs"),
+        (lambda: lab.from_steps(noisy), {"lr": 0.1}, {"num_epochs": 9}, "at least 16 points"),
+        (lambda: lab.from_steps(noisy), {"lr": 0.1}, {"curve": "los"}, "Did you mean 'loss'"),
+        (lambda: lab.from_steps(noisy), {"rate": 0.1}, {"num_epochs": 20}, "'lr'"),
+        (lambda: lab.from_steps(noisy), {"lr": lab.LogUniform(0.1, 1)}, {}, "is a range"),
+        (lambda: lab.from_steps(noisy), {"lr": 0.1}, {"shorten": True}, "for tables"),
+        (lambda: lab.from_steps(noisy), {"lr": 0.1}, {"num_seeds": 1}, "at least 2"),
+        (lambda: "houses.csv", {"lr": 0.1}, {}, "takes a table"),
+    ],
+)
+def test_mistakes_are_one_line(
+    problem: Any, hparams: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        lab.stabilize(problem(), hparams, **options)
+    assert "\n" not in str(caught.value)
+
+
+QUIET = Evidence(
+    fluctuation=0.2,
+    num_spikes=0.0,
+    rate_calms=1.0,
+    rate_gain=1.0,
+    rate_edge=1.0,
+    divergence_factor=np.inf,
+    clip_calms=1.0,
+    clip_gain=1.0,
+    batch_calms=1.0,
+    noise_over_batch=1.0,
+    b2_calms=1.0,
+    b2_memory=1000.0,
+    warmup_calms=1.0,
+    warmup_gain=1.0,
+    overfit_rise=1.0,
+    train_fall=1.0,
+)
+SIGNS: dict[str, dict[str, float]] = {
+    "learning_rate_too_high": {"rate_calms": 5.0, "rate_gain": 1.5},
+    "exploding_gradients": {"clip_calms": 4.0, "clip_gain": 2.0},
+    "small_batch_noise": {"batch_calms": 3.0, "noise_over_batch": 20.0},
+    "second_moment_too_fast": {"b2_calms": 4.0, "b2_memory": 10.0},
+    "warm_up_missing": {"warmup_calms": 3.0, "warmup_gain": 2.0},
+    "overfitting": {"overfit_rise": 1.5, "train_fall": 1.3},
+    "no_problem": {"fluctuation": 0.01},
+    "no_single_cause": {},
+}
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("cause", SIGNS)
+def test_clear_signs_give_the_cause(cause: str) -> None:
+    found = verdict(QUIET._replace(**SIGNS[cause]))
+    assert found[0].name == cause
+    assert all(np.isfinite(v) for v in found[0].evidence.values())
+    assert set(SIGNS) == set(CURES_OF)
+
+
+@pytest.mark.parametrize(
+    "cause", ["small_batch_noise", "learning_rate_too_high", "no_single_cause"]
+)
+def test_what_is_not_known_is_no_evidence(cause: str) -> None:
+    unknown = dict.fromkeys(("noise_over_batch", "train_fall", "b2_calms", "clip_gain"), NAN)
+    unknown |= dict.fromkeys(("clip_calms", "warmup_calms", "warmup_gain", "b2_memory"), NAN)
+    signs = {k: v for k, v in SIGNS[cause].items() if k not in unknown}
+    found = verdict(QUIET._replace(**unknown, **signs))
+    assert [c.name for c in found] == [cause]
+    # A rise is no overfitting where nobody has seen the training fall.
+    rises = verdict(QUIET._replace(**unknown, overfit_rise=2.0))
+    assert "overfitting" not in [c.name for c in rises]
+
+
+def test_nothing_is_calm_while_a_lower_rate_ends_better() -> None:
+    calm = QUIET._replace(fluctuation=0.01, rate_gain=1.4)
+    assert verdict(calm)[0].name == "learning_rate_too_high"
+
+
+def test_costs_do_not_depend_on_unit_and_sign() -> None:
+    rng = np.random.default_rng(0)
+    rewards = 1 - np.exp(-np.arange(40) / 5) + rng.normal(0, 0.02, (2, 40))
+    one = scale_of(rewards, [rewards], -1)
+    other = scale_of(-50 * rewards + 7, [-50 * rewards + 7], 1)
+    assert not one.relative
+    assert not other.relative
+    np.testing.assert_allclose(one.costs(rewards), other.costs(-50 * rewards + 7), rtol=1e-6)
+    losses = 2.0 - rewards
+    assert scale_of(losses, [losses], 1).relative
+    np.testing.assert_array_equal(scale_of(losses, [losses], 1).costs(losses), losses)
+    assert not scale_of(losses, [losses, losses - 5], 1).relative
+
+
+def test_flat_and_infinite_curves_have_a_scale() -> None:
+    flat = np.zeros((2, 20))
+    assert scale_of(flat, [flat], -1).gain > 0
+    broken = np.full((2, 20), np.nan)
+    found = scale_of(broken, [broken, flat - 1], 1)
+    assert np.isfinite([found.level, found.gain]).all()
+    assert np.isnan(found.costs(broken)).all()
