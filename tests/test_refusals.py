@@ -101,7 +101,7 @@ TUNE = {
     "more folds than rows": ("good.csv --folds 41", "41 folds are more than the 32"),
     "range upside down": (
         "good.csv --space upside_down.toml",
-        "Uniform: range [0.5, 0.1]",
+        "Uniform: low must be below high, got [0.5, 0.1]",
     ),
     "log range at zero": ("good.csv --space log_zero.toml", "low end must be above 0"),
     "unknown hyperparameter": (
@@ -301,7 +301,7 @@ def test_a_strange_database_is_left_untouched(workplace: Path, refused: Refused)
     ("change", "message"),
     [
         ("--seed 1", "another seed: 0 there, 1 now"),
-        ("--epochs 3", "another num_epochs: 2 there, 3 now"),
+        ("--epochs 3", "another budget: 2 there, 3 now"),
         ("--folds 2", "another num_folds: 1 there, 2 now"),
         ("--test-fraction 0.3", "0.2 there, 0.3 now"),
         ("--space diverging.toml", "another space"),

@@ -257,7 +257,7 @@ def test_every_optimizer_is_probed_in_a_population(optimizer: str) -> None:
         params = model.init(key, batch.inputs, hparams, None, batch.depth)["params"]
         state = build([optimizer], hparams, signature.features, 1.0).init(params)
         trial = TrainState(params, state, jnp.asarray(3), *[()] * 7)
-        return make_probe(signature, population.task.objective, model)(trial, hparams, batch)
+        return make_probe(signature, population.task.criterion, model)(trial, hparams, batch)
 
     found = jax.jit(jax.vmap(probed))(jax.random.split(jax.random.key(0), 2))
     assert np.isfinite(found["sharpness"]).all()
@@ -273,8 +273,9 @@ def test_averages_that_are_the_same_are_one_cure() -> None:
         return [m.name for m in everyone if m.family == "average"]
 
     epoch = "weights averaged over an epoch"
-    assert averages(320, 10) == [epoch, "averaged weights 0.99"]
-    assert averages(3200, 10) == [epoch, "averaged weights 0.999"]
+    # After 50 updates no decay is above 0.85, after 500 none above 0.983.
+    assert averages(320, 10) == averages(3200, 10) == [epoch]
+    assert averages(320, 100) == [epoch, "averaged weights 0.99"]
     assert averages(320, 1000) == [epoch, "averaged weights 0.99", "averaged weights 0.999"]
 
 
