@@ -177,12 +177,12 @@ def halving(epochs: int) -> list[Config]:
             started = time.perf_counter()
             study.optimize(search.random(), num_trials, budget, 1, **options)
             waves = study.store.waves()
-            compiled = sum(w["compile_seconds"] for w in waves)
+            compiled = sum(w.compile_seconds for w in waves)
             return {
                 "seconds": time.perf_counter() - started - compiled,
                 "compile_seconds": compiled,
-                "epochs": sum(w["epochs"] for w in waves),
-                "programs": len({w["program"] for w in waves}),
+                "epochs": sum(w.units for w in waves),
+                "programs": len({w.program for w in waves}),
                 "stored": study.store.settings()["programs"],
             }
 

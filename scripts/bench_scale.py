@@ -80,11 +80,11 @@ def measure(num_trials: int, num_epochs: int, rounds: int) -> list[dict[str, Any
             started = time.perf_counter()
             mine.optimize(lab.search.random(), num_trials, num_epochs, 1)
             whole = time.perf_counter() - started
-            compiled = sum(w["compile_seconds"] for w in mine.store.waves())
+            compiled = sum(w.compile_seconds for w in mine.store.waves())
             seconds.append(whole - compiled)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             done = len(mine.store.trials_with(lab.Status.COMPLETED))
-            jobs = [mine.job(t["trial_id"], t["config"], 0) for t in mine.store.trials()]
+            jobs = [mine.job(t.trial_id, t.config, 0) for t in mine.store.trials()]
             started = time.perf_counter()
             for _ in mine.runner.run(jobs):
                 pass

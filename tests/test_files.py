@@ -50,7 +50,7 @@ def small_study(folder: Path) -> Store:
 
 def scores(folder: Path) -> list[float | None]:
     store = Store.open(folder, read_only=True)
-    found = [row["score"] for row in store.trials()]
+    found = [row.score for row in store.trials()]
     store.close()
     return found
 

@@ -22,9 +22,9 @@ def test_a_study_compiles_and_trains_as_planned(houses_csv: Path) -> None:
     assert study.trials.empty, "a plan trains nothing"
     study.optimize(lab.search.random(), 6, 2, 2)
     waves = study.store.waves()
-    assert {p.name for p in plan.programs} == {w["program"] for w in waves}
+    assert {p.name for p in plan.programs} == {w.program for w in waves}
     assert plan.num_waves == len(waves)
-    assert sum(p.num_networks for p in plan.programs) == sum(w["jobs"] for w in waves)
+    assert sum(p.num_networks for p in plan.programs) == sum(w.jobs for w in waves)
     assert {p.name: p.width for p in plan.programs} == study.store.settings()["widths"]
 
 

@@ -39,7 +39,7 @@ def predictor(request: pytest.FixtureRequest, houses: pd.DataFrame, tmp_path_fac
     study.optimize(lab.search.grid(), 4, num_epochs=1, num_folds=2)
     rows = study.store.trials()
     networks = [
-        (hyperparameters.complete(rows[i]["config"]), study.kept((i, fold, 0)), fold)
+        (hyperparameters.complete(rows[i].config), study.kept((i, fold, 0)), fold)
         for i, fold in ((0, 0), (3, 1))
     ]
     return assemble(task, study.training.prepared, networks, [0.25, 0.75])

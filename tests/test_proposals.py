@@ -72,10 +72,10 @@ def test_enqueued_configurations_come_first_and_once(store: Store) -> None:
     for _ in range(2):
         enqueue(store, WIDE, "search", [GOOD, adamw])
     propose(store, lab.search.random(), WIDE, "search", 0, 3)
-    configs = [t["config"] for t in store.trials()]
+    configs = [t.config for t in store.trials()]
     assert configs[:2] == [GOOD, {**adamw, "batch_size": 32}]
     assert len(configs) == 5
-    assert all(t["status"] == Status.PENDING for t in store.trials())
+    assert all(t.status == Status.PENDING for t in store.trials())
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_proposals_after_a_restart_are_the_same_bit_for_bit(tmp_path: Path) -> N
         propose(store, lab.search.bayesian(num_initial=4), WIDE, "refined", 7, 3)
         with store.transaction():
             for trial in store.trials():
-                rate = trial["config"]["learning_rate"]
+                rate = trial.config["learning_rate"]
                 score = None if rate > 0.05 else (np.log10(rate) + 2.5) ** 2
                 status = Status.INFEASIBLE if score is None else Status.COMPLETED
-                store.set_trial(trial["trial_id"], status, score)
+                store.set_trial(trial.trial_id, status, score)
 
     whole = Store.open(None)
     enqueue(whole, WIDE, "refined", [GOOD])

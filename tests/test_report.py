@@ -174,7 +174,7 @@ def test_log_ranges_have_log_axes_and_infeasible_trials_are_marked(study: Path) 
     assert figures["slice-learning_rate"]["layout"]["xaxis"]["type"] == "log"
     crosses = [t for t in figures["slice-dropout"]["data"] if t["marker"].get("symbol") == "x"]
     store = Store.open(study, read_only=True)
-    num = sum(t["status"] == Status.INFEASIBLE for t in store.trials())
+    num = sum(t.status == Status.INFEASIBLE for t in store.trials())
     store.close()
     assert [len(t["x"]) for t in crosses] == [num]
     assert num > 0

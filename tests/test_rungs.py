@@ -39,9 +39,9 @@ def stored(study: lab.Study) -> dict[tuple[int, int], tuple]:
     found = {}
     for trial_id in range(NUM_TRIALS):
         for m in study.store.member_arrays(trial_id):
-            curves = {name: values.tobytes() for name, values in m["curves"].items()}
-            facts = (m["score"], m["best_epoch"], m["num_epochs"])
-            found[trial_id, m["fold"]] = (*facts, curves, m["outputs"].tobytes())
+            curves = {name: values.tobytes() for name, values in m.curves.items()}
+            facts = (m.score, m.best_unit, m.num_units)
+            found[trial_id, m.fold] = (*facts, curves, m.outputs.tobytes())
     return found
 
 
@@ -62,9 +62,7 @@ def halved(table: Path) -> lab.Study:
 def test_two_brackets_of_ten_are_halved_to_one_each(halved: lab.Study) -> None:
     found = halved.trials
     assert found["status"].value_counts().to_dict() == {"stopped": 18, "completed": 2}
-    ages = (
-        pd.DataFrame(halved.store.members()).groupby("trial_id")["num_epochs"].agg(["min", "max"])
-    )
+    ages = pd.DataFrame(halved.store.members()).groupby("trial_id")["num_units"].agg(["min", "max"])
     assert (ages["min"] == ages["max"]).all()
     assert ages["max"].value_counts().to_dict() == {1: 14, 3: 4, 9: 2}
     stopped = found[found["status"] == "stopped"]
@@ -80,7 +78,7 @@ def scores_at(study: lab.Study, trial_id: int, epoch: int) -> list[float]:
     """Root mean squared errors on each fold, from the curves."""
     scales = [t.scale for t in study.training.prepared.transforms]
     return [
-        float(np.sqrt(m["curves"]["loss"][epoch - 1]) * scales[m["fold"]])
+        float(np.sqrt(m.curves["loss"][epoch - 1]) * scales[m.fold])
         for m in study.store.member_arrays(trial_id)
     ]
 
@@ -132,8 +130,8 @@ def test_interrupted_anywhere_it_comes_to_the_same(
 
 
 def test_survivors_of_several_brackets_share_waves(halved: lab.Study) -> None:
-    waves = [w for w in halved.store.waves() if w["phase"] == "search"]
-    trained = sum(w["epochs"] for w in waves)
+    waves = [w for w in halved.store.waves() if w.phase == "search"]
+    trained = sum(w.units for w in waves)
     assert trained == 2 * 2 * (10 * 1 + 3 * 2 + 1 * 6)
 
 
@@ -144,7 +142,7 @@ def test_brackets_hold_all_trials_however_many_are_proposed_at_a_time(
     study = make_study(table)
     optimize(study)
     assert [len(d["trials"]) for d in study.store.decisions("bracket")] == [10, 10]
-    ages = pd.DataFrame(study.store.members()).groupby("trial_id")["num_epochs"].max()
+    ages = pd.DataFrame(study.store.members()).groupby("trial_id")["num_units"].max()
     assert ages.value_counts().to_dict() == {1: 14, 3: 4, 9: 2}
 
 
@@ -169,7 +167,7 @@ def test_a_diverged_trial_leaves_at_the_first_rung(table: Path) -> None:
     assert 0 < bad.sum() < NUM_TRIALS
     assert (found.loc[bad, "status"] == "infeasible").all()
     assert found.loc[bad, "reason"].str.contains("diverged at step").all()
-    ages = pd.DataFrame(study.store.members()).groupby("trial_id")["num_epochs"].max()
+    ages = pd.DataFrame(study.store.members()).groupby("trial_id")["num_units"].max()
     assert (ages[bad] == 1).all()
     assert (found["status"] == "completed").sum() == 2
 

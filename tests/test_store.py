@@ -16,6 +16,7 @@ from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import pack_state, unpack_state
+from jaxopt_lab.storage.rows import Member, Trial, WaveCost
 from jaxopt_lab.storage.store import NoStudy, Store
 
 FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
@@ -27,11 +28,15 @@ def test_arrays_come_back_bit_for_bit(curve: np.ndarray, outputs: np.ndarray) ->
     curves = {"loss": curve[:, 0], "train_loss": curve[:, 1]}
     store.add_member(7, 1, 0, 0.5, "", 2, curves, outputs, 5)
     (found,) = store.member_arrays(7)
+    (alone,) = store.members()
     store.close()
-    assert found["outputs"].tobytes() == outputs.tobytes()
+    assert alone == Member(7, 1, 0, 0.5, "", 2, 5)
+    assert alone.key == (7, 1, 0)
+    assert found[: len(alone)] == alone
+    assert found.outputs.tobytes() == outputs.tobytes()
     for name, values in curves.items():
-        assert found["curves"][name].tobytes() == np.ascontiguousarray(values).tobytes()
-    assert (found["fold"], found["score"], found["best_epoch"]) == (1, 0.5, 2)
+        assert found.curves[name].tobytes() == np.ascontiguousarray(values).tobytes()
+    assert (found.fold, found.score, found.best_unit, found.num_units) == (1, 0.5, 2, 5)
 
 
 def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
@@ -52,15 +57,28 @@ def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
     again = Store.open(tmp_path, read_only=True)
     (row,) = again.trials()
     again.close()
-    assert row == {
-        "trial_id": 0,
-        "phase": "wide",
-        "status": Status.COMPLETED,
-        "score": 0.25,
-        "standard_error": 0.01,
-        "reason": "",
-        "config": {"learning_rate": 0.1},
-    }
+    expected = Trial(0, "wide", Status.COMPLETED, 0.25, 0.01, "", {"learning_rate": 0.1})
+    assert row == expected
+    assert type(row.status) is Status
+
+
+def test_what_waves_cost_comes_back_in_their_order() -> None:
+    store = Store.open(None)
+    store.add_wave("wide", 3.5, 1.25, 8, 40, "a program")
+    store.add_wave("refined", 2.0, 0.0, 4, 20, "another")
+    assert store.waves() == [
+        WaveCost("wide", 3.5, 1.25, 8, 40, "a program"),
+        WaveCost("refined", 2.0, 0.0, 4, 20, "another"),
+    ]
+    store.close()
+
+
+def test_a_configuration_that_is_read_may_be_changed() -> None:
+    store = Store.open(None)
+    store.add_trial(0, "wide", {"learning_rate": 0.1})
+    store.trials()[0].config["learning_rate"] = 1.0
+    assert store.trials()[0].config == {"learning_rate": 0.1}
+    store.close()
 
 
 def test_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_reruns_use_other_seeds_and_leave_the_score(houses_csv: Path) -> None:
     before = comparable(study)
     study.rerun([1], replicate=1)
     pd.testing.assert_frame_equal(comparable(study), before)
-    scores = {(m["replicate"], m["fold"]): m["score"] for m in study.store.members_of(1)}
+    scores = {(m.replicate, m.fold): m.score for m in study.store.members_of(1)}
     assert set(scores) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert scores[0, 0] != scores[1, 0]
 

@@ -47,8 +47,8 @@ def table_rows(store: Store, timing: bool) -> list[dict[str, Any]]:
     rows, num_folds = trials_of(store), settings_of(store).get("num_folds", 1)
     ages: dict[int, list[int]] = {}
     for member in store.members():
-        if member["replicate"] == 0 and member["fold"] < num_folds:
-            ages.setdefault(member["trial_id"], []).append(member["num_epochs"])
+        if member.replicate == 0 and member.fold < num_folds:
+            ages.setdefault(member.trial_id, []).append(member.num_units)
     for row in rows:
         mine = ages.get(row["trial_id"], [])
         row["folds"], row["epochs"] = len(mine), min(mine, default=0)

@@ -111,7 +111,7 @@ def _from_study(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
         )
     task = tasks.reopen(settings["task"], settings["table path"])
     epochs = settings.get("budget")
-    return task, trials[args.trial]["config"], epochs, int(settings["seed"])
+    return task, trials[args.trial].config, epochs, int(settings["seed"])
 
 
 def _print(console: "Console", content: dict[str, Any]) -> None:

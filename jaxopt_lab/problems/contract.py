@@ -15,6 +15,7 @@ from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.planning.sizing import Sizing
 from jaxopt_lab.schedulers.base import Scheduler
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.rows import TrainedMember
 
 
 @runtime_checkable
@@ -147,12 +148,12 @@ class Training(Protocol):
         """What a study of these configurations would compile and run."""
         ...
 
-    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+    def judge(self, result: Result, before: TrainedMember | None) -> Judged:
         """What one training came to.
 
         Args:
           result: from the runner.
-          before: the stored member (with `curves`) that it goes on from, if it does.
+          before: the stored member that it goes on from, if it does.
         """
         ...
 

@@ -270,9 +270,9 @@ def _read_curves(store: Store, found: Contents) -> dict[tuple[int, int], dict[st
     curves = {}
     for trial_id in dict.fromkeys([*([] if found.winner is None else [found.winner]), *ids]):
         for member in store.member_arrays(trial_id):
-            wanted = member["fold"] == 0 or trial_id == found.winner
-            if wanted and member["replicate"] == 0:
-                curves[int(trial_id), int(member["fold"])] = _drawable(member["curves"])
+            wanted = member.fold == 0 or trial_id == found.winner
+            if wanted and member.replicate == 0:
+                curves[int(trial_id), int(member.fold)] = _drawable(member.curves)
     return curves
 
 

@@ -18,11 +18,11 @@ CREATE TABLE members (
     replicate INTEGER NOT NULL,
     score REAL,
     reason TEXT NOT NULL DEFAULT '',
-    best_epoch INTEGER NOT NULL,
+    best_unit INTEGER NOT NULL,
     curves BLOB NOT NULL,
     outputs BLOB NOT NULL,
     num_outputs INTEGER NOT NULL,
-    num_epochs INTEGER NOT NULL,
+    num_units INTEGER NOT NULL,
     PRIMARY KEY (trial_id, fold, replicate)) WITHOUT ROWID;
 CREATE TABLE waves (
     number INTEGER PRIMARY KEY,
@@ -30,7 +30,7 @@ CREATE TABLE waves (
     seconds REAL NOT NULL,
     compile_seconds REAL NOT NULL,
     jobs INTEGER NOT NULL,
-    epochs INTEGER NOT NULL,
+    units INTEGER NOT NULL,
     program TEXT NOT NULL);
 """
 #: Also what a study of an earlier version may lack. The index is there so that what is asked after

@@ -22,10 +22,10 @@ from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
 from jaxopt_lab.storage.files import explain, open_lock, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
+from jaxopt_lab.storage.rows import Member, MemberKey, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
 
 FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
-Member = tuple[int, int, int]
 #: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
 _LISTED = "(SELECT value FROM json_each(?))"
 
@@ -224,10 +224,8 @@ class Store:
             (status, score, standard_error, reason, trial_id),
         )
 
-    def trials(
-        self, phase: str | None = None, status: Status | None = None
-    ) -> list[dict[str, Any]]:
-        """Trials in `trial_id` order: trial_id, phase, status, score, ..., config (a dict).
+    def trials(self, phase: str | None = None, status: Status | None = None) -> list[Trial]:
+        """Trials in `trial_id` order.
 
         Args:
           phase: only those of a phase.
@@ -236,13 +234,11 @@ class Store:
         wanted = {"phase": phase, "status": status}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(f'{name} = ?' for name in given)} " if given else ""
-        columns = ("trial_id", "phase", "status", "score", "standard_error", "reason", "config")
-        query = f"SELECT {', '.join(columns)} FROM trials {where}ORDER BY trial_id"
-        found = [dict(zip(columns, row, strict=True)) for row in self._rows(query, given.values())]
-        for row in found:
-            row["config"] = dict(self._config(row["config"]))
-            row["status"] = Status(row["status"])
-        return found
+        query = f"SELECT {', '.join(Trial._fields)} FROM trials {where}ORDER BY trial_id"
+        return [
+            Trial(i, of, Status(code), score, error, reason, dict(self._config(text)))
+            for i, of, code, score, error, reason, text in self._rows(query, given.values())
+        ]
 
     def _config(self, text: str) -> Config:
         """Read a configuration; each text is read once."""
@@ -288,10 +284,10 @@ class Store:
         replicate: int,
         score: float | None,
         reason: str,
-        best_epoch: int,
+        best_unit: int,
         curves: Mapping[str, np.ndarray],
         outputs: np.ndarray,
-        num_epochs: int,
+        num_units: int,
     ) -> None:
         """Write one trained network of a trial: its score, curves, validation outputs and age."""
         self._db.execute(
@@ -302,54 +298,56 @@ class Store:
                 replicate,
                 score,
                 reason,
-                best_epoch,
+                best_unit,
                 pack_curves(curves),
                 np.ascontiguousarray(outputs, "<f4").tobytes(),
                 outputs.shape[-1],
-                num_epochs,
+                num_units,
             ),
         )
 
-    def members(self, first: int = 0) -> list[dict[str, Any]]:
+    def members(self, first: int = 0) -> list[Member]:
         """All members by (trial, fold, replicate), without arrays, from trial `first` on."""
         return self._members("WHERE trial_id >= ?", (first,))
 
-    def members_of(self, *trial_ids: int) -> list[dict[str, Any]]:
+    def members_of(self, *trial_ids: int) -> list[Member]:
         """The members of some trials by (trial, fold, replicate), without arrays."""
         return self._members(f"WHERE trial_id IN {_LISTED}", (json.dumps(trial_ids),))
 
-    def member_arrays(self, trial_id: int) -> list[dict[str, Any]]:
-        """The members of one trial, with `curves` (name -> [epochs]) and `outputs` [n, o]."""
-        found = self._members(
-            "WHERE trial_id = ?", (trial_id,), ("curves", "outputs", "num_outputs")
-        )
-        for row in found:
-            row["curves"] = unpack_curves(row["curves"])
-            flat = np.frombuffer(row["outputs"], "<f4")
-            row["outputs"] = flat.reshape(-1, row.pop("num_outputs"))
-        return found
+    def member_arrays(self, trial_id: int) -> list[TrainedMember]:
+        """The members of one trial by (fold, replicate), with their arrays."""
+        columns = (*TrainedMember._fields, "num_outputs")
+        rows = self._member_rows(columns, "WHERE trial_id = ?", (trial_id,))
+        return [
+            TrainedMember(
+                *Member._make(facts),
+                unpack_curves(curves),
+                np.frombuffer(outputs, "<f4").reshape(-1, num_outputs),
+            )
+            for *facts, curves, outputs, num_outputs in rows
+        ]
 
-    def _members(
-        self, where: str, arguments: tuple[Any, ...], more: tuple[str, ...] = ()
-    ) -> list[dict[str, Any]]:
-        known = ("trial_id", "fold", "replicate", "score", "reason", "best_epoch", "num_epochs")
-        columns = known + more
+    def _members(self, where: str, arguments: tuple[Any, ...]) -> list[Member]:
+        return [Member._make(row) for row in self._member_rows(Member._fields, where, arguments)]
+
+    def _member_rows(
+        self, columns: Sequence[str], where: str, arguments: tuple[Any, ...]
+    ) -> list[tuple[Any, ...]]:
         query = f"SELECT {', '.join(columns)} FROM members {where}"
-        rows = self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        return self._rows(f"{query} ORDER BY trial_id, fold, replicate", arguments)
 
-    def keep(self, kind: str, member: Member, content: bytes) -> None:
+    def keep(self, kind: str, member: MemberKey, content: bytes) -> None:
         """Keep arrays of a network (trial, fold, replicate), in place of what was kept before."""
         self._db.execute("REPLACE INTO arrays VALUES (?, ?, ?, ?, ?)", (kind, *member, content))
 
-    def kept(self, kind: str, member: Member) -> bytes:
+    def kept(self, kind: str, member: MemberKey) -> bytes:
         """What `keep` was given; `KeyError` if there is nothing."""
         where = "kind = ? AND trial_id = ? AND fold = ? AND replicate = ?"
         for (content,) in self._rows(f"SELECT content FROM arrays WHERE {where}", (kind, *member)):
             return bytes(content)
         raise KeyError((kind, *member))
 
-    def kept_members(self, kind: str) -> frozenset[Member]:
+    def kept_members(self, kind: str) -> frozenset[MemberKey]:
         """The networks of which there are arrays of a kind."""
         query = "SELECT trial_id, fold, replicate FROM arrays WHERE kind = ?"
         found: list[Any] = self._rows(query, (kind,))
@@ -366,21 +364,20 @@ class Store:
         seconds: float,
         compile_seconds: float,
         jobs: int,
-        epochs: int,
+        units: int,
         program: str,
     ) -> None:
         """Write what a wave cost."""
         self._db.execute(
-            "INSERT INTO waves (phase, seconds, compile_seconds, jobs, epochs, program) "
+            "INSERT INTO waves (phase, seconds, compile_seconds, jobs, units, program) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            (phase, seconds, compile_seconds, jobs, epochs, program),
+            (phase, seconds, compile_seconds, jobs, units, program),
         )
 
-    def waves(self) -> list[dict[str, Any]]:
-        """All waves in the order in which they finished."""
-        columns = ("phase", "seconds", "compile_seconds", "jobs", "epochs", "program")
-        rows = self._rows(f"SELECT {', '.join(columns)} FROM waves ORDER BY number")
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+    def waves(self) -> list[WaveCost]:
+        """What each wave cost, in the order in which they finished."""
+        rows = self._rows(f"SELECT {', '.join(WaveCost._fields)} FROM waves ORDER BY number")
+        return [WaveCost._make(row) for row in rows]
 
 
 def _close(files: ExitStack) -> None:

@@ -42,7 +42,7 @@ _IGNORING = with_config(ConfigDict(extra="ignore"))
 
 @_IGNORING
 class TrialRow(TypedDict):
-    """A trial as `Store.trials` gives it."""
+    """The fields of `rows.Trial`."""
 
     trial_id: Count
     phase: Text
@@ -55,13 +55,13 @@ class TrialRow(TypedDict):
 
 @_IGNORING
 class WaveRow(TypedDict):
-    """A wave as `Store.waves` gives it."""
+    """The fields of `rows.WaveCost`."""
 
     phase: Text
     seconds: Number
     compile_seconds: Number
     jobs: Count
-    epochs: Count
+    units: Count
     program: Text
 
 
@@ -168,15 +168,19 @@ def undamaged(where: str, read: Callable[[], T]) -> T:
 
 
 def trials_of(store: Store) -> list[dict[str, Any]]:
-    """`Store.trials`, checked."""
-    return undamaged(
-        str(store.path), lambda: checked(list[TrialRow], store.trials(), f"{store.path} (trials)")
-    )
+    """`Store.trials`, checked, as dictionaries."""
+
+    def read() -> list[dict[str, Any]]:
+        found = [trial._asdict() for trial in store.trials()]
+        return checked(list[TrialRow], found, f"{store.path} (trials)")
+
+    return undamaged(str(store.path), read)
 
 
 def waves_of(store: Store) -> list[dict[str, Any]]:
-    """`Store.waves`, checked."""
-    return checked(list[WaveRow], store.waves(), f"{store.path} (waves)")
+    """`Store.waves`, checked, as dictionaries."""
+    found = [wave._asdict() for wave in store.waves()]
+    return checked(list[WaveRow], found, f"{store.path} (waves)")
 
 
 def settings_of(store: Store) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.problems.contract import Training
-from jaxopt_lab.storage.store import Member, Store
+from jaxopt_lab.storage.rows import MemberKey
+from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Incumbent:
     curves: list[dict[str, np.ndarray]]
     _problem: Any
     _training: Training
-    _kept: Callable[[Member], PyTree]
+    _kept: Callable[[MemberKey], PyTree]
     _refit: Callable[[int], PyTree]
 
     @property
@@ -96,7 +97,7 @@ def incumbent_of(
     store: Store,
     problem: Any,
     training: Training,
-    kept: Callable[[Member], PyTree],
+    kept: Callable[[MemberKey], PyTree],
     refit: Callable[[int], PyTree],
 ) -> Incumbent:
     """The best trial of a store.
@@ -109,16 +110,17 @@ def incumbent_of(
     members = [
         m
         for m in store.member_arrays(trial_id)
-        if m["fold"] < training.num_members and m["replicate"] == 0
+        if m.fold < training.num_members and m.replicate == 0
     ]
-    error, sign = row["standard_error"], problem.objective.sign
+    error, sign = row.standard_error, problem.objective.sign
+    assert row.score is not None, "a completed trial has a score"
     return Incumbent(
         trial_id,
-        row["config"],
-        sign * row["score"],
+        row.config,
+        sign * row.score,
         math.nan if error is None else error,
-        [sign * m["score"] for m in members],
-        [m["curves"] for m in members],
+        [sign * m.score for m in members if m.score is not None],
+        [m.curves for m in members],
         problem,
         training,
         kept,

@@ -38,7 +38,7 @@ def ask(store: Store, sampler: Sampler, space: SearchSpace, seed: int, n: int) -
     first = store.num_trials()
     propose(store, sampler, space, PHASE, seed, n)
     rows = store.trials(PHASE, Status.PENDING)
-    return [Asked(t["trial_id"], t["config"]) for t in rows if t["trial_id"] >= first]
+    return [Asked(t.trial_id, t.config) for t in rows if t.trial_id >= first]
 
 
 def tell(
@@ -66,7 +66,7 @@ def tell(
     """
     if len(configs) != len(values):
         raise UserError(f"tell: {len(configs)} trials but {len(values)} values")
-    waiting = {t["trial_id"]: t["config"] for t in store.trials(PHASE, Status.PENDING)}
+    waiting = {t.trial_id: t.config for t in store.trials(PHASE, Status.PENDING)}
     free, number = dict(waiting), store.num_trials()
     plan: list[tuple[int, Config, float | None, bool]] = []
     for given, value in zip(configs, values, strict=True):

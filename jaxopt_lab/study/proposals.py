@@ -15,6 +15,7 @@ from jaxopt_lab.search.base import MAX_PROPOSALS, Frame, History, Sampler
 from jaxopt_lab.search.region import frame_of
 from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.rows import Trial
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study.trials import sign_of
 
@@ -51,35 +52,35 @@ def history_of(store: Store, space: SearchSpace, outer: SearchSpace | None = Non
     places = store.memory.setdefault(json.dumps(space.to_dict()), {})
     mine, points, others = [], [], []
     for row in store.trials():
-        if row["trial_id"] not in places:
-            inside = why_outside(space, row["config"]) is None
-            places[row["trial_id"]] = space.to_unit([row["config"]])[0] if inside else None
-        if places[row["trial_id"]] is not None:
+        if row.trial_id not in places:
+            inside = why_outside(space, row.config) is None
+            places[row.trial_id] = space.to_unit([row.config])[0] if inside else None
+        if places[row.trial_id] is not None:
             mine.append(row)
-            points.append(places[row["trial_id"]])
-        elif row["score"] is not None or row["status"] == Status.INFEASIBLE:
+            points.append(places[row.trial_id])
+        elif row.score is not None or row.status == Status.INFEASIBLE:
             others.append(row)
-    diverged = [t["status"] == Status.INFEASIBLE for t in mine]
-    scores = [t["score"] for t in mine]
+    diverged = [t.status == Status.INFEASIBLE for t in mine]
+    scores = [t.score for t in mine]
     return History(
         np.reshape(points, (len(points), space.num_dims)),
         [math.nan if score is None else score for score in scores],
         infeasible=diverged,
         pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
-        noise=[t["standard_error"] or 0.0 for t in mine],
+        noise=[t.standard_error or 0.0 for t in mine],
         frame=_frame(outer, space, others) if outer is not None and others else None,
     )
 
 
-def _frame(outer: SearchSpace, space: SearchSpace, rows: list[dict[str, Any]]) -> Frame | None:
+def _frame(outer: SearchSpace, space: SearchSpace, rows: Sequence[Trial]) -> Frame | None:
     """Trials outside of a space, as a sampler can learn from them."""
     return frame_of(
         outer,
         space,
-        [row["config"] for row in rows],
-        [math.nan if row["score"] is None else row["score"] for row in rows],
-        [row["status"] == Status.INFEASIBLE for row in rows],
-        [row["standard_error"] or 0.0 for row in rows],
+        [row.config for row in rows],
+        [math.nan if row.score is None else row.score for row in rows],
+        [row.status == Status.INFEASIBLE for row in rows],
+        [row.standard_error or 0.0 for row in rows],
     )
 
 
@@ -106,7 +107,7 @@ def enqueue(
       UserError: for a configuration outside the space; then nothing is written.
     """
     known = store.trials()
-    ready: list[Config] = [t["config"] for t in known if t["phase"] == phase]
+    ready: list[Config] = [t.config for t in known if t.phase == phase]
     num_before = len(ready)
     for config in configs:
         names = [*space.parameters, *space.fixed]

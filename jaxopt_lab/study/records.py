@@ -1,7 +1,7 @@
 """What a finished wave leaves behind, in one transaction."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from jaxopt_lab.core.runner import Result, WaveReport
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.problems.contract import Judged, Training
 from jaxopt_lab.storage.packing import pack_state
+from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.weights import Weights
@@ -92,9 +93,9 @@ def _worth_keeping(
         if job.fold < num_folds and not job.replicate:
             scores.setdefault(job.trial_id, {})[job.fold] = entry.judged.score
     for member in store.members_of(*scores) if num_folds > 1 else ():
-        of_fold = member["fold"] < num_folds and member["replicate"] == 0
-        if of_fold and member["num_epochs"] == budget:
-            scores[member["trial_id"]].setdefault(member["fold"], member["score"])
+        of_fold = member.fold < num_folds and member.replicate == 0
+        if of_fold and member.num_units == budget:
+            scores[member.trial_id].setdefault(member.fold, member.score)
     infeasible = {i for i, mine in scores.items() if None in mine.values()}
     means = {
         i: float(np.mean([score for score in mine.values() if score is not None]))
@@ -124,12 +125,12 @@ def _add_expected(store: Store, program: str, seconds: tuple[float, float]) -> N
     store.set("expected", found)
 
 
-def _before(store: Store, result: Result) -> Mapping[str, Any] | None:
+def _before(store: Store, result: Result) -> TrainedMember | None:
     """The stored member that a training goes on from, if it does."""
     job = result.job
     if not job.start:
         return None
-    return next(m for m in store.member_arrays(job.trial_id) if m["fold"] == job.fold)
+    return next(m for m in store.member_arrays(job.trial_id) if m.fold == job.fold)
 
 
 def _write_member(store: Store, entry: _Entry) -> None:

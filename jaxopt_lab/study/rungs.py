@@ -56,13 +56,13 @@ class Rungs:
         self._make_job, self._runner = make_job, runner
         settings = store.settings()
         self._folds = range(settings["num_folds"])
-        mine = [t for t in store.trials() if t["phase"] == phase]
-        self._configs = {t["trial_id"]: t["config"] for t in mine}
-        self._pending = {t["trial_id"] for t in mine if t["status"] == Status.PENDING}
+        mine = [t for t in store.trials() if t.phase == phase]
+        self._configs = {t.trial_id: t.config for t in mine}
+        self._pending = {t.trial_id for t in mine if t.status == Status.PENDING}
         self._members = {
-            (m["trial_id"], m["fold"]): (m["num_epochs"], m["score"])
+            (m.trial_id, m.fold): (m.num_units, m.score)
             for m in store.members()
-            if m["trial_id"] in self._configs and m["replicate"] == 0
+            if m.trial_id in self._configs and m.replicate == 0
         }
         self._sent: set[tuple[int, int]] = set()
         self._jobs: dict[tuple[int, int], Job] = {}
@@ -161,9 +161,9 @@ class Rungs:
             self._sent.discard((result.job.trial_id, result.job.fold))
         for trial_id in {result.job.trial_id for result in results}:
             for m in self._store.members_of(trial_id):
-                if m["replicate"] == 0:
-                    self._members[trial_id, m["fold"]] = (m["num_epochs"], m["score"])
-                    if m["score"] is None:
+                if m.replicate == 0:
+                    self._members[trial_id, m.fold] = (m.num_units, m.score)
+                    if m.score is None:
                         self._pending.discard(trial_id)
         self._decide()
 

@@ -24,7 +24,8 @@ from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
-from jaxopt_lab.storage.store import Member, Store
+from jaxopt_lab.storage.rows import MemberKey, Trial
+from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import outside, races, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
@@ -84,7 +85,7 @@ class Study:
         self._training: Training | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
-        self._seconds_before = sum((w["seconds"] for w in self.store.waves()), 0.0)
+        self._seconds_before = sum((w.seconds for w in self.store.waves()), 0.0)
         #: Whether this process has trained anything.
         self.trained = False
         identity = {
@@ -295,7 +296,7 @@ class Study:
                     return
                 num_trials -= missing
 
-    def _train(self, waiting: list[dict[str, Any]], race: bool, watch: Watch) -> None:
+    def _train(self, waiting: list[Trial], race: bool, watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
         folds = range(self.num_folds)
         if race:
@@ -318,15 +319,15 @@ class Study:
         if watch.struck:
             stop_pending(self.store, watch.phase, watch.limit)
 
-    def _jobs(self, rows: Sequence[dict[str, Any]], folds: Sequence[int]) -> list[Job]:
+    def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
-        first = min((row["trial_id"] for row in rows), default=0)
-        done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members(first)}
+        first = min((row.trial_id for row in rows), default=0)
+        done = {member.key for member in self.store.members(first)}
         return [
-            self.job(row["trial_id"], row["config"], fold)
+            self.job(row.trial_id, row.config, fold)
             for fold in folds
             for row in rows
-            if (row["trial_id"], fold, 0) not in done
+            if (row.trial_id, fold, 0) not in done
         ]
 
     def job(
@@ -410,23 +411,23 @@ class Study:
         progress: OnProgress | None = None,
     ) -> None:
         """Train trials once more on every fold with other seeds: other weights, other order."""
-        done = {(m["trial_id"], m["fold"], m["replicate"]) for m in self.store.members()}
+        done = {member.key for member in self.store.members()}
         rows = self.store.trials()
         jobs = [
-            self.job(i, rows[i]["config"], fold, replicate)
+            self.job(i, rows[i].config, fold, replicate)
             for fold in range(self.num_folds)
             for i in trial_ids
             if (i, fold, replicate) not in done
         ]
         self._run(jobs, self._watch("rerun", time_limit, progress))
 
-    def kept(self, member: Member) -> PyTree:
+    def kept(self, member: MemberKey) -> PyTree:
         """What is kept of (trial, fold, replicate): weights, say.
 
         Raises:
           KeyError: if it was not kept.
         """
-        config = self.training.complete(self.store.trials()[member[0]]["config"])
+        config = self.training.complete(self.store.trials()[member[0]].config)
         return self.weights.get(member, self.training, self.programs.signature(config))
 
     def refit(self, trial_id: int) -> PyTree:
@@ -443,7 +444,7 @@ class Study:
             raise UserError("only a problem with splits of rows can be refitted on all of them")
         member = (trial_id, training.refit_member, 0)
         if not self.weights.has(member):
-            config = training.complete(self.store.trials()[trial_id]["config"])
+            config = training.complete(self.store.trials()[trial_id].config)
             best = trials.mean_best_epochs(self.store, trial_id, self.num_folds)
             units = training.refit_units(config, best)
             job = self.job(trial_id, config, training.refit_member, num_epochs=units)
@@ -493,7 +494,7 @@ class Study:
         Raises:
           UserError: if nothing is kept, or the results are of several shapes.
         """
-        configs = {t["trial_id"]: t["config"] for t in self.store.trials()}
+        configs = {t.trial_id: t.config for t in self.store.trials()}
         kept = [
             (trial_id, fold, self.kept((trial_id, fold, replicate)))
             for trial_id, fold, replicate in sorted(self.weights.members)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxopt_lab.core import objective
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Status
+from jaxopt_lab.storage.rows import Member
 from jaxopt_lab.storage.store import Store
 
 if TYPE_CHECKING:
@@ -32,18 +33,18 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
     Returns:
       Those that are one of these.
     """
-    by_trial: dict[int, list[dict[str, Any]]] = {trial_id: [] for trial_id in trial_ids}
+    by_trial: dict[int, list[Member]] = {trial_id: [] for trial_id in trial_ids}
     for member in store.members_of(*trial_ids):
-        if member["fold"] < num_folds and member["replicate"] == 0:
-            by_trial[member["trial_id"]].append(member)
+        if member.fold < num_folds and member.replicate == 0:
+            by_trial[member.trial_id].append(member)
     settled = []
     for trial_id, mine in by_trial.items():
-        failed = next((m for m in mine if m["score"] is None), None)
+        failed = next((m for m in mine if m.score is None), None)
         if failed:
-            reason = f"fold {failed['fold']}: {failed['reason']}"
+            reason = f"fold {failed.fold}: {failed.reason}"
             store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
-        elif sum(m["num_epochs"] == budget for m in mine) == num_folds:
-            scores = np.array([m["score"] for m in mine])
+        elif sum(m.num_units == budget for m in mine) == num_folds:
+            scores = np.array([m.score for m in mine])
             error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
             store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
         else:
@@ -54,8 +55,8 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
 
 def mean_best_epochs(store: Store, trial_id: int, num_folds: int) -> int:
     """The mean of the folds' best epochs."""
-    mine = [m for m in store.members_of(trial_id) if m["fold"] < num_folds]
-    return round(float(np.mean([m["best_epoch"] + 1 for m in mine])))
+    mine = [m for m in store.members_of(trial_id) if m.fold < num_folds]
+    return round(float(np.mean([m.best_unit + 1 for m in mine])))
 
 
 def ranking(store: Store) -> list[int]:
@@ -80,11 +81,11 @@ def best_trial(store: Store) -> int:
     if ranked:
         return ranked[0]
     rows = store.trials()
-    infeasible = [t for t in rows if t["status"] == Status.INFEASIBLE]
+    infeasible = [t for t in rows if t.status == Status.INFEASIBLE]
     if infeasible and len(infeasible) == len(rows):
         raise MachineError(
-            f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0]['trial_id']}: "
-            f"{infeasible[0]['reason']}); lower the learning rates of the space"
+            f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0].trial_id}: "
+            f"{infeasible[0].reason}); lower the learning rates of the space"
         )
     raise MachineError(
         f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
@@ -104,9 +105,9 @@ def to_frame(store: Store) -> "pd.DataFrame":
     sign = sign_of(store)
     rows = [
         {
-            **{k: v for k, v in t.items() if k != "config"},
-            "score": None if t["score"] is None else sign * t["score"],
-            **t["config"],
+            **{k: v for k, v in t._asdict().items() if k != "config"},
+            "score": None if t.score is None else sign * t.score,
+            **t.config,
         }
         for t in store.trials()
     ]

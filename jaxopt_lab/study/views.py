@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.storage.rows import Member
 from jaxopt_lab.storage.store import Store
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def metrics(store: Store, name: str, num_members: int, budget: int, whole_run: b
     num_trials = store.num_trials()
     for trial_id in range(num_trials):
         for row in store.member_arrays(trial_id):
-            known.update(dict.fromkeys(row["curves"]))
-            if name in row["curves"] and row["replicate"] == 0 and row["fold"] < num_members:
-                found[trial_id, row["fold"]] = row["curves"][name]
+            known.update(dict.fromkeys(row.curves))
+            if name in row.curves and row.replicate == 0 and row.fold < num_members:
+                found[trial_id, row.fold] = row.curves[name]
     if not found:
         hint = did_you_mean(name, known)
         raise UserError(f"no metric {name!r} is stored.{hint} There are: {', '.join(known)}")
@@ -78,10 +79,10 @@ def curves(store: Store) -> "pd.DataFrame":
     parts = []
     for trial_id in range(store.num_trials()):
         for row in store.member_arrays(trial_id):
-            scalars = {k: v for k, v in row["curves"].items() if v.ndim == 1}
+            scalars = {k: v for k, v in row.curves.items() if v.ndim == 1}
             length = max((len(v) for v in scalars.values()), default=0)
             same = {k: v for k, v in scalars.items() if len(v) == length}
-            facts = {k: row[k] for k in ("trial_id", "fold", "replicate")}
+            facts = {k: getattr(row, k) for k in ("trial_id", "fold", "replicate")}
             parts.append(pd.DataFrame({**facts, "unit": np.arange(length), **same}))
     if not parts:
         return pd.DataFrame(columns=["trial_id", "fold", "replicate", "unit"])
@@ -93,11 +94,10 @@ def members(store: Store, sign: int) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [
-        {**row, "score": None if row["score"] is None else sign * row["score"]}
-        for row in store.members()
+        member._replace(score=None if member.score is None else sign * member.score)
+        for member in store.members()
     ]
-    frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["trial_id", "fold", "score"])
-    return frame.rename(columns={"best_epoch": "best_unit", "num_epochs": "num_units"})
+    return pd.DataFrame(rows, columns=list(Member._fields))
 
 
 def stack(kept: Sequence[tuple[int, int, PyTree]]) -> Population:

@@ -24,7 +24,7 @@ class Progress(NamedTuple):
 
 def stop_pending(store: Store, phase: str, limit: float | None) -> None:
     """The time limit expired: mark what this phase has not trained, and remember why."""
-    ids = [row["trial_id"] for row in store.trials(phase, Status.PENDING)]
+    ids = [row.trial_id for row in store.trials(phase, Status.PENDING)]
     with store.transaction():
         store.decide("time limit", {"phase": phase, "seconds": limit, "stopped": ids})
         for trial_id in ids:
@@ -38,8 +38,8 @@ def revive(store: Store, phase: str, limit: float | None) -> None:
         return
     with store.transaction():
         for row in store.trials(phase, Status.STOPPED):
-            if row["reason"] == trials.TIME_LIMIT:
-                store.set_trial(row["trial_id"], Status.PENDING)
+            if row.reason == trials.TIME_LIMIT:
+                store.set_trial(row.trial_id, Status.PENDING)
 
 
 class Watch:

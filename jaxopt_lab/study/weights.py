@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.contract import Training
-from jaxopt_lab.storage.store import Member, Store
+from jaxopt_lab.storage.rows import MemberKey
+from jaxopt_lab.storage.store import Store
 
 #: What weights are called among the arrays of a study.
 _KIND = "weights"
@@ -21,20 +22,20 @@ class Weights:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def put(self, member: Member, kept: PyTree, training: Training) -> None:
+    def put(self, member: MemberKey, kept: PyTree, training: Training) -> None:
         """Keep the result of (trial, fold, replicate); inside a transaction."""
         self._store.keep(_KIND, member, training.dump(kept))
 
-    def get(self, member: Member, training: Training, program: Any) -> PyTree:
+    def get(self, member: MemberKey, training: Training, program: Any) -> PyTree:
         """What was kept before; `KeyError` if it was not."""
         return training.load(self._store.kept(_KIND, member), program)
 
-    def has(self, member: Member) -> bool:
+    def has(self, member: MemberKey) -> bool:
         """Whether the result of a member is kept."""
         return member in self._store.kept_members(_KIND)
 
     @property
-    def members(self) -> frozenset[Member]:
+    def members(self) -> frozenset[MemberKey]:
         """Those of which results are kept."""
         return self._store.kept_members(_KIND)
 

@@ -17,6 +17,7 @@ from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
+from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import ensemble
@@ -42,20 +43,20 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
     best, models = ranked[0], final_predictor(study, winner, ranked)
     row, waves = study.store.trials()[winner], study.store.waves()
-    config = hyperparameters.complete(row["config"])
-    members = [m for m in study.store.members_of(winner) if m["fold"] < study.num_folds]
+    config = hyperparameters.complete(row.config)
+    members = [m for m in study.store.members_of(winner) if m.fold < study.num_folds]
     small = smallest_within_error(study, ranked)
     content = {
         "schema": SCHEMA,
         "trial_id": winner,
-        "hyperparameters": row["config"],
+        "hyperparameters": row.config,
         "optax": _optax(study, config),
         "validation": {
             "metric": study.problem.metric,
-            "mean": row["score"],
-            "standard_error": row["standard_error"],
-            "folds": [m["score"] for m in members if m["replicate"] == 0],
-            "rerun": [m["score"] for m in members if m["replicate"] > 0],
+            "mean": row.score,
+            "standard_error": row.standard_error,
+            "folds": [m.score for m in members if m.replicate == 0],
+            "rerun": [m.score for m in members if m.replicate > 0],
             **_before_reruns(study),
         },
         **_held_out(study, models),
@@ -77,8 +78,8 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "trials": trials.counts(study.store),
         "seconds": {
             "total": round(seconds_before + time.monotonic() - started, 1),
-            "compile": round(sum(w["compile_seconds"] for w in waves), 1),
-            "train": round(sum(w["seconds"] - w["compile_seconds"] for w in waves), 1),
+            "compile": round(sum(w.compile_seconds for w in waves), 1),
+            "train": round(sum(w.seconds - w.compile_seconds for w in waves), 1),
         },
         "parameters": _count(study, config),
         "versions": versions(),
@@ -94,7 +95,7 @@ def _before_reruns(study: Study) -> dict[str, Any]:
     first, rerun = trials.best_trial(study.store), _over_seeds(study)
     if first not in rerun:
         return {}
-    found = {"trial_id": first, "mean": study.store.trials()[first]["score"]}
+    found = {"trial_id": first, "mean": study.store.trials()[first].score}
     return {"before_reruns": {**found, "with_reruns": rerun[first]}}
 
 
@@ -103,10 +104,10 @@ def _over_seeds(study: Study) -> dict[int, float]:
     scores: dict[int, list[float]] = {}
     again = set()
     for member in study.store.members():
-        if member["fold"] < study.num_folds:
-            score = math.inf if member["score"] is None else member["score"]
-            scores.setdefault(member["trial_id"], []).append(score)
-            again |= {member["trial_id"]} if member["replicate"] else set()
+        if member.fold < study.num_folds:
+            score = math.inf if member.score is None else member.score
+            scores.setdefault(member.trial_id, []).append(score)
+            again |= {member.trial_id} if member.replicate else set()
     return {trial_id: float(np.mean(scores[trial_id])) for trial_id in sorted(again)}
 
 
@@ -122,16 +123,16 @@ def candidates(study: Study) -> list[int]:
     known = _over_seeds(study)
     rerun = {i: known[i] for i in ranked if i in known}
     first = sorted(rerun, key=lambda i: (rerun[i], i))
-    return [*first, *(i for i in ranked if i not in rerun and rows[i]["score"] is not None)]
+    return [*first, *(i for i in ranked if i not in rerun and rows[i].score is not None)]
 
 
 def smallest_within_error(study: Study, ranked: list[int]) -> int:
     """The completed trial with the fewest weights within one standard error of the best."""
     rows = study.store.trials()
-    best = rows[ranked[0]]
-    limit = best["score"] + (best["standard_error"] or 0.0)
-    near = [i for i in ranked if rows[i]["score"] <= limit] or ranked[:1]
-    return min(near, key=lambda i: (_count(study, _config(study, i)), rows[i]["score"]))
+    scores = {i: score for i in ranked if (score := rows[i].score) is not None}
+    limit = scores[ranked[0]] + (rows[ranked[0]].standard_error or 0.0)
+    near = [i for i, score in scores.items() if score <= limit] or ranked[:1]
+    return min(near, key=lambda i: (_count(study, _config(study, i)), scores[i]))
 
 
 def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
@@ -167,7 +168,7 @@ def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
         members = [
             m
             for m in study.store.member_arrays(trial_id)
-            if m["fold"] < study.num_folds and m["replicate"] == 0
+            if m.fold < study.num_folds and m.replicate == 0
         ]
         kept = all(study.weights.has((trial_id, f, 0)) for f in range(study.num_folds))
         if len(members) == study.num_folds and kept:
@@ -191,12 +192,12 @@ def _prepared(study: Study) -> Prepared:
     return prepared
 
 
-def _decode(study: Study, member: dict[str, Any]) -> np.ndarray:
+def _decode(study: Study, member: TrainedMember) -> np.ndarray:
     """Outputs of a member [n, o] -> the target, on its log scale where it has one [n, 1 or c]."""
     if not study.problem.is_regression:
-        return to_target(member["outputs"], None)
-    transform = _prepared(study).transforms[member["fold"]]
-    return member["outputs"].astype(np.float64) * transform.scale + transform.mean
+        return to_target(member.outputs, None)
+    transform = _prepared(study).transforms[member.fold]
+    return member.outputs.astype(np.float64) * transform.scale + transform.mean
 
 
 def _rmse(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -209,7 +210,7 @@ def _log_loss(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _config(study: Study, trial_id: int) -> Config:
-    return hyperparameters.complete(study.store.trials()[trial_id]["config"])
+    return hyperparameters.complete(study.store.trials()[trial_id].config)
 
 
 def _count(study: Study, config: Config) -> int:
@@ -252,18 +253,14 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
 
 def _analysis(study: Study) -> dict[str, Any]:
     """Importance, findings and verdict on the budget, over all trials with a result."""
-    rows = [
-        t
-        for t in study.store.trials()
-        if t["score"] is not None or t["status"] == Status.INFEASIBLE
-    ]
+    rows = [t for t in study.store.trials() if t.score is not None or t.status == Status.INFEASIBLE]
     return analysis.summary(
         study.space,
-        [t["config"] for t in rows],
-        [math.nan if t["score"] is None else t["score"] for t in rows],
-        [t["status"] == Status.INFEASIBLE for t in rows],
+        [t.config for t in rows],
+        [math.nan if t.score is None else t.score for t in rows],
+        [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
-        [t["phase"] == rows[0]["phase"] for t in rows],
+        [t.phase == rows[0].phase for t in rows],
     )
 
 

@@ -193,8 +193,8 @@ def outcome_of(study: Study, seconds: float) -> dict[str, Any]:
         "trials": trials.counts(study.store),
         "seconds": {
             "total": round(seconds, 1),
-            "compile": round(sum(w["compile_seconds"] for w in waves), 1),
-            "train": round(sum(w["seconds"] - w["compile_seconds"] for w in waves), 1),
+            "compile": round(sum(w.compile_seconds for w in waves), 1),
+            "train": round(sum(w.seconds - w.compile_seconds for w in waves), 1),
         },
         "versions": versions(),
     }
@@ -202,15 +202,11 @@ def outcome_of(study: Study, seconds: float) -> dict[str, Any]:
 
 def _analysis(study: Study) -> dict[str, Any]:
     """Importance, findings and verdict on the budget, over all trials with a result."""
-    rows = [
-        t
-        for t in study.store.trials()
-        if t["score"] is not None or t["status"] == Status.INFEASIBLE
-    ]
+    rows = [t for t in study.store.trials() if t.score is not None or t.status == Status.INFEASIBLE]
     return analysis.summary(
         study.space,
-        [t["config"] for t in rows],
-        [math.nan if t["score"] is None else t["score"] for t in rows],
-        [t["status"] == Status.INFEASIBLE for t in rows],
+        [t.config for t in rows],
+        [math.nan if t.score is None else t.score for t in rows],
+        [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
     )

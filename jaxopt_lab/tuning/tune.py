@@ -205,10 +205,10 @@ def seconds_before(store: Store) -> float:
     waves, ended = store.waves(), store.decisions("session")
     spans = store.decisions("session waves")
     if len(spans) < len(ended):  # of an earlier version, which did not tell them
-        return max(sum(ended, 0.0), sum((w["seconds"] for w in waves), 0.0))
+        return max(sum(ended, 0.0), sum((w.seconds for w in waves), 0.0))
     known = {number for begin, end in spans for number in range(begin, end)}
     return sum(ended, 0.0) + sum(
-        (wave["seconds"] for number, wave in enumerate(waves) if number not in known), 0.0
+        (wave.seconds for number, wave in enumerate(waves) if number not in known), 0.0
     )
 
 
@@ -381,10 +381,10 @@ def _prior(study: Study, believed: Mapping[str, Any]) -> dict[str, Any]:
 
 def refine(study: Study, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
     """Narrow the ranges to where the best trials of the wide search lie."""
-    rows = [t for t in study.store.trials() if t["status"] != Status.PENDING]
-    scores = [math.nan if t["score"] is None else t["score"] for t in rows]
-    bad = [t["status"] == Status.INFEASIBLE for t in rows]
-    configs = [t["config"] for t in rows]
+    rows = [t for t in study.store.trials() if t.status != Status.PENDING]
+    scores = [math.nan if t.score is None else t.score for t in rows]
+    bad = [t.status == Status.INFEASIBLE for t in rows]
+    configs = [t.config for t in rows]
     for finding in analysis.boundary_findings(study.space, configs, scores, bad):
         say(finding.text)
     if not trials.ranking(study.store):

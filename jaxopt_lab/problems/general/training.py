@@ -27,6 +27,7 @@ from jaxopt_lab.problems.general.programs import StaticProgram, StaticPrograms
 from jaxopt_lab.schedulers.base import Scheduler
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.packing import pack_state, unpack_state
+from jaxopt_lab.storage.rows import TrainedMember
 
 if TYPE_CHECKING:
     from jaxopt_lab.problems.general.problem import GeneralProblem
@@ -232,12 +233,11 @@ class GeneralTraining:
         empty = 1 - len(jobs) / places
         return Plan(tuple(found), len(waves), amount.num_devices, empty, 0.0)
 
-    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+    def judge(self, result: Result, before: TrainedMember | None) -> Judged:
         """The objective of the unit that counts."""
         objective, curves = self.problem.objective, result.curves
         if before is not None:
-            earlier = before["curves"]
-            curves = {k: np.concatenate([earlier[k], v]) for k, v in curves.items()}
+            curves = {k: np.concatenate([before.curves[k], v]) for k, v in curves.items()}
         values = np.asarray(curves[objective.metric], np.float64)
         unit = objective.best_unit(values)
         reason = self._why_infeasible(result, float(values[unit]))

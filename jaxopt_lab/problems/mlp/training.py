@@ -22,6 +22,7 @@ from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.schedulers.base import Scheduler
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.packing import flatten, unflatten
+from jaxopt_lab.storage.rows import TrainedMember
 
 #: A network is infeasible if its loss exceeds this many times a constant predictor's.
 INFEASIBLE_RATIO = 10.0
@@ -107,15 +108,15 @@ class RowsTraining:
         """Programs, cohorts and seconds."""
         return planning.make_plan(configs, space, self.load_of(amount), sizing, race, scheduler)
 
-    def judge(self, result: Result, before: Mapping[str, Any] | None) -> Judged:
+    def judge(self, result: Result, before: TrainedMember | None) -> Judged:
         """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
         if it is many times a constant predictor's."""
         job, curves = result.job, dict(result.curves)
         kept = np.flatnonzero(curves.pop("keep"))
         epoch = job.start + (int(kept[-1]) if len(kept) else job.num_units - 1)
         if before is not None:
-            curves = {k: np.concatenate([before["curves"][k], v]) for k, v in curves.items()}
-            epoch = epoch if len(kept) else before["best_epoch"]
+            curves = {k: np.concatenate([before.curves[k], v]) for k, v in curves.items()}
+            epoch = epoch if len(kept) else before.best_unit
         is_refit = job.fold == self.num_members
         final = float(curves["train_loss" if is_refit else "loss"][epoch])
         limit = INFEASIBLE_RATIO * self._constant_losses[job.fold]
