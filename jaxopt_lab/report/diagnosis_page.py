@@ -96,7 +96,7 @@ def _setting(content: dict[str, Any]) -> str:
     ]
     if "problem" in setting:
         found.insert(0, str(setting["problem"]))
-    found.append(f"{setting['num_epochs']} {str(setting.get('unit', 'epoch'))}s")
+    found.append(f"{setting['num_epochs']} {setting.get('unit', 'epoch')!s}s")
     found.append(f"{setting['num_seeds']} seeds")
     return ", ".join(found) + _shared(content)
 
