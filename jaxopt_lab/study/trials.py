@@ -37,11 +37,12 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
     for member in store.members_of(*trial_ids):
         if member.fold < num_folds and member.replicate == 0:
             by_trial[member.trial_id].append(member)
+    kind = "fold" if store.settings().get("task", {}).get("kind") == "tabular" else "run"
     settled = []
     for trial_id, mine in by_trial.items():
         failed = next((m for m in mine if m.score is None), None)
         if failed:
-            reason = f"fold {failed.fold}: {failed.reason}"
+            reason = f"{kind} {failed.fold}: {failed.reason}"
             store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
         elif sum(m.num_units == budget for m in mine) == num_folds:
             scores = np.array([m.score for m in mine])
@@ -82,10 +83,12 @@ def best_trial(store: Store) -> int:
         return ranked[0]
     rows = store.trials()
     infeasible = [t for t in rows if t.status == Status.INFEASIBLE]
+    rates = any("learning_rate" in t.config for t in infeasible)
+    advice = f"{'lower the learning rates' if rates else 'change the ranges'} of the space"
     if infeasible and len(infeasible) == len(rows):
         raise MachineError(
             f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0].trial_id}: "
-            f"{infeasible[0].reason}); lower the learning rates of the space"
+            f"{infeasible[0].reason}); {advice}"
         )
     raise MachineError(
         f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
