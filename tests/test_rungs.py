@@ -87,7 +87,7 @@ def test_survivors_are_bitwise_the_trials_that_never_stopped(
     table: Path, halved: lab.Study
 ) -> None:
     whole = make_study(table)
-    whole.configure(**BUDGET)
+    whole.configure(BUDGET["num_epochs"], BUDGET["num_folds"])
     whole.store.set("programs", halved.store.settings()["programs"])
     optimize(whole, scheduler=None)
     expected, found = stored(whole), stored(halved)

@@ -171,7 +171,7 @@ def trials_of(store: Store) -> list[dict[str, Any]]:
     """`Store.trials`, checked, as dictionaries."""
 
     def read() -> list[dict[str, Any]]:
-        found = [trial._asdict() for trial in store.trials()]
+        found = (trial._asdict() for trial in store.trials())
         return checked(list[TrialRow], found, f"{store.path} (trials)")
 
     return undamaged(str(store.path), read)
