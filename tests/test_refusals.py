@@ -350,14 +350,22 @@ def test_every_trial_diverged(refused: Refused) -> None:
     assert "every trial diverged (2 of 2; trial 0: " in message
 
 
-def test_jax_does_not_start() -> None:
-    environment = {**os.environ, "JAX_PLATFORMS": "abacus"}
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"JAX_PLATFORMS": "abacus"}, 1, "JAX does not start with JAX_PLATFORMS=abacus"),
+        ({"JAX_PLATFORMS": "rocm"}, 1, "JAX does not start with JAX_PLATFORMS=rocm"),
+        ({"XLA_FLAGS": "--xla_abacus=1"}, 2, "does not start with the flags --xla_abacus"),
+    ],
+)
+def test_jax_does_not_start(changes: dict[str, str], code: int, message: str) -> None:
+    environment = {**os.environ, **changes}
     done = subprocess.run(
         [sys.executable, "-m", "jaxopt_lab", *QUICK.split()],
         capture_output=True,
         text=True,
         env=environment,
     )
-    assert done.returncode == 1
+    assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "JAX does not start with JAX_PLATFORMS=abacus" in done.stderr
+    assert message in done.stderr

@@ -8,7 +8,8 @@ import pytest
 from jaxopt_lab import search
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.search import History, Sampler
-from jaxopt_lab.search.encoding import row_keys, snap
+from jaxopt_lab.search.encoding import parents_first, row_keys, snap
+from jaxopt_lab.search.region import Region, frame_of, hull
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
 
@@ -328,3 +329,75 @@ def test_a_prior_outside_the_space_is_refused(believed: dict, message: str) -> N
 def test_a_prior_checks_its_settings(settings: dict) -> None:
     with pytest.raises(UserError, match="must be"):
         search.with_prior(search.random(), {}, **settings)
+
+
+REALS = SearchSpace(**{name: Uniform(0, 1) for name in "abcd"})
+
+
+def test_corners_need_evidence() -> None:
+    """One coordinate matters; of the others one may seem to, but not all go to their ends."""
+    rng = np.random.default_rng(0)
+    points = rng.random((10, 4))
+    values = (points[:, 0] - 0.4) ** 2 + 0.05 * rng.standard_normal(10)
+    configs = search.bayesian().propose(jax.random.key(0), REALS, History(points, values), 8)
+    proposed = REALS.to_unit(configs)
+    at_an_end = (proposed <= 1e-6) | (proposed >= 1 - 1e-6)
+    assert at_an_end.sum(1).max() <= 1
+    assert at_an_end.any(0).sum() <= 1
+
+
+def test_an_end_is_reached_where_the_values_fall_towards_it() -> None:
+    points = np.random.default_rng(0).random((24, 4))
+    values = 5.0 * points[:, 0] + (points[:, 1] - 0.5) ** 2
+    configs = search.bayesian().propose(jax.random.key(0), REALS, History(points, values), 4)
+    assert np.median([c["a"] for c in configs]) < 0.02
+
+
+def test_a_part_of_a_space_learns_from_the_rest() -> None:
+    outer = SearchSpace(x=Uniform(0, 1), kind=Choice(["a", "b"]), n=IntUniform(1, 4))
+    inner = SearchSpace(x=Uniform(0.5, 1.2), kind="a", n=IntUniform(2, 3))
+    rng = np.random.default_rng(0)
+    draws = outer.from_unit(rng.random((30, 3)))
+    value = [abs(c["x"] - 0.7) for c in draws]
+    outside = [i for i, c in enumerate(draws) if inner.why_outside(c)]
+    frame = frame_of(
+        outer,
+        inner,
+        [draws[i] for i in outside],
+        [value[i] for i in outside],
+        [False] * 30,
+        [0] * 30,
+    )
+    assert frame is not None
+    assert frame.space.parameters["x"] == Uniform(0, 1.2)
+    one = [{"x": 1.1, "kind": "a", "n": 2}]
+    history = History.from_configs(inner, one, [0.4], frame=frame)
+    configs = search.bayesian(num_initial=6).propose(jax.random.key(0), inner, history, 3)
+    assert all(inner.why_outside(c) is None for c in configs)
+    assert min(abs(c["x"] - 0.7) for c in configs) < 0.05
+    region = Region(inner, frame)
+    points = inner.to_unit(one)
+    np.testing.assert_allclose(region.to_model(points), frame.space.to_unit(one))
+    np.testing.assert_allclose(region.from_model(points, region.to_model(points)), points)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        SearchSpace(x=LogUniform(0.1, 1)),
+        SearchSpace(x=Uniform(0, 1).when(k=1), k=1),
+        SearchSpace(y=Uniform(0, 1)),
+        SearchSpace(x=Uniform(0, 1), k=2),
+    ],
+)
+def test_spaces_that_have_no_hull(inner: SearchSpace) -> None:
+    outer = SearchSpace(x=Uniform(0, 1), k=1)
+    assert hull(outer, inner) is None
+    assert frame_of(outer, inner, [], [], [], []) is None
+    assert hull(outer, outer) == outer
+
+
+def test_many_conditions_in_a_chain() -> None:
+    chain = {f"c{i}": Choice([1, 2]).when(**{f"c{i + 1}": 1}) for i in range(1500)}
+    space = SearchSpace(**chain, c1500=1)
+    assert parents_first(space)[0] == "c1499"

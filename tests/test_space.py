@@ -1,5 +1,7 @@
 """Distributions, conditions, TOML: round trips, edges, and every message for a wrong space."""
 
+import datetime
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from jaxopt_lab.spaces.distributions import (
     Uniform,
 )
 from jaxopt_lab.spaces.space import INACTIVE, SearchSpace, read_toml
+from jaxopt_lab.spaces.values import plain
 
 UNIT = st.floats(0.0, 1.0)
 PLAIN = st.one_of(
@@ -178,7 +181,75 @@ def test_toml_round_trip(tmp_path: Path) -> None:
     assert SearchSpace.from_dict(space.to_dict()) == space
     assert hash(SearchSpace.from_dict(space.to_dict())) == hash(space)
     assert space != SearchSpace(batch_size=64)
-    assert "LogUniform" in repr(space)
+    assert "momentum=Uniform(0.5, 0.99).when(optimizer=['momentum'])" in repr(space)
+
+
+VALUES = st.recursive(
+    st.one_of(PLAIN, st.none()), lambda inner: st.lists(inner, max_size=3), max_leaves=4
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6, unique_by=repr), st.booleans())
+def test_any_value_goes_through_json_and_back(values: list[Any], static: bool) -> None:
+    assume(len({plain(v) for v in values}) == len(values))
+    space = SearchSpace(a=Choice(values, static=static), b=values[0])
+    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again == space
+    assert again.fixed == space.fixed
+    assert again.parameters["a"].static is static
+    for value in values:
+        config = json.loads(json.dumps({"a": value, "b": values[0]}))
+        (drawn,) = space.from_unit(space.to_unit([config]))
+        assert drawn["a"] == plain(value)
+        assert space.why_outside(config) is None
+
+
+def test_lists_and_none_are_values_without_an_order() -> None:
+    choice = Choice([[64, 64], (128,), None])
+    assert choice.values == ((64, 64), (128,), None)
+    assert not choice.ordered
+    assert choice.contains([64, 64])
+    assert choice.from_unit(choice.to_unit([128])) == (128,)
+    space = SearchSpace(widths=choice, depth=IntUniform(1, 3).when(widths=[[64, 64]]))
+    assert "depth" in space.from_unit([[0.1, 0.5]])[0]
+    assert "depth" not in space.from_unit([[0.9, 0.5]])[0]
+
+
+@pytest.mark.parametrize(
+    "dist",
+    [
+        Uniform(0, 1, static=True),
+        LogUniform(1, 2, static=True),
+        IntUniform(1, 2, static=True),
+        LogIntUniform(1, 2, static=True),
+        Choice([1, 2], static=True),
+    ],
+)
+def test_static_stays(dist: Distribution) -> None:
+    space = SearchSpace(x=dist.when(y=1), y=1)
+    assert space.parameters["x"].static
+    assert space.to_dict()["x"]["static"] is True
+    assert SearchSpace.from_dict(space.to_dict()).parameters["x"].static
+    assert space != SearchSpace(x=type(dist)(*_args(dist)).when(y=1), y=1)
+
+
+def _args(dist: Distribution) -> list[Any]:
+    return [dist.extremes] if isinstance(dist, Choice) else list(dist.extremes)
+
+
+def test_scalars_of_numpy_are_numbers() -> None:
+    space = SearchSpace(
+        a=Uniform(np.float64(0), np.float32(0.5)),
+        b=IntUniform(np.int64(1), np.int32(3)),
+        c=Choice(np.array([8, 16])),
+        d=Choice([np.float64(0.5), np.str_("x"), np.bool_(True)]),
+        e=np.int64(7),
+        f=Uniform(0, 1).when(e=np.int64(7)),
+    )
+    assert json.loads(json.dumps(space.to_dict())) == space.to_dict()
+    (config,) = space.from_unit([[0.5] * 5])
+    assert not any(isinstance(value, np.generic) for value in config.values())
+    assert space.why_outside({**config, "b": np.int64(2), "c": np.int64(8)}) is None
 
 
 @given(st.dictionaries(st.text("abcdefgh", min_size=1), st.one_of(DISTRIBUTIONS, PLAIN)))
@@ -193,8 +264,8 @@ def test_a_parameter_may_have_any_name() -> None:
 
 
 WRONG_DISTRIBUTIONS = {
-    "upside-down uniform": (lambda: Uniform(1, 0), r"\[1, 0\] is upside down or empty"),
-    "empty uniform": (lambda: Uniform(1, 1), "upside down or empty"),
+    "high below low": (lambda: Uniform(1, 0), r"low must be below high, got \[1, 0\]"),
+    "empty uniform": (lambda: Uniform(1, 1), "low must be below high"),
     "infinite": (lambda: Uniform(0, math.inf), "both ends must be finite numbers"),
     "NaN": (lambda: Uniform(math.nan, 1), "both ends must be finite numbers"),
     "too wide": (lambda: Uniform(-1.7e308, 1.7e308), "too wide"),
@@ -207,20 +278,31 @@ WRONG_DISTRIBUTIONS = {
     "empty choice": (lambda: Choice([]), "the list of values is empty"),
     "choice of a text": (lambda: Choice("abc"), "give a list of values"),
     "choice of a number": (lambda: Choice(3), "give a list of values"),
-    "choice of lists": (lambda: Choice([[1], [2]]), "must be numbers, text or booleans"),
+    "choice of a table": (lambda: Choice([{"a": 1}]), "must be numbers, text, booleans, None or"),
+    "choice of a date": (lambda: Choice([datetime.date(2024, 1, 1)]), "must be numbers, text"),
+    "list twice": (lambda: Choice([[1, 2], (1, 2)]), "a value stands twice"),
+    "static text": (lambda: Uniform(0, 1, static="yes"), "static must be true or false"),
+    "beyond floats": (lambda: Uniform(0, 10**400), "finite numbers, got .*whole number of 401 dig"),
+    "inexact whole numbers": (lambda: IntUniform(0, 2**60), r"within 2\^53 of zero"),
+    "long choice": (lambda: Choice([10**30, 1]), "a whole number of 31 digits is too large"),
+    "condition on a date": (
+        lambda: Uniform(0, 1).when(a=datetime.date(2024, 1, 1)),
+        "when: values must be numbers",
+    ),
     "value twice": (lambda: Choice([1, 2, 1]), "a value stands twice"),
     "equal values": (lambda: Choice([1, True]), "a value stands twice"),
     "NaN choice": (lambda: Choice([1.0, math.nan]), "NaN"),
-    "no distribution": (lambda: SearchSpace(a=[1, 2]), r"a: \[1, 2\] is neither a distribution"),
+    "no distribution": (lambda: SearchSpace(a={"b": 1}), "a: {'b': 1} is neither a distribution"),
+    "function": (lambda: SearchSpace(a=print), "a: values must be numbers, text"),
     "parent missing": (
         lambda: SearchSpace(a=Uniform(0, 1).when(optimiser="x"), optimizer="x"),
         "names 'optimiser', which is not in the space. Did you mean 'optimizer'?",
     ),
     "circle": (
         lambda: SearchSpace(a=Choice([1, 2]).when(b=1), b=Choice([1, 2]).when(a=1)),
-        "conditions run in a circle: a, b",
+        "conditions form a cycle: a -> b -> a",
     ),
-    "own parent": (lambda: SearchSpace(a=Choice([1, 2]).when(a=1)), "in a circle: a"),
+    "own parent": (lambda: SearchSpace(a=Choice([1, 2]).when(a=1)), "form a cycle: a -> a"),
 }
 
 
@@ -232,14 +314,17 @@ def test_a_wrong_distribution_says_what_is_right(make: Any, message: str) -> Non
 
 WRONG_ENTRIES = {
     "unknown kind": ({"log_unifrom": [1, 2]}, "unknown distribution 'log_unifrom'. Did you mean"),
-    "two kinds": ({"uniform": [0, 1], "choice": [1]}, "exactly one of .* got uniform, choice"),
+    "two kinds": ({"uniform": [0, 1], "choice": [1]}, "exactly one of .* got 'uniform, choice'"),
     "no kind": ({}, "exactly one of .* got none"),
     "one end": ({"uniform": [1]}, r"uniform takes \[low, high\], got \[1\]"),
     "no list": ({"choice": 3}, "choice takes a list of values, got 3"),
-    "upside down": ({"uniform": [2, 1]}, "upside down"),
+    "high below low": ({"uniform": [2, 1]}, "low must be below high"),
     "text ends": ({"log_uniform": ["a", "b"]}, "both ends must be finite numbers"),
     "bare list": ([1, 2], "write a plain value or one of"),
     "nothing": (None, "write a plain value or one of"),
+    "when holds a table": ({"uniform": [0, 1], "when": {"a": {"b": 1}}}, "when: values must be"),
+    "static number": ({"uniform": [0, 1], "static": 1}, "static must be true or false, got 1"),
+    "static alone": ({"static": True}, "exactly one of .* got none"),
     "when is no table": ({"uniform": [0, 1], "when": "sgd"}, "'when' must be a table"),
 }
 
@@ -254,6 +339,19 @@ def test_a_wrong_entry_names_its_parameter(entry: Any, message: str) -> None:
 WRONG_FILES = {
     "missing": (None, "cannot read"),
     "no TOML": ("space = [", "is not valid TOML"),
+    "long number": ("[space]\na = " + "9" * 5000, "a number has too many digits"),
+    "number beyond floats": ("[space]\na = 0x" + "f" * 400, "a: a whole number of 482 digits"),
+    "nested deeply": ("[space]\na = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    "date": ("[space]\na = 2024-01-01", "a: write a plain value"),
+    "date in a condition": (
+        "[space]\na = 1\nb = { choice = [1, 2], when = { a = 2024-01-01 } }",
+        "b: when: values must be numbers",
+    ),
+    "cycle": (
+        "[space]\na = { choice = [1, 2], when = { b = 1 } }\n"
+        "b = { choice = [1, 2], when = { a = 1 } }",
+        "conditions form a cycle: a -> b -> a",
+    ),
     "no such table": ("[spaces]\na = 1", r"no table \[space\]. It has: spaces. Did you mean 'spa"),
     "no table": ("space = 3", r"no table \[space\]"),
     "empty file": ("", r"no table \[space\]"),
@@ -266,8 +364,9 @@ def test_a_wrong_file_is_one_clear_line(tmp_path: Path, text: str | None, messag
     path = tmp_path / "study.toml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         SearchSpace.from_toml(path)
+    assert len(str(caught.value)) < 300
 
 
 def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:

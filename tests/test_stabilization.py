@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,8 +15,10 @@ import jaxopt_lab as lab
 from jaxopt_lab import cli, report
 from jaxopt_lab.models import make_rnn
 from jaxopt_lab.problems.mlp.data import regression
-from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete
+from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete, traced
+from jaxopt_lab.problems.mlp.optimizers import build
 from jaxopt_lab.problems.mlp.rows import RowsTask
+from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
 from jaxopt_lab.stabilization import diagnose, length, members
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
@@ -24,6 +27,7 @@ from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
+from jaxopt_lab.stabilization.probes import make_probe
 from jaxopt_lab.stabilization.stages import Stages
 from jaxopt_lab.stabilization.summary import summarize
 
@@ -239,13 +243,26 @@ def test_one_program_serves_every_cure(population: Population) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_is_probed(optimizer: str) -> None:
-    base = complete({**SMALL, "hidden_size": 16, "optimizer": optimizer, "learning_rate": 0.01})
-    found = Population(waves(48), base, 1, evaluations=1).train([Member(BASE, {})], [0], probe=True)
-    (result,) = found[BASE]
-    assert np.isfinite(result.probed["sharpness"])
-    assert result.probed["sharpness"] != 0
-    assert np.isfinite(result.probed["threshold"]) == (optimizer != "lion")
+def test_every_optimizer_is_probed_in_a_population(optimizer: str) -> None:
+    config = {**SMALL, "hidden_size": 16, "optimizer": optimizer, "learning_rate": 0.01}
+    population = Population(waves(48), complete(config), 1, evaluations=1)
+    signature, rng = population.signature(population.base), np.random.default_rng(0)
+    hparams = {k: jnp.asarray(v) for k, v in traced(population.base).items()}
+    hparams["total_steps"] = jnp.asarray(10.0)
+    inputs = jnp.asarray(rng.normal(size=(48, 3)), jnp.float32)
+    batch = Batch(inputs, inputs.sum(1), jnp.ones(48, bool), jnp.asarray(1))
+    model = population.make_model(signature, 1)
+
+    def probed(key: jax.Array) -> dict[str, jax.Array]:
+        params = model.init(key, batch.inputs, hparams, None, batch.depth)["params"]
+        state = build([optimizer], hparams, signature.features, 1.0).init(params)
+        trial = TrainState(params, state, jnp.asarray(3), *[()] * 7)
+        return make_probe(signature, population.task.objective, model)(trial, hparams, batch)
+
+    found = jax.jit(jax.vmap(probed))(jax.random.split(jax.random.key(0), 2))
+    assert np.isfinite(found["sharpness"]).all()
+    assert found["sharpness"][0] != found["sharpness"][1]
+    assert np.isfinite(found["threshold"]).all() == (optimizer != "lion")
 
 
 def test_averages_that_are_the_same_are_one_cure() -> None:

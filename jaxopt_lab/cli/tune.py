@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxopt_lab.cli import process, progress, summary
+from jaxopt_lab.cli import environment, process, progress, summary
 from jaxopt_lab.cli.console import make_console
 from jaxopt_lab.core.errors import MachineError, UserError
 
@@ -72,22 +72,28 @@ def stored_devices(directory: Path) -> int | None:
 def prepare_jax(num_devices: int | None, keep_programs: bool = True) -> None:
     """One device per core (as many as the study began with), and programs kept on disk.
 
+    Options of JAX that training does not work under are overruled, with a note.
+
     Raises:
+      UserError: if XLA does not know flags of the environment.
       MachineError: if JAX cannot start on the platform that JAX_PLATFORMS names.
     """
     import jax
 
     from jaxopt_lab.core.devices import use_all_cores
 
+    environment.check_flags()
+    for name in environment.settle_jax():
+        process.complain(f"note: {name} is overruled: networks are not trained under it")
     use_all_cores(num_devices)
     if keep_programs:
         _keep_programs()
     try:
         jax.local_devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
         wanted = os.environ.get("JAX_PLATFORMS", "")
         named = f" with JAX_PLATFORMS={wanted}" if wanted else ""
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or ["nothing installed here serves that platform"])[0]
         raise MachineError(f"JAX does not start{named}: {reason}") from None
 
 
@@ -101,8 +107,8 @@ def _keep_programs() -> None:
     if jax.config.values.get("jax_compilation_cache_dir"):
         return
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(home).expanduser() / "jaxopt_lab" / "programs"
     try:
+        folder = Path(home).expanduser() / "jaxopt_lab" / "programs"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return

@@ -102,8 +102,8 @@ class History:
 
     def first(self, number: int) -> "History":
         """The history as it was after so many points; none if there were not so many."""
-        first = (getattr(self, name)[: max(number, 0)] for name in _ARRAYS)
-        return History(*first, frame=self.frame)
+        first = [getattr(self, name)[: max(number, 0)] for name in _ARRAYS]
+        return History(*first, self.frame)  # type: ignore[call-arg]
 
     @classmethod
     def empty(cls, space: SearchSpace) -> "History":
@@ -151,7 +151,8 @@ class History:
     def followed_by(self, more: "History") -> "History":
         """Return a history with another's trials at its end."""
         pairs = [(getattr(self, name), getattr(more, name)) for name in _ARRAYS]
-        return History(*(np.concatenate(pair) for pair in pairs), frame=self.frame)
+        joined = [np.concatenate(pair) for pair in pairs]
+        return History(*joined, self.frame)  # type: ignore[call-arg, arg-type]
 
 
 class Sampler(NamedTuple):

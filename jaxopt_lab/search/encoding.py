@@ -26,15 +26,18 @@ MAX_ENUMERATED = 100_000
 def parents_first(space: SearchSpace) -> tuple[str, ...]:
     """The parameters in their own order, except that a parent comes before its children."""
     order: dict[str, None] = {}
-
-    def visit(name: str) -> None:
-        for parent, _ in space.parameters[name].condition:
-            if parent in space.parameters:
-                visit(parent)
-        order[name] = None
-
     for name in space.names:
-        visit(name)
+        waiting = [name]
+        while waiting:
+            missing = [
+                parent
+                for parent, _ in space.parameters[waiting[-1]].condition
+                if parent in space.parameters and parent not in order
+            ]
+            if missing:
+                waiting.append(missing[0])
+            else:
+                order[waiting.pop()] = None
     return tuple(order)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from jaxopt_lab.search.base import Frame, History
 from jaxopt_lab.search.encoding import Features, active_mask, features, snap
-from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform, Range
 from jaxopt_lab.spaces.space import SearchSpace
 
 
@@ -48,7 +48,7 @@ def _joined(outer: Any, inner: Distribution) -> Distribution | None:
         return outer.with_values([*outer.values, *more]) if more else outer
     if isinstance(outer, IntUniform) and isinstance(inner, Choice):
         return outer if all(outer.contains(value) for value in inner.values) else None
-    if type(outer) is not type(inner):
+    if type(outer) is not type(inner) or not isinstance(outer, Range):
         return None
     (low, high), (inner_low, inner_high) = outer.extremes, inner.extremes
     return outer.with_ends(min(low, inner_low), max(high, inner_high))

@@ -96,7 +96,7 @@ class Range(Distribution):
     high: int | float = 1.0
 
     # `Any`, so that a wrong type gets our own message.
-    def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: bool = False) -> None:
+    def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: Any = False) -> None:
         object.__setattr__(self, "low", plain(low))
         object.__setattr__(self, "high", plain(high))
         object.__setattr__(self, "condition", condition)
@@ -182,6 +182,7 @@ class IntUniform(Range):
         return (value - self.low + 0.5) / (self.high - self.low + 1)
 
     def contains(self, value: Any) -> bool:
+        value = plain(value)
         return super().contains(value) and value == int(value)
 
     @property
@@ -222,7 +223,7 @@ class Choice(Distribution):
 
     values: tuple[Any, ...] = ()
 
-    def __init__(self, values: Any, condition: tuple = (), *, static: bool = False) -> None:
+    def __init__(self, values: Any, condition: tuple = (), *, static: Any = False) -> None:
         if isinstance(values, np.ndarray):
             values = values.tolist()
         if isinstance(values, str) or not isinstance(values, Sequence):
@@ -237,7 +238,7 @@ class Choice(Distribution):
 
     def with_values(self, values: Sequence[Any]) -> "Choice":
         """The same with other values."""
-        return replace(self, values=values)
+        return replace(self, values=tuple(values))
 
     @property
     def ordered(self) -> bool:
@@ -312,8 +313,8 @@ def parse(name: str, value: Any) -> Any:
         what = "a list of values" if kind == "choice" else "[low, high]"
         raise UserError(f"{name}: {kind} takes {what}, got {shown(args)}")
     try:
-        given = [args] if kind == "choice" else args
-        return TOML_KINDS[kind](*given, static=static).when(**condition)
+        ends = [args] if kind == "choice" else args
+        return TOML_KINDS[kind](*ends, static=static).when(**condition)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.spaces.distributions import Distribution, as_lists, parse, to_dict
-from jaxopt_lab.spaces.values import checked, plain, shown
+from jaxopt_lab.spaces.values import MAX_WHOLE, checked, plain, shown
 
 #: Where a parameter that its condition switches off lies in the unit cube.
 INACTIVE = 0.5
@@ -215,10 +215,26 @@ def read_toml(path: str | Path, table: str) -> dict[str, Any]:
         raise UserError(f"{path} has no table [{table}].{found}{did_you_mean(table, content)}")
     if not content[table]:
         raise UserError(f"{path}: table [{table}] is empty")
+    _check_whole_numbers(path, content[table])
     return content[table]
+
+
+def _check_whole_numbers(path: str | Path, table: Mapping[str, Any]) -> None:
+    """Refuse whole numbers that nothing later can hold, wherever they stand."""
+    left = list(table.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, Mapping):
+            left += [(name, inner) for inner in value.values()]
+        elif isinstance(value, list):
+            left += [(name, inner) for inner in value]
+        elif isinstance(value, int) and abs(value) > MAX_WHOLE:
+            raise UserError(
+                f"{path}: {name}: {shown(value)} is too large; whole numbers end at 2^63 - 1"
+            )
 
 
 def _reason(error: ValueError) -> str:
     """What is wrong, without the interpreter's advice."""
     text = str(error)
-    return "a number has too many digits" if "int string conversion" in text else text
+    return "a number has too many digits" if "integer string conversion" in text else text

@@ -62,7 +62,9 @@ def checked(name: str, value: Any) -> Any:
 def shown(value: Any) -> str:
     """`repr`, cut where it is long, of anything: whole numbers of any length too."""
     if isinstance(value, int) and abs(value) > MAX_WHOLE:
-        return f"a whole number of {round(value.bit_length() * 0.30103) or 1} digits"
+        # Longer ones Python does not write.
+        num = len(str(abs(value))) if abs(value) < 10**4000 else "thousands of"
+        return f"a whole number of {num} digits"
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a long number, or deep nesting, inside
