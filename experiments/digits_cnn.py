@@ -6,8 +6,8 @@ development rows alone; the best configuration is then trained on all of them wi
 
     python experiments/digits_cnn.py [--trials N] [--epochs E] [--rows R] [--out DIR]
 
-The last line printed is JSON: `test_accuracy` is the mean over the seeds. On two slow cores with other
-work beside it: 0.9963 (1.0, 0.9944, 0.9944), tuned in 56 s, 101 s in all.
+The last line printed is JSON: `test_accuracy` is the mean over the seeds. On two slow cores with
+other work beside it: 0.9963 (1.0, 0.9944, 0.9944), tuned in 56 s, 101 s in all.
 
 Source: digits of scikit-learn (Alpaydin & Kaynak 1998, UCI, CC BY 4.0), 1797 images of 8 x 8.
 """
