@@ -1,7 +1,8 @@
 """Who says these two vowels? Masked GRUs from both ends of a series, tuned, then tested.
 
-The series have 7 to 29 steps. They are padded to one length with a channel that says which steps are real; folds of the
-training file choose the configuration, and the test file is scored once per seed.
+The series have 7 to 29 steps. They are padded to one length with a channel that says which steps
+are real; folds of the training file choose the configuration, and the test file is scored once per
+seed.
 
     python experiments/vowels_rnn.py TRAIN.ts.gz TEST.ts.gz [--trials N] [--epochs E] [--out DIR]
 
