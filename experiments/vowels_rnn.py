@@ -7,7 +7,9 @@ seed.
     python experiments/vowels_rnn.py TRAIN.ts.gz TEST.ts.gz [--trials N] [--epochs E] [--out DIR]
 
 The last line printed is JSON: `test_accuracy` is the mean over three seeds. A logistic regression
-on the padded series has 0.978.
+on the padded series has 0.978. On two slow cores with other work beside it: 0.9829 (0.9865, 0.9784,
+0.9838), tuned in 206 s, 245 s in all. (One direction with 64 or 128 units, chosen in the same way,
+came to 0.9766; the test file was scored for both.)
 
 Source: Japanese vowels of Kudo, Toyama & Shimbo 1999 (UCI, CC BY 4.0), 270 series to train on and
 370 to test.
