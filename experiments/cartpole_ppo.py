@@ -5,8 +5,8 @@ in one compiled program, each with its own learning rate, clipping and discounts
 
     python experiments/cartpole_ppo.py [--trials N] [--units U] [--out DIR]
 
-The last line printed is JSON: `best_return` is the mean over seeds of the best configuration. On two
-slow cores with other work beside it: 500 of 500 steps, in 44 s.
+The last line printed is JSON: `best_return` is the mean over seeds of the best configuration. On
+two slow cores with other work beside it: 500 of 500 steps, in 44 s.
 
 Source: environment of Barto, Sutton & Anderson 1983, with the limits of Gym's CartPole-v1 (500
 steps); PPO of Schulman et al. 2017 (arXiv:1707.06347), advantages of Schulman et al. 2016
