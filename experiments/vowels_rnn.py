@@ -39,6 +39,7 @@ class Speaker(nn.Module):
 
     @nn.compact
     def __call__(self, series: jax.Array, *, train: bool, hparams: Any) -> jax.Array:
+        series = jnp.asarray(series)
         if train:
             heard, real = series[..., :-1], series[..., -1:]
             noise = jax.random.normal(self.make_rng("dropout"), heard.shape)
@@ -47,7 +48,7 @@ class Speaker(nn.Module):
             lab.models.RNN(9, "gru", 1, self.hidden_size, pooling="mean")(
                 one, train=train, hparams=hparams
             )
-            for one in (series, series[:, ::-1])
+            for one in (series, jnp.flip(series, axis=1))
         ]
         return found[0] + found[1]
 

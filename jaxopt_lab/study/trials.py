@@ -9,7 +9,7 @@ import numpy as np
 from jaxopt_lab.core import objective
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.storage.rows import Member
+from jaxopt_lab.storage.rows import Member, Trial
 from jaxopt_lab.storage.store import Store
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def to_frame(store: Store) -> "pd.DataFrame":
         }
         for t in store.trials()
     ]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(
+        rows, columns=None if rows else [f for f in Trial._fields if f != "config"]
+    )
     if rows:
         frame["status"] = [str(s) for s in frame["status"]]
         frame["reason"] = frame.pop("reason")
