@@ -24,7 +24,6 @@ from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.mlp.signature import Signature
-from jaxopt_lab.problems.mlp.stream import shuffled
 from jaxopt_lab.problems.mlp.trainer import (
     Batch,
     Metrics,
@@ -33,6 +32,7 @@ from jaxopt_lab.problems.mlp.trainer import (
     make_trainer,
     trim,
 )
+from jaxopt_lab.problems.shuffling import shuffled
 from jaxopt_lab.problems.tabular.predictor import Network, apply_network
 
 pytestmark = pytest.mark.usefixtures("full_precision")

@@ -19,7 +19,7 @@ from jaxopt_lab.core.trainable import Shared, Trainable
 from jaxopt_lab.core.types import Hparams, PRNGKey, PyTree
 from jaxopt_lab.problems.mlp.data import FoldArrays
 from jaxopt_lab.problems.mlp.signature import Signature
-from jaxopt_lab.problems.mlp.stream import gather, round_up, shuffled
+from jaxopt_lab.problems.mlp.stream import gather, round_up
 from jaxopt_lab.problems.mlp.trainer import (
     Batch,
     Evaluation,
@@ -30,6 +30,7 @@ from jaxopt_lab.problems.mlp.trainer import (
     Trainer,
     final_params,
 )
+from jaxopt_lab.problems.shuffling import shuffled
 
 #: Validation rows per chunk.
 CHUNK = 512

@@ -1,20 +1,9 @@
-"""The data stream of a cohort: a random order of rows, rows of a fold."""
+"""Rows of a fold, as its own encoding gives them."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
-from jaxopt_lab.core.types import PRNGKey
 from jaxopt_lab.problems.mlp.data import FoldArrays
-
-
-def shuffled(key: PRNGKey, rows: Array, num_real: Array) -> Array:
-    """A random order of the real rows, which come first; one sort of random bits."""
-    bits = jax.random.bits(key, rows.shape, jnp.uint32) >> 1
-    is_real = jnp.arange(rows.shape[0]) < num_real
-    bits = jnp.where(is_real, bits, np.uint32(0xFFFFFFFF))
-    return jax.lax.sort((bits, rows), num_keys=1)[1]
 
 
 def gather(arrays: FoldArrays, fold: Array, rows: Array) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import IntScalar, PRNGKey, PyTree
+from jaxopt_lab.problems.shuffling import shuffled
 
 
 class Batch(NamedTuple):
@@ -104,9 +105,7 @@ def epoch_order(key: PRNGKey, data: Rows, split: IntScalar, batch_size: int) -> 
       early; int32, a multiple of `batch_size` long.
     """
     rows, num_real = data.train_rows[split], data.num_train[split]
-    bits = jax.random.bits(key, rows.shape, jnp.uint32) >> 1
-    bits = jnp.where(jnp.arange(rows.shape[0]) < num_real, bits, np.uint32(0xFFFFFFFF))
-    order = jax.lax.sort((bits, rows), num_keys=1)[1]
+    order = shuffled(key, rows, num_real)
     length = -(-rows.shape[0] // batch_size) * batch_size
     return order[jnp.arange(length) % num_real]
 
