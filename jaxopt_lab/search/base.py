@@ -170,7 +170,7 @@ class Sampler(NamedTuple):
 
     Example:
       >>> from jaxopt_lab import search
-      >>> from jaxopt_lab.distributions import Uniform
+      >>> from jaxopt_lab.spaces import Uniform
       >>> from jaxopt_lab.space import SearchSpace
       >>> space = SearchSpace(x=Uniform(-1, 1))
       >>> sampler = search.random()
