@@ -170,8 +170,8 @@ class Sampler(NamedTuple):
 
     Example:
       >>> from jaxopt_lab import search
-      >>> from jaxopt_lab.spaces import Uniform
-      >>> from jaxopt_lab.space import SearchSpace
+      >>> from jaxopt_lab import Uniform
+      >>> from jaxopt_lab import SearchSpace
       >>> space = SearchSpace(x=Uniform(-1, 1))
       >>> sampler = search.random()
       >>> history = History.empty(space)

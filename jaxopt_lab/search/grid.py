@@ -51,7 +51,7 @@ def grid_size(space: SearchSpace, points_per_range: int = 5) -> int:
     """Number of configurations of the grid, those that conditions rule out left out.
 
     Example:
-      >>> from jaxopt_lab.spaces import Choice
+      >>> from jaxopt_lab import Choice
       >>> grid_size(SearchSpace(a=Choice([1, 2, 3]), b=LogUniform(0.1, 1)), points_per_range=4)
       12
     """

@@ -30,7 +30,7 @@ class SearchSpace:
         of a cycle.
 
     Example:
-      >>> from jaxopt_lab.spaces import LogUniform
+      >>> from jaxopt_lab import LogUniform
       >>> space = SearchSpace(learning_rate=LogUniform(1e-4, 1e-1), batch_size=64)
       >>> space.from_unit([[0.5]])[0]["batch_size"]
       64
