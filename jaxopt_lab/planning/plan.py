@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lab.schedulers.base import Scheduler, bracket_slices
+from jaxopt_lab.schedulers.base import Scheduler
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ def count(number: int, noun: str) -> str:
 
 
 def pieces(
-    num_trials: int, num_units: int, raced: bool | int, scheduler: Scheduler | None
+    num_trials: int, num_units: int, num_folds: int, fold: int, scheduler: Scheduler | None
 ) -> list[tuple[int, int, int]]:
-    """(trial, age, units) of each piece of training on one fold."""
-    if raced:
-        num_trials = math.ceil(num_trials / 2)
+    """(trial, age, units) of each piece of training on one fold, as if the first were the best."""
     if scheduler is None:
         return [(i, 0, num_units) for i in range(num_trials)]
-    found = []
-    for part in bracket_slices(scheduler, num_trials):
+    found, first = [], 0
+    for bracket in scheduler.brackets(num_trials, num_units, num_folds):
         age = 0
-        for rung in scheduler.rungs(part.stop - part.start, num_units):
-            trials = range(part.start, part.start + rung.num_trials)
-            found += [(i, age, rung.num_epochs - age) for i in trials]
-            age = rung.num_epochs
+        for rung in bracket:
+            if rung.num_epochs > age and (rung.num_folds is None or fold < rung.num_folds):
+                mine = range(first, first + rung.num_trials)
+                found += [(i, age, rung.num_epochs - age) for i in mine]
+                age = rung.num_epochs
+        first += bracket[0].num_trials
     return found

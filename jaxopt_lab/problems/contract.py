@@ -142,7 +142,6 @@ class Training(Protocol):
         space: SearchSpace,
         amount: Amount,
         sizing: Sizing,
-        race: bool,
         scheduler: Scheduler | None,
     ) -> Plan:
         """What a study of these configurations would compile and run."""
@@ -154,6 +153,15 @@ class Training(Protocol):
         Args:
           result: from the runner.
           before: the stored member that it goes on from, if it does.
+        """
+        ...
+
+    def objective_curve(self, curves: Mapping[str, np.ndarray], member: int) -> np.ndarray:
+        """[units] what the study minimises, after each unit of one training.
+
+        Args:
+          curves: as stored, `Judged.curves`.
+          member: whose.
         """
         ...
 

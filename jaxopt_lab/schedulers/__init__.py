@@ -1,9 +1,73 @@
 """Schedulers: pure decisions on which trials go on, one file each."""
 
-from jaxopt_lab.schedulers.base import Rung, Scheduler
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing
+from jaxopt_lab.schedulers.bohb import bohb
+from jaxopt_lab.schedulers.hyperband import hyperband
+from jaxopt_lab.schedulers.median_stopping import median_stopping
+from jaxopt_lab.schedulers.race import race
 from jaxopt_lab.schedulers.successive_halving import successive_halving
 
-#: By the name that a study stores; each is a function that makes a scheduler.
-REGISTRY = {"successive_halving": successive_halving}
+#: By the name that the command line has; each is a function that makes a scheduler.
+REGISTRY: dict[str, Callable[..., Any]] = {
+    "race": race,
+    "successive_halving": successive_halving,
+    "hyperband": hyperband,
+    "median_stopping": median_stopping,
+    "bohb": bohb,
+}
+#: The name that stops nothing.
+NONE = "none"
 
-__all__ = ["REGISTRY", "Rung", "Scheduler", "successive_halving"]
+
+def make(name: Any, settings: Mapping[str, Any] | None = None) -> Any:
+    """A scheduler by its name, with settings by theirs.
+
+    Args:
+      name: a key of `REGISTRY`, or "none".
+      settings: arguments of the function of that name; defaults where missing.
+
+    Returns:
+      The scheduler; None for "none".
+
+    Raises:
+      UserError: for an unknown name or setting, with those that there are, and for a value that
+        cannot be.
+    """
+    given = dict(settings or {})
+    if name not in (*REGISTRY, NONE):
+        known = [*REGISTRY, NONE]
+        hint = did_you_mean(str(name), known)
+        raise UserError(f"unknown scheduler {name!r}.{hint} Known: {', '.join(known)}")
+    known = [] if name == NONE else list(inspect.signature(REGISTRY[name]).parameters)
+    for setting in given:
+        if setting not in known:
+            hint = did_you_mean(setting, known)
+            has = f"Known: {', '.join(known)}" if known else "It has none"
+            raise UserError(f"scheduler {name}: unknown setting {setting!r}.{hint} {has}")
+    if name == NONE:
+        return None
+    try:
+        return REGISTRY[name](**given)
+    except UserError as error:
+        raise UserError(f"scheduler {name}: {error}") from None
+
+
+__all__ = [
+    "NONE",
+    "REGISTRY",
+    "Bracket",
+    "Rung",
+    "Scheduler",
+    "Standing",
+    "bohb",
+    "hyperband",
+    "make",
+    "median_stopping",
+    "race",
+    "successive_halving",
+]

@@ -1,10 +1,11 @@
 """Successive halving: train all a little, go on with the best part, and again."""
 
-from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.schedulers.base import Rung, Scheduler, promote_best
+from typing import Any
+
+from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best, whole
 
 
-def successive_halving(reduction: int = 3, min_epochs: int = 1, num_brackets: int = 1) -> Scheduler:
+def successive_halving(reduction: Any = 3, min_epochs: Any = 1, num_brackets: Any = 1) -> Scheduler:
     """Promote the best 1 / `reduction` of each rung, and train them `reduction` times as long.
 
     Args:
@@ -17,35 +18,43 @@ def successive_halving(reduction: int = 3, min_epochs: int = 1, num_brackets: in
       The scheduler.
 
     Raises:
-      UserError: for a setting below its least value.
+      UserError: for a setting that is no whole number, or below its least value.
 
     Source: Jamieson & Talwalkar 2016, arXiv:1502.07943; the rungs are those of one bracket in
       Li et al. 2018, arXiv:1603.06560.
 
     Examples:
-      >>> successive_halving().rungs(27, 27)
-      (Rung(num_trials=27, num_epochs=1), Rung(num_trials=9, num_epochs=3), \
-Rung(num_trials=3, num_epochs=9), Rung(num_trials=1, num_epochs=27))
+      >>> [tuple(rung[:2]) for rung in successive_halving().brackets(27, 27, 1)[0]]
+      [(27, 1), (9, 3), (3, 9), (1, 27)]
     """
-    for name, value, least in (
-        ("reduction", reduction, 2),
-        ("min_epochs", min_epochs, 1),
-        ("num_brackets", num_brackets, 1),
-    ):
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, got {value}")
+    eta, least = whole("reduction", reduction, 2), whole("min_epochs", min_epochs, 1)
+    wanted = whole("num_brackets", num_brackets, 1)
 
-    def rungs(num_trials: int, num_epochs: int) -> tuple[Rung, ...]:
-        last = 0
-        while (
-            num_epochs // reduction ** (last + 1) >= min_epochs
-            and num_trials // reduction ** (last + 1) >= 1
-        ):
-            last += 1
-        return tuple(
-            Rung(num_trials // reduction**k, num_epochs // reduction ** (last - k))
-            for k in range(last + 1)
-        )
+    def brackets(num_trials: int, num_epochs: int, num_folds: int) -> tuple[Bracket, ...]:
+        del num_folds
+        num = min(wanted, num_trials)
+        sizes = [num_trials * (i + 1) // num - num_trials * i // num for i in range(num)]
+        most = most_halvings(num_epochs, eta, least)
+        return tuple(halved(size, num_epochs, eta, most) for size in sizes)
 
-    name = f"successive halving by {reduction} from {min_epochs}, {num_brackets} at once"
-    return Scheduler(name, num_brackets, rungs, promote_best)
+    name = f"successive halving by {eta} from {least}, {wanted} at once"
+    return Scheduler(name, brackets, promote_best)
+
+
+def most_halvings(num_epochs: int, reduction: int, min_epochs: int) -> int:
+    """How often a training can be cut to 1 / `reduction` and keep `min_epochs`."""
+    times = 0
+    while num_epochs // reduction ** (times + 1) >= min_epochs:
+        times += 1
+    return times
+
+
+def halved(num_trials: int, num_epochs: int, reduction: int, most: int) -> Bracket:
+    """The rungs of a bracket that is reduced `most` times, less often if it has few trials."""
+    last = most
+    while num_trials // reduction**last < 1:
+        last -= 1
+    return tuple(
+        Rung(num_trials // reduction**k, num_epochs // reduction ** (last - k))
+        for k in range(last + 1)
+    )

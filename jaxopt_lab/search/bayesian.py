@@ -220,6 +220,8 @@ def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler
             models = fit_models(region.model_space, everything.points, everything, rng)
             ranked = np.argsort(history.values, kind="stable")  # NaN last
             good = points[ranked[: min(16, int(history.observed.sum()))]]
+            if not len(good):  # all that is known lies outside of the space
+                good = snap(space, sequence(step_key, 16, space.num_dims, "sobol"))
             pool = search_pool(step_key, region, good, known, models, rng)
             strategy = "thompson" if n >= thompson_from else "improvement"
             rows = choose(step_key, region, pool, known, models, n, strategy, rng)

@@ -1,8 +1,6 @@
 """Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +8,12 @@ import jax
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.search.base import MAX_PROPOSALS, Frame, History, Sampler
-from jaxopt_lab.search.region import frame_of
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
 from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
-from jaxopt_lab.storage.rows import Trial
 from jaxopt_lab.storage.store import Store
+from jaxopt_lab.study.histories import AGE, history_at_ages, history_of
 from jaxopt_lab.study.trials import sign_of
 
 #: The purpose of the keys of proposals: no trial has this number.
@@ -37,51 +34,6 @@ def round_of(
     if round_size is not None or stopping is not None:
         return min(round_size or ROUND_SIZE, MAX_PROPOSALS)
     return MAX_PROPOSALS if sampler.sees_scores or time_limit is not None else BLIND_ROUND
-
-
-def history_of(store: Store, space: SearchSpace, outer: SearchSpace | None = None) -> History:
-    """All trials of a study, whatever their phase, that lie in a space; the others as its frame.
-
-    Args:
-      store: of the study.
-      space: where to search.
-      outer: the space that other trials come from; None: they are left out.
-
-    Trials without a score that did not diverge, a time limit having struck say, are pending.
-    """
-    places = store.memory.setdefault(json.dumps(space.to_dict()), {})
-    mine, points, others = [], [], []
-    for row in store.trials():
-        if row.trial_id not in places:
-            inside = why_outside(space, row.config) is None
-            places[row.trial_id] = space.to_unit([row.config])[0] if inside else None
-        if places[row.trial_id] is not None:
-            mine.append(row)
-            points.append(places[row.trial_id])
-        elif row.score is not None or row.status == Status.INFEASIBLE:
-            others.append(row)
-    diverged = [t.status == Status.INFEASIBLE for t in mine]
-    scores = [t.score for t in mine]
-    return History(
-        np.reshape(points, (len(points), space.num_dims)),
-        [math.nan if score is None else score for score in scores],
-        infeasible=diverged,
-        pending=[s is None and not bad for s, bad in zip(scores, diverged, strict=True)],
-        noise=[t.standard_error or 0.0 for t in mine],
-        frame=_frame(outer, space, others) if outer is not None and others else None,
-    )
-
-
-def _frame(outer: SearchSpace, space: SearchSpace, rows: Sequence[Trial]) -> Frame | None:
-    """Trials outside of a space, as a sampler can learn from them."""
-    return frame_of(
-        outer,
-        space,
-        [row.config for row in rows],
-        [math.nan if row.score is None else row.score for row in rows],
-        [row.status == Status.INFEASIBLE for row in rows],
-        [row.standard_error or 0.0 for row in rows],
-    )
 
 
 def why_outside(space: SearchSpace, config: Mapping[str, Any]) -> str | None:
@@ -135,6 +87,7 @@ def propose(
     seed: int,
     n: int,
     outer: SearchSpace | None = None,
+    budget: int | None = None,
 ) -> int:
     """Write n proposals as pending trials, in one transaction.
 
@@ -146,11 +99,16 @@ def propose(
       seed: of the study.
       n: how many; at most `MAX_PROPOSALS` of a sampler that sees scores.
       outer: the space of the whole study: a sampler learns from its trials outside of `space` too.
+      budget: units of a full training, where the sampler is to learn from shorter ones too.
 
     Returns:
       The number really proposed: a grid may be exhausted.
     """
-    num_known, history = store.num_trials(), history_of(store, space, outer)
+    num_known = store.num_trials()
+    if budget is None:
+        history = history_of(store, space, outer)
+    else:
+        space, history = history_at_ages(store, space, outer or space, budget)
     configs: list[Config] = []
     while len(configs) < n:
         batch = min(n - len(configs), MAX_PROPOSALS)
@@ -161,6 +119,7 @@ def propose(
         history = history.extended(space, more, np.full(len(more), np.nan))
     with store.transaction():
         for i, config in enumerate(configs):
+            config.pop(AGE, None)
             store.add_trial(num_known + i, phase, config)
     return len(configs)
 

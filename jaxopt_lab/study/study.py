@@ -26,10 +26,10 @@ from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey, Trial
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import outside, races, records, trials, views
+from jaxopt_lab.study import outside, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
-from jaxopt_lab.study.rungs import Rungs, last_trials
+from jaxopt_lab.study.rungs import Rungs, last_trials, num_wanted
 from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
 from jaxopt_lab.study.weights import Weights
 from jaxopt_lab.study.widths import fix_widths
@@ -244,13 +244,14 @@ class Study:
           budget: units of each trial; the problem's own by default.
           time_limit: seconds after which no wave is started and nothing more is proposed; what was
             proposed by then is marked stopped.
-          race: train on one fold first, and only the better half on the others.
-          scheduler: from `schedulers`, or its name: stops trials early, unlike `race` on all
-            folds at once.
+          race: the same as `scheduler=schedulers.race()`: train on one fold first, and only the
+            better half on the others.
+          scheduler: from `schedulers`, or its name: stops trials early.
           phase: a name for this search.
           space: search here instead of in the study's space.
           round_size: proposals at a time, between which the sampler sees results; see
-            `proposals.round_of` for the default.
+            `proposals.round_of` for the default. A scheduler whose brackets run in turn has rounds
+            of its own.
           stopping: from `stopping`: asked before each round of proposals.
           progress: called after each wave.
 
@@ -259,14 +260,21 @@ class Study:
         """
         if num_trials < 1:
             raise UserError(f"the number of trials must be at least 1, got {num_trials}")
-        if scheduler is not None and race:
-            raise UserError("give race or a scheduler, not both")
-        sampler, scheduler = _sampler(sampler), _scheduler(scheduler)
+        sampler, scheduler = _sampler(sampler), _scheduler(scheduler, race)
+        if scheduler is not None and scheduler.in_turn and not sampler.sees_scores:
+            raise UserError(
+                f"{scheduler.name}: its trials are proposed from results; give a sampler that sees "
+                f"them, such as 'bayesian', not {sampler.name!r}"
+            )
         num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
         num_folds = self.num_folds
+        # The flag and the scheduler that it stands for are the same thing, stored as the flag.
+        raced = scheduler is not None and scheduler.name == schedulers.race().name
+        race = race or (raced and num_folds > 1)
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
-        self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
-        last = last_trials(num_trials, num_epochs, race, scheduler)
+        known_by = "none" if scheduler is None or raced else scheduler.name
+        self._agree({f"scheduler of {phase}": known_by})
+        last = last_trials(num_trials, num_epochs, num_folds, scheduler)
         if "programs" not in self.store.settings():
             amount = self._amount(num_trials, num_epochs, last)
             chosen = self.training.choose(self.space, amount, self.sizing)
@@ -275,14 +283,18 @@ class Study:
         revive(self.store, phase, time_limit)
         while True:
             waiting = self.store.trials(phase, Status.PENDING)
-            missing = num_trials - self.store.num_trials(phase)
+            known = self.store.num_trials(phase)
+            missing = num_trials - known
+            shape = (known, num_trials, num_epochs, num_folds, bool(waiting))
             # Brackets are made of all the trials that they are to hold.
-            proposing = scheduler is not None and round_size is None and missing > 0
-            if waiting and not proposing:
+            wanted = num_wanted(scheduler, *shape)
+            if scheduler is not None and round_size is not None and not scheduler.in_turn:
+                wanted = known
+            if waiting and wanted <= known:
                 if scheduler is not None:
-                    self._train_rungs(scheduler, watch)
+                    self._train_rungs(scheduler, num_trials, watch)
                 else:
-                    self._train(waiting, race and num_folds > 1, watch)
+                    self._train(waiting, watch)
                 continue
             if missing < 1 or enough(self.store, stopping, space or self.space, phase):
                 return
@@ -290,25 +302,33 @@ class Study:
                 stop_pending(self.store, phase, time_limit)
                 return
             batch = min(missing, round_of(sampler, round_size, stopping, time_limit))
+            if wanted > known:
+                batch = min(batch, wanted - known)
             where = space or self.space
-            if not propose(self.store, sampler, where, phase, self.seed, batch, self.space):
+            ages = num_epochs if scheduler is not None and scheduler.in_turn else None
+            proposer = sampler if scheduler is None else scheduler.sampler(sampler)
+            if not propose(self.store, proposer, where, phase, self.seed, batch, self.space, ages):
                 if not waiting:
                     return
                 num_trials -= missing
 
-    def _train(self, waiting: list[Trial], race: bool, watch: Watch) -> None:
+    def _train(self, waiting: list[Trial], watch: Watch) -> None:
         """Train pending trials on the folds they still lack."""
-        folds = range(self.num_folds)
-        if race:
-            self._run(self._jobs(waiting, [0]), watch)
-            waiting = races.promote(self.store, waiting)
-        self._run(self._jobs(waiting, folds), watch)
+        self._run(self._jobs(waiting, range(self.num_folds)), watch)
         if watch.struck:
             stop_pending(self.store, watch.phase, watch.limit)
 
-    def _train_rungs(self, scheduler: Scheduler, watch: Watch) -> None:
+    def _train_rungs(self, scheduler: Scheduler, num_trials: int, watch: Watch) -> None:
         """Train pending trials up to the rungs at which a scheduler stops them."""
-        queue = Rungs(self.store, scheduler, watch.phase, self.job, self.runner)
+        queue = Rungs(
+            self.store,
+            scheduler,
+            watch.phase,
+            num_trials,
+            self.job,
+            self._objective_curve,
+            self.runner,
+        )
         watch.begin(queue.num_segments)
         self._fix_widths(queue.ready())
         self.runner.expect(self.runner.plan(queue.ready()))
@@ -318,6 +338,16 @@ class Study:
             queue.finished(report.results)
         if watch.struck:
             stop_pending(self.store, watch.phase, watch.limit)
+
+    def _objective_curve(self, trial_id: int) -> np.ndarray:
+        """[epochs] the objective after each, as it is minimised, mean over folds."""
+        curves = [
+            self.training.objective_curve(m.curves, m.fold)
+            for m in self.store.member_arrays(trial_id)
+            if m.replicate == 0 and m.fold < self.num_folds
+        ]
+        length = min(map(len, curves))
+        return np.mean([curve[:length] for curve in curves], axis=0)
 
     def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
@@ -362,13 +392,12 @@ class Study:
             raise UserError(
                 f"say how long trials train: plan(..., budget=N), in {self.problem.unit}s"
             )
-        scheduler = _scheduler(scheduler)
-        num_epochs = units
-        first = num_first or num_trials
-        last = last_trials(first, num_epochs, race, scheduler)
-        amount = self._amount(first, num_epochs, last)
+        scheduler = _scheduler(scheduler, race)
+        first, num_folds = num_first or num_trials, training.num_members
+        last = last_trials(first, units, num_folds, scheduler)
+        amount = self._amount(first, units, last)
         configs = first_proposals(search.random(), self.space, self.seed, num_trials)
-        return training.plan(configs, self.space, amount, self.sizing, race, scheduler)
+        return training.plan(configs, self.space, amount, self.sizing, scheduler)
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""
@@ -532,12 +561,11 @@ def _sampler(sampler: Sampler | str) -> Sampler:
     return search.REGISTRY[sampler]()
 
 
-def _scheduler(scheduler: Scheduler | str | None) -> Scheduler | None:
-    """A scheduler, also by its name."""
-    if not isinstance(scheduler, str):
-        return scheduler
-    if scheduler not in schedulers.REGISTRY:
-        hint = did_you_mean(scheduler, schedulers.REGISTRY)
-        known = ", ".join(schedulers.REGISTRY)
-        raise UserError(f"unknown scheduler {scheduler!r}.{hint} Known: {known}")
-    return schedulers.REGISTRY[scheduler]()
+def _scheduler(scheduler: Scheduler | str | None, race: bool) -> Scheduler | None:
+    """A scheduler, also by its name, or by the flag that stands for one."""
+    if scheduler is not None and race:
+        raise UserError("give race or a scheduler, not both")
+    if isinstance(scheduler, str):
+        found: Scheduler | None = schedulers.make(scheduler)
+        return found
+    return schedulers.race() if race else scheduler

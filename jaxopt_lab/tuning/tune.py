@@ -77,6 +77,7 @@ class Settings:
     seed: int = 0
     search: str = "bayesian"
     scheduler: str = "race"
+    scheduler_settings: Mapping[str, Any] | None = None
     space: SearchSpace | None = None
     test_fraction: float = 0.2
     time_limit: float | None = None
@@ -232,7 +233,6 @@ def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda t
             num_trials,
             num_epochs,
             num_folds,
-            race=settings.scheduler == "race" and num_folds > 1,
             scheduler=_scheduler(settings),
             num_first=num_trials if settings.search in ONE_PHASE else _num_wide(num_trials),
         )
@@ -306,8 +306,10 @@ def _stopping(settings: Settings) -> stopping.StoppingRule | None:
 
 
 def _scheduler(settings: Settings) -> schedulers.Scheduler | None:
-    halving = settings.scheduler == "successive_halving"
-    return schedulers.successive_halving() if halving else None
+    found: schedulers.Scheduler | None = schedulers.make(
+        settings.scheduler, settings.scheduler_settings
+    )
+    return found
 
 
 def search_all(
@@ -337,7 +339,6 @@ def search_all(
             epochs,
             folds,
             time_limit=limit,
-            race=settings.scheduler == "race" and folds > 1,
             scheduler=_scheduler(settings),
             phase=name,
             space=space,

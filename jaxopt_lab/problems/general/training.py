@@ -205,7 +205,6 @@ class GeneralTraining:
         space: SearchSpace,
         amount: Amount,
         sizing: Sizing,
-        race: bool,
         scheduler: Scheduler | None,
     ) -> Plan:
         """Programs, executors and cohorts; seconds by arithmetic alone."""
@@ -214,7 +213,7 @@ class GeneralTraining:
         jobs = [
             Job(i, m, 0, complete[i], programs.signature(complete[i]), n, amount.budget, None, age)
             for m in range(self.num_members)
-            for i, age, n in pieces(len(complete), amount.budget, race and m, scheduler)
+            for i, age, n in pieces(len(complete), amount.budget, self.num_members, m, scheduler)
         ]
         widths = {p: self.width(p, sizing, programs.largest) for p in {j.program for j in jobs}}
         waves = make_waves(jobs, widths, amount.num_devices)
@@ -243,6 +242,12 @@ class GeneralTraining:
         reason = self._why_infeasible(result, float(values[unit]))
         score = None if reason else objective.sign * float(values[unit])
         return Judged(score, reason, unit, curves, np.zeros((0, 1), np.float32))
+
+    def objective_curve(self, curves: Mapping[str, np.ndarray], member: int) -> np.ndarray:
+        """The metric, or its negative where it is maximised."""
+        del member
+        objective = self.problem.objective
+        return objective.sign * np.asarray(curves[objective.metric], np.float64)
 
     def _why_infeasible(self, result: Result, value: float) -> str:
         diverged_at = int(result.info.get("diverged_at", -1))

@@ -26,7 +26,6 @@ def make_plan(
     space: SearchSpace,
     load: Load,
     sizing: Sizing,
-    race: bool = False,
     scheduler: Scheduler | None = None,
 ) -> Plan:
     """Choose programs, lay configurations out in waves, and add their costs up.
@@ -36,7 +35,6 @@ def make_plan(
       space: where they are from.
       load: epochs, folds, rows, columns, devices; its number of trials chooses the programs.
       sizing: costs and bounds of the devices.
-      race: whether only half of them train on more than one fold.
       scheduler: stops them early, as if the first were the best.
     """
     costs = sizing.costs
@@ -54,7 +52,9 @@ def make_plan(
             start=start,
         )
         for fold in range(load.num_folds)
-        for i, start, epochs in pieces(len(complete), load.num_epochs, race and fold, scheduler)
+        for i, start, epochs in pieces(
+            len(complete), load.num_epochs, load.num_folds, fold, scheduler
+        )
     ]
     widths = {
         s: sizing.width(_size(s, load), _bytes(s, load), load.data_bytes, chosen.max_cohort(s))

@@ -102,11 +102,10 @@ class RowsTraining:
         space: SearchSpace,
         amount: Amount,
         sizing: Sizing,
-        race: bool,
         scheduler: Scheduler | None,
     ) -> Plan:
         """Programs, cohorts and seconds."""
-        return planning.make_plan(configs, space, self.load_of(amount), sizing, race, scheduler)
+        return planning.make_plan(configs, space, self.load_of(amount), sizing, scheduler)
 
     def judge(self, result: Result, before: TrainedMember | None) -> Judged:
         """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
@@ -125,6 +124,10 @@ class RowsTraining:
         score = None if reason else self._score(final, job.fold)
         outputs = result.info["outputs"][: int(self.client.data.num_valid[job.fold])]
         return Judged(score, reason, epoch, curves, outputs)
+
+    def objective_curve(self, curves: Mapping[str, np.ndarray], member: int) -> np.ndarray:
+        """The score of each epoch's validation loss."""
+        return np.array([self._score(float(loss), member) for loss in curves["loss"]])
 
     def dump(self, kept: PyTree) -> bytes:
         """Safetensors by name."""
