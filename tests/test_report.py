@@ -12,6 +12,7 @@ import pytest
 from jaxopt_lab import report
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Status
+from jaxopt_lab.report import contents, rung_figures
 from jaxopt_lab.report.figures import score_window
 from jaxopt_lab.report.tables import broken
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogUniform, Uniform
@@ -56,7 +57,21 @@ def write_study(
         store.add_wave("wide", 12.0, 5.0, num, 5 * num, "a program")
         for i, config in enumerate(SPACE.from_unit(rng.random((num, SPACE.num_dims)))):
             _add_trial(store, i, config, "wide" if i < num / 2 else "refined", rng)
+        _add_rungs(store, num)
     store.close()
+
+
+def _add_rungs(store: Store, num: int) -> None:
+    """A race of the wide search: what a scheduler leaves behind."""
+    rows = {t.trial_id: t for t in store.trials("wide")}
+    if not rows:
+        return
+    losses = [row.score for row in rows.values()]
+    promoted = [i for i, row in rows.items() if row.status == Status.COMPLETED]
+    rungs = [[len(rows), 5, 1], [len(promoted), 5, None]]
+    store.decide("bracket", {"phase": "wide", "trials": [*rows], "rungs": rungs, "before": 0})
+    found = {"phase": "wide", "bracket": 0, "rung": 0, "epochs": 5}
+    store.decide("rung", {**found, "trials": [*rows], "losses": losses, "promoted": promoted})
 
 
 def _add_trial(store: Store, i: int, config: dict, phase: str, rng: np.random.Generator) -> None:
@@ -146,6 +161,7 @@ def test_the_page_shows_everything_once(study: Path) -> None:
         "best-so-far",
         "all-curves",
         "best-of-k",
+        "rungs",
         "importance",
         "regions",
         "parallel",
@@ -157,6 +173,22 @@ def test_the_page_shows_everything_once(study: Path) -> None:
     for name in expected:
         assert text.count(f'id="plot-{name}"') == 1
     assert text.count("plotly.js v") == 1
+
+
+def test_rungs_say_who_was_stopped_and_what_it_saved(study: Path) -> None:
+    found = contents.read(study)
+    wide = [t for t in found.trials if t["phase"] == "wide"]
+    went_on = sum(t["status"] == Status.COMPLETED for t in wide)
+    spent = 5 * len(wide) + 5 * went_on  # five epochs on the first fold, then on the other
+    assert f"took {spent} of the {10 * len(wide)} epochs" in rung_figures.saved(found)
+    figure = rung_figures.lengths(found)
+    assert figure is not None
+    ends = {trace["name"]: list(trace["x"]) for trace in figure.data if "name" in trace}
+    assert ends["trained to the end"] == [10] * went_on
+    assert set(ends["stopped"]) == {5}
+    ((bracket, after, compared, promoted, *_),) = rung_figures.comparison_rows(found)
+    assert (bracket, after, compared) == ("1", "5", str(len(wide)))
+    assert promoted == str(went_on)
 
 
 def test_the_page_fetches_nothing(study: Path) -> None:

@@ -11,7 +11,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
 #: `tune.SCHEDULERS`.
-SCHEDULERS = ("race", "successive_halving", "none")
+SCHEDULERS = ("race", "successive_halving", "hyperband", "median_stopping", "bohb", "none")
 TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
@@ -179,7 +179,11 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of everything (default: 0)",
     )
-    add("--space", metavar="FILE.toml", help="search space, in a table [space]")
+    add(
+        "--space",
+        metavar="FILE.toml",
+        help="search space, in a table [space]; a table [scheduler] may set a scheduler",
+    )
     add(
         "--search",
         type=_one_of(SEARCHES),
@@ -190,10 +194,9 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     add(
         "--scheduler",
         type=_one_of(SCHEDULERS),
-        default="race",
         metavar="NAME",
-        help="race: one fold first, then the better half on the others (default); "
-        "successive_halving: all folds, fewer epochs first; none",
+        help=f"who is stopped early: {', '.join(SCHEDULERS)} (default: that of a table [scheduler] "
+        "in the space file, else race: one fold first, then the better half on the others)",
     )
     add(
         "--test-fraction",
@@ -324,10 +327,9 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
     add(
         "--scheduler",
         type=_one_of(SCHEDULERS),
-        default="none",
         metavar="NAME",
-        help="race: one split or seed first, then the better half on the others; "
-        "successive_halving: all of them, less budget first; none (default)",
+        help=f"who is stopped early: {', '.join(SCHEDULERS)} (default: that of a table [scheduler] "
+        "in the space file, else none)",
     )
     add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the script)")
     add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")

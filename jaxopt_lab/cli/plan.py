@@ -27,7 +27,7 @@ def execute(args: Namespace) -> int:
         console.print(f"note: {note}", soft_wrap=True)
     found = tune.plan(table, settings, lambda text: console.print(text, soft_wrap=True))
     console.print(str(found), soft_wrap=True, highlight=False, markup=False)
-    if settings.search not in tune.ONE_PHASE:
+    if not tune.is_one_phase(settings):
         console.print(
             "the trials of the refined search are not known yet: random ones stand for them",
             soft_wrap=True,

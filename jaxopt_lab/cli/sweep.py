@@ -66,14 +66,17 @@ def default_directory(path: Path, name: str | None) -> Path:
 
 def read_settings(args: Namespace) -> "SweepSettings":
     """What the options of `sweep` ask for."""
+    from jaxopt_lab.cli.scheduler import read_scheduler
     from jaxopt_lab.tuning.sweep import SweepSettings
 
+    scheduler, scheduler_settings = read_scheduler(args.scheduler, args.space, "none")
     return SweepSettings(
         trials=args.trials,
         budget=args.budget,
         seed=args.seed,
         search=args.search,
-        scheduler=args.scheduler,
+        scheduler=scheduler,
+        scheduler_settings=scheduler_settings,
         time_limit=args.time_limit,
         memory_limit=args.memory_limit and int(args.memory_limit * 2**30),
         cohort_width=args.cohort_width,

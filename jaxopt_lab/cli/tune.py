@@ -142,6 +142,7 @@ def read_settings(args: Namespace) -> "Settings":
     Raises:
       UserError: for a space or calibration that cannot be.
     """
+    from jaxopt_lab.cli.scheduler import read_scheduler
     from jaxopt_lab.planning import sizing
     from jaxopt_lab.problems.mlp import hyperparameters
     from jaxopt_lab.spaces.space import SearchSpace, read_toml
@@ -155,6 +156,7 @@ def read_settings(args: Namespace) -> "Settings":
         except UserError as error:
             text = str(error)
             raise UserError(text if args.space in text else f"{args.space}: {text}") from None
+    scheduler, scheduler_settings = read_scheduler(args.scheduler, args.space, "race")
     prior = read_toml(args.prior, "hyperparameters") if args.prior else None
     return tune.Settings(
         trials=args.trials,
@@ -162,7 +164,8 @@ def read_settings(args: Namespace) -> "Settings":
         epochs=args.epochs,
         seed=args.seed,
         search=args.search,
-        scheduler=args.scheduler,
+        scheduler=scheduler,
+        scheduler_settings=scheduler_settings,
         space=space,
         test_fraction=args.test_fraction,
         time_limit=args.time_limit,

@@ -40,6 +40,7 @@ class Plan:
       padding: share of the arithmetic that is spent on units which networks do not have.
       exact: the estimate of a study that compiles every shape by itself; None if its shapes are
         too many.
+      rungs: what a scheduler stops, in lines of words.
     """
 
     programs: tuple[ProgramPlan, ...]
@@ -48,6 +49,7 @@ class Plan:
     empty_slots: float
     padding: float
     exact: Any = None
+    rungs: tuple[str, ...] = ()
 
     @property
     def compile_seconds(self) -> float:
@@ -83,6 +85,7 @@ class Plan:
                 f"{self.exact.compile_seconds:.0f} s compiling, {self.exact.run_seconds:.0f} s "
                 "training"
             )
+        lines += self.rungs
         lines += [
             f"  {count(p.num_networks, 'network')} in {count(p.num_cohorts, 'cohort')} of "
             f"{p.width}: {p.name} "
@@ -102,6 +105,41 @@ def _seconds(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 program`, `2 programs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def rungs_in_words(
+    num_trials: int, num_units: int, num_folds: int, unit: str, scheduler: Scheduler
+) -> tuple[str, ...]:
+    """Who trains how long under a scheduler, and what that comes to.
+
+    Args:
+      num_trials: configurations.
+      num_units: of a full budget.
+      num_folds: K.
+      unit: what a unit is called.
+      scheduler: decides who goes on.
+    """
+    brackets = scheduler.brackets(num_trials, num_units, num_folds)
+    lines = []
+    for bracket in dict.fromkeys(brackets):
+        times = brackets.count(bracket)
+        steps = []
+        for rung in bracket:
+            where = f"to {unit} {rung.num_epochs}"
+            if rung.num_folds is not None:
+                where += f" on {count(rung.num_folds, 'split')}"
+            steps.append(f"{rung.num_trials} {where}")
+        each = f"{times} brackets of" if times > 1 else "bracket of"
+        lines.append(f"{each} {count(bracket[0].num_trials, 'trial')}: {', '.join(steps)}")
+    found = sum(
+        units
+        for fold in range(num_folds)
+        for *_, units in pieces(num_trials, num_units, num_folds, fold, scheduler)
+    )
+    full = num_trials * num_units * num_folds
+    share = f"{found / full:.0%}"
+    lines.append(f"at most {found:,} of the {full:,} {unit}s that all would take in full ({share})")
+    return tuple(lines)
 
 
 def pieces(

@@ -18,7 +18,13 @@ from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import FILE_NAME, Store
-from jaxopt_lab.storage.validation import settings_of, trials_of, undamaged, waves_of
+from jaxopt_lab.storage.validation import (
+    rungs_of,
+    settings_of,
+    trials_of,
+    undamaged,
+    waves_of,
+)
 
 #: Curves of more trials than this are not drawn.
 MAX_CURVES = 300
@@ -43,6 +49,8 @@ class Contents:
       refined: the refined space, if the study came that far.
       predictions: columns of `test_predictions.csv` as text; empty if absent.
       missing: a sentence for each file that is not there.
+      brackets: trials that competed, and their rungs, as a scheduler decided.
+      rungs: who was compared with whom, and who went on.
     """
 
     directory: Path
@@ -55,6 +63,8 @@ class Contents:
     refined: SearchSpace | None
     predictions: dict[str, list[str]]
     missing: list[str] = field(default_factory=list)
+    brackets: list[dict[str, Any]] = field(default_factory=list)
+    rungs: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def task(self) -> dict[str, Any]:
@@ -216,6 +226,7 @@ def read(directory: str | Path) -> Contents:
             refined,
             predictions,
             missing,
+            *rungs_of(store),
         )
         curves = undamaged(str(store.path), lambda: _read_curves(store, found))
         found.members.update(curves)

@@ -196,8 +196,13 @@ def _fixed_to_dict(value: Any) -> Any:
     return {"fixed": as_lists(value)} if value is None or isinstance(value, tuple) else value
 
 
-def read_toml(path: str | Path, table: str) -> dict[str, Any]:
+def read_toml(path: str | Path, table: str, optional: bool = False) -> dict[str, Any]:
     """Read one table of a TOML file.
+
+    Args:
+      path: of the file.
+      table: its name.
+      optional: whether it may be missing: then it is empty.
 
     Raises:
       UserError: if the file is missing, is no TOML, or has no such table.
@@ -210,6 +215,8 @@ def read_toml(path: str | Path, table: str) -> dict[str, Any]:
         raise UserError(f"{path}: its lists or tables are nested too deeply") from None
     except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UserError(f"{path} is not valid TOML: {_reason(error)}") from None
+    if optional and table not in content:
+        return {}
     if not isinstance(content.get(table), dict):
         found = f" It has: {', '.join(content)}." if content else ""
         raise UserError(f"{path} has no table [{table}].{found}{did_you_mean(table, content)}")

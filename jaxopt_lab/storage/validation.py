@@ -65,6 +65,27 @@ class WaveRow(TypedDict):
     program: Text
 
 
+@_IGNORING
+class BracketRow(TypedDict):
+    """A decision of kind "bracket"."""
+
+    phase: Text
+    trials: list[Count]
+    rungs: list[tuple[Count, Count, Count | None]]
+
+
+@_IGNORING
+class RungRow(TypedDict):
+    """A decision of kind "rung"."""
+
+    phase: Text
+    bracket: Count
+    rung: Count
+    trials: list[Count]
+    losses: list[Number | None]
+    promoted: list[Count]
+
+
 class Seconds(TypedDict):
     """What a program was expected to take; NaN where nobody knows."""
 
@@ -181,6 +202,20 @@ def waves_of(store: Store) -> list[dict[str, Any]]:
     """`Store.waves`, checked, as dictionaries."""
     found = [wave._asdict() for wave in store.waves()]
     return checked(list[WaveRow], found, f"{store.path} (waves)")
+
+
+def rungs_of(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Brackets and their comparisons, checked; those of earlier versions, which say less, apart."""
+
+    def read() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        brackets = [d for d in store.decisions("bracket") if "rungs" in d]
+        rungs = [d for d in store.decisions("rung") if "losses" in d]
+        return (
+            checked(list[BracketRow], brackets, f"{store.path} (brackets)"),
+            checked(list[RungRow], rungs, f"{store.path} (rungs)"),
+        )
+
+    return undamaged(str(store.path), read)
 
 
 def settings_of(store: Store) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.core.types import Config, PyTree, Status
 from jaxopt_lab.planning.costs import Costs
-from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.planning.plan import Plan, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
 from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
@@ -397,7 +397,11 @@ class Study:
         last = last_trials(first, units, num_folds, scheduler)
         amount = self._amount(first, units, last)
         configs = first_proposals(search.random(), self.space, self.seed, num_trials)
-        return training.plan(configs, self.space, amount, self.sizing, scheduler)
+        found = training.plan(configs, self.space, amount, self.sizing, scheduler)
+        if scheduler is None:
+            return found
+        shape = (num_trials, units, num_folds, self.problem.unit)
+        return replace(found, rungs=rungs_in_words(*shape, scheduler))
 
     def _run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""

@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxopt_lab import analysis, schedulers, search
-from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.spaces.space import SearchSpace
@@ -18,7 +18,7 @@ from jaxopt_lab.study.records import KEPT_TRIALS
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
 from jaxopt_lab.tuning.outcome import SCHEMA, to_json, versions
-from jaxopt_lab.tuning.tune import SCHEDULERS
+from jaxopt_lab.tuning.tune import check_search
 
 NUM_TRIALS = 32
 #: A search that learns proposes a quarter of its trials at a time, but no fewer than these.
@@ -35,8 +35,8 @@ class SweepSettings:
       budget: units of each; None for the problem's own.
       seed: of everything.
       search: key of `search.REGISTRY`.
-      scheduler: "race" trains on one split or seed first, and the better half on the others;
-        "successive_halving" compares after fewer units; "none" stops nothing.
+      scheduler: key of `schedulers.REGISTRY`, or "none".
+      scheduler_settings: of the scheduler; its defaults where missing.
       time_limit: seconds after which no wave is started.
       memory_limit: bytes that training may take on all devices together.
       cohort_width: the most trials that train together on a device.
@@ -48,17 +48,14 @@ class SweepSettings:
     seed: int = 0
     search: str = "bayesian"
     scheduler: str = "none"
+    scheduler_settings: Mapping[str, Any] | None = None
     time_limit: float | None = None
     memory_limit: int | None = None
     cohort_width: int | None = None
     keep: int = KEPT_TRIALS
 
     def __post_init__(self) -> None:
-        for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
-            name = getattr(self, kind)
-            if name not in names:
-                hint = did_you_mean(name, names)
-                raise UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
+        check_search(self.search, self.scheduler, self.scheduler_settings)
 
 
 def run(
@@ -102,7 +99,7 @@ def run(
             time_limit=settings.time_limit,
             round_size=_round_size(settings),
             progress=progress,
-            **_stopping_early(settings),
+            scheduler=_scheduler(settings),
         )
         before = study.store.decisions("session")
         seconds = sum(before, 0.0) + time.monotonic() - started
@@ -122,7 +119,7 @@ def plan(problem: Any, space: SearchSpace, settings: SweepSettings) -> Plan:
     """
     with _study(problem, space, settings, None) as study:
         budget = _budget(study, settings)
-        return study.plan(settings.trials, budget=budget, **_stopping_early(settings))
+        return study.plan(settings.trials, budget=budget, scheduler=_scheduler(settings))
 
 
 def _study(
@@ -151,12 +148,8 @@ def _budget(study: Study, settings: SweepSettings) -> int:
     return int(found)
 
 
-def _stopping_early(settings: SweepSettings) -> dict[str, Any]:
-    halving = settings.scheduler == "successive_halving"
-    return {
-        "race": settings.scheduler == "race",
-        "scheduler": schedulers.successive_halving() if halving else None,
-    }
+def _scheduler(settings: SweepSettings) -> Any:
+    return schedulers.make(settings.scheduler, settings.scheduler_settings)
 
 
 def _round_size(settings: SweepSettings) -> int | None:

@@ -38,8 +38,8 @@ ONE_PHASE = ("grid",)
 MIN_ROUND = 4
 #: It starts from so many results inside them; those of the wide search count.
 NUM_KNOWN = 6
-#: How trials are stopped early: on fewer folds, at fewer epochs, or not at all.
-SCHEDULERS = ("race", "successive_halving", "none")
+#: How trials are stopped early, or not at all.
+SCHEDULERS = (*schedulers.REGISTRY, schedulers.NONE)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Settings:
       epochs: of each network.
       seed: of everything.
       search: key of `search.REGISTRY`; before "bayesian" the wide search is quasi-random.
-      scheduler: "race" trains on one fold first, and the better half on the others;
-        "successive_halving" compares on all folds after fewer epochs; "none" stops nothing.
+      scheduler: key of `schedulers.REGISTRY`, or "none". "race" trains on one fold first, and the
+        better half on the others. "bohb" searches in one phase, by results at all ages.
+      scheduler_settings: of the scheduler; its defaults where missing.
       space: where to search; `default_space` if None.
       test_fraction: share of the rows that is held out to the end; 0 for none.
       time_limit: seconds; searching stops in time for the winner to be refitted.
@@ -93,11 +94,7 @@ class Settings:
     cohort_width: int | None = None
 
     def __post_init__(self) -> None:
-        for kind, names in (("search", tuple(search.REGISTRY)), ("scheduler", SCHEDULERS)):
-            name = getattr(self, kind)
-            if name not in names:
-                hint = did_you_mean(name, names)
-                raise UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
+        check_search(self.search, self.scheduler, self.scheduler_settings)
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
         for name, least in (("trials", 1), ("folds", 1), ("epochs", 1)):
@@ -110,6 +107,24 @@ class Settings:
             raise UserError(
                 f"the test fraction must be at least 0 and below 1, got {self.test_fraction:g}"
             )
+
+
+def check_search(name: str, scheduler: str, settings: Mapping[str, Any] | None) -> None:
+    """Refuse a search or a scheduler that is unknown, or both where they do not go together.
+
+    Raises:
+      UserError: in one line, with the names that there are.
+    """
+    if name not in search.REGISTRY:
+        known = ", ".join(search.REGISTRY)
+        hint = did_you_mean(name, search.REGISTRY)
+        raise UserError(f"unknown search {name!r}.{hint} Known: {known}")
+    made = schedulers.make(scheduler, settings)
+    if getattr(made, "in_turn", False) and not search.REGISTRY[name]().sees_scores:
+        raise UserError(
+            f"scheduler {scheduler}: its trials are proposed from results; give --search "
+            f"bayesian, not {name}"
+        )
 
 
 def default_space(num_rows: int) -> SearchSpace:
@@ -234,7 +249,7 @@ def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda t
             num_epochs,
             num_folds,
             scheduler=_scheduler(settings),
-            num_first=num_trials if settings.search in ONE_PHASE else _num_wide(num_trials),
+            num_first=num_trials if is_one_phase(settings) else _num_wide(num_trials),
         )
     finally:
         study.close()
@@ -277,18 +292,24 @@ def _begin(
 
 def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -> str:
     """Trials by phase, folds and epochs, and which of them are stopped early."""
-    wide = trials if settings.search in ONE_PHASE else _num_wide(trials)
+    wide = trials if is_one_phase(settings) else _num_wide(trials)
     phases = f"{wide} of the wide search"
     if trials > wide:
         phases += f", {trials - wide} of the refined one"
     again = min(NUM_RERUN, trials)
     split = f"{folds} folds" if folds > 1 else "one hold-out split"
-    race = settings.scheduler == "race" and folds > 1
+    race = settings.scheduler == "race" and folds > 1 and not settings.scheduler_settings
     early = "; the worse half trains on the first fold only" if race else ""
     return (
         f"{trials} trials ({phases}), {split}, {epochs} epochs{early}; then the best {again} again "
         "with other seeds, and the winner on all rows"
     )
+
+
+def is_one_phase(settings: Settings) -> bool:
+    """Whether there is no refined search: the wide one is exhaustive, or learns by itself."""
+    found = _scheduler(settings)
+    return settings.search in ONE_PHASE or (found is not None and found.in_turn)
 
 
 def _num_wide(num_trials: int) -> int:
@@ -326,9 +347,9 @@ def search_all(
     def phase(name: str, total: int, space: SearchSpace) -> None:
         limit = settings.time_limit and settings.time_limit * SHARES[name]
         sampler, round_size = search.REGISTRY[settings.search](), None
-        if is_bayesian and name == "wide":
+        if is_bayesian and name == "wide" and not is_one_phase(settings):
             sampler = search.quasi_random()
-        elif is_bayesian:
+        elif is_bayesian and name == "refined":
             sampler = search.bayesian(num_initial=NUM_KNOWN)
             round_size = max(MIN_ROUND, math.ceil(total / 3))
         if settings.prior and name == "wide":
@@ -347,7 +368,7 @@ def search_all(
             progress=progress,
         )
 
-    if settings.search in ONE_PHASE:
+    if is_one_phase(settings):
         phase("wide", num_trials, study.space)
     else:
         wide = study.recall("wide trials", lambda: _num_wide(num_trials))
