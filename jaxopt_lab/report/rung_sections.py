@@ -23,8 +23,8 @@ def rungs(page: "Page", contents: Contents) -> None:
     )
     cards = [tables.card("How far trials came", tables.plot(figure), note=note, kind="wide")]
     unit, metric = f"{contents.unit}s", words.metric(contents.metric)
-    head = ("Bracket", f"After {unit}", "Compared", "Went on")
-    head += (f"Best {metric}", "Median", "Worst that went on")
+    compared = ("Bracket", f"After {unit}", "Compared", "Went on")
+    head = (*compared, f"Best {metric}", "Median", "Worst that went on")
     rows = rung_figures.comparison_rows(contents)
     body = tables.table(head, rows[:MAX_ROWS], numeric=range(len(head)))
     left = f"The first {MAX_ROWS} of {len(rows)}." if len(rows) > MAX_ROWS else ""

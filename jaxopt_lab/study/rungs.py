@@ -193,9 +193,12 @@ class Rungs:
         if youngest is None:
             return None
         full = (wave for wave in itertools.chain([youngest], waves) if self._is_full(wave))
-        wave = next(full, None) or (None if self._sent else youngest)
+        wave = next(full, None)
         if wave is None:
-            return None
+            # Trials that have not begun are all known: no running wave brings them company.
+            if self._sent and youngest.cohorts[0].start:
+                return None
+            wave = youngest
         self._sent |= {(job.trial_id, job.fold) for job in wave.jobs}
         return wave
 
