@@ -39,7 +39,7 @@ def bohb(reduction: Any = 3, min_epochs: Any = 1, random_fraction: Any = 1 / 3) 
 
     Examples:
       >>> [bracket[0].num_trials for bracket in bohb().brackets(13, 9, 1)], bohb().in_turn
-      ([7, 3, 3], True)
+      ([7, 4, 2], True)
     """
     eta, least = whole("reduction", reduction, 2), whole("min_epochs", min_epochs, 1)
     fraction = share("random_fraction", random_fraction)
