@@ -11,7 +11,7 @@ from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.schedulers import Rung, Scheduler
+from jaxopt_lab.schedulers import PopulationScheduler, Rung, Scheduler
 from jaxopt_lab.schedulers.base import bracket_slices
 from jaxopt_lab.storage.packing import unpack_state
 from jaxopt_lab.storage.store import Store
@@ -225,8 +225,13 @@ def survivors(scheduler: Scheduler, num_trials: int, num_epochs: int) -> int:
     return sum(scheduler.rungs(n, num_epochs)[-1].num_trials for n in sizes)
 
 
-def last_trials(num_trials: int, num_epochs: int, race: bool, scheduler: Scheduler | None) -> int:
+def last_trials(
+    num_trials: int,
+    num_epochs: int,
+    race: bool,
+    scheduler: Scheduler | PopulationScheduler | None,
+) -> int:
     """How many trials of a phase train to the end, on all folds."""
-    if scheduler is not None:
+    if isinstance(scheduler, Scheduler):
         return survivors(scheduler, num_trials, num_epochs)
     return math.ceil(num_trials / 2) if race else num_trials

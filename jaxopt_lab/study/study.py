@@ -19,15 +19,16 @@ from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.planning.sizing import sizing_of
 from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
-from jaxopt_lab.schedulers import Scheduler
+from jaxopt_lab.schedulers import PopulationScheduler, Scheduler
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey, Trial
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import outside, races, records, trials, views
+from jaxopt_lab.study import lineages, outside, races, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
+from jaxopt_lab.study.population import Host, Population, open_populations
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
 from jaxopt_lab.study.rungs import Rungs, last_trials
 from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
@@ -226,7 +227,7 @@ class Study:
         budget: int | None = None,
         time_limit: float | None = None,
         race: bool = False,
-        scheduler: Scheduler | str | None = None,
+        scheduler: Scheduler | PopulationScheduler | str | None = None,
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: int | None = None,
@@ -246,7 +247,7 @@ class Study:
             proposed by then is marked stopped.
           race: train on one fold first, and only the better half on the others.
           scheduler: from `schedulers`, or its name: stops trials early, unlike `race` on all
-            folds at once.
+            folds at once, or makes them a population that learns while it trains.
           phase: a name for this search.
           space: search here instead of in the study's space.
           round_size: proposals at a time, between which the sampler sees results; see
@@ -279,7 +280,9 @@ class Study:
             # Brackets are made of all the trials that they are to hold.
             proposing = scheduler is not None and round_size is None and missing > 0
             if waiting and not proposing:
-                if scheduler is not None:
+                if isinstance(scheduler, PopulationScheduler):
+                    self._train_populations(scheduler, watch, space or self.space)
+                elif scheduler is not None:
                     self._train_rungs(scheduler, watch)
                 else:
                     self._train(waiting, race and num_folds > 1, watch)
@@ -319,6 +322,44 @@ class Study:
         if watch.struck:
             stop_pending(self.store, watch.phase, watch.limit)
 
+    def _train_populations(
+        self, scheduler: PopulationScheduler, watch: Watch, space: SearchSpace
+    ) -> None:
+        """Train the populations of a phase, one after the other."""
+        budget = int(self.store.setting("budget"))
+        host = Host(
+            self.store,
+            self.weights,
+            self.training,
+            self.runner,
+            space,
+            self.seed,
+            budget,
+            self.problem.unit,
+            self.keep,
+            self.job,
+            self._expected,
+        )
+        scores: dict[int, float] = {}
+        for number, members in enumerate(open_populations(self.store, watch.phase)):
+            population = Population(host, scheduler, number, members, watch)
+            if not population.jobs:
+                continue
+            watch.begin(population.num_segments)
+            self._fix_widths(population.jobs)
+            self.runner.expect(self.runner.plan(population.jobs))
+            try:
+                for report in self.runner.stream(
+                    population.take, population.load, begin=population.begin
+                ):
+                    self.trained = True
+                    population.finished(report)
+            finally:
+                population.write()
+            scores.update(population.scores)
+        if watch.struck:
+            stop_pending(self.store, watch.phase, watch.limit, scores)
+
     def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
         first = min((row.trial_id for row in rows), default=0)
@@ -347,7 +388,7 @@ class Study:
         *,
         budget: int | None = None,
         race: bool = False,
-        scheduler: Scheduler | str | None = None,
+        scheduler: Scheduler | PopulationScheduler | str | None = None,
         num_first: int | None = None,
     ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
@@ -363,6 +404,8 @@ class Study:
                 f"say how long trials train: plan(..., budget=N), in {self.problem.unit}s"
             )
         scheduler = _scheduler(scheduler)
+        if isinstance(scheduler, PopulationScheduler):
+            scheduler = None  # it trains as many units
         num_epochs = units
         first = num_first or num_trials
         last = last_trials(first, num_epochs, race, scheduler)
@@ -379,14 +422,17 @@ class Study:
         for report in self.runner.run(jobs, watch.go_on):
             self._record(report, watch)
 
+    def _expected(self, report: WaveReport) -> tuple[float, float]:
+        """Seconds to compile a wave's program and to run it, by the costs of the devices."""
+        width, amount = self.runner.width(report.wave.program), self._amount(1, 1, 1)
+        return self.training.expected_seconds(
+            report.wave, width, self.programs, amount, self.sizing
+        )
+
     def _record(self, report: WaveReport, watch: Watch) -> None:
         self.trained = True
-        width = self.runner.width(report.wave.program)
-        expected = self.training.expected_seconds(
-            report.wave, width, self.programs, self._amount(1, 1, 1), self.sizing
-        )
         where = (self.store, self.weights, self.training)
-        records.write_wave(*where, report, watch.phase, expected, self.keep)
+        records.write_wave(*where, report, watch.phase, self._expected(report), self.keep)
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
@@ -468,6 +514,11 @@ class Study:
         return trials.to_frame(self.store)
 
     @property
+    def lineage(self) -> "pd.DataFrame":
+        """One row per generation and member of each population: its parent, values, score."""
+        return lineages.to_frame(self.store, self.problem.objective.sign)
+
+    @property
     def members(self) -> "pd.DataFrame":
         """One row per training: trial, member (`fold`), replicate, score, units."""
         return views.members(self.store, self.problem.objective.sign)
@@ -532,12 +583,17 @@ def _sampler(sampler: Sampler | str) -> Sampler:
     return search.REGISTRY[sampler]()
 
 
-def _scheduler(scheduler: Scheduler | str | None) -> Scheduler | None:
+def _scheduler(
+    scheduler: Scheduler | PopulationScheduler | str | None,
+) -> Scheduler | PopulationScheduler | None:
     """A scheduler, also by its name."""
     if not isinstance(scheduler, str):
         return scheduler
-    if scheduler not in schedulers.REGISTRY:
-        hint = did_you_mean(scheduler, schedulers.REGISTRY)
-        known = ", ".join(schedulers.REGISTRY)
-        raise UserError(f"unknown scheduler {scheduler!r}.{hint} Known: {known}")
-    return schedulers.REGISTRY[scheduler]()
+    makers: dict[str, Callable[[], Scheduler | PopulationScheduler]] = {
+        **schedulers.REGISTRY,
+        **schedulers.POPULATIONS,
+    }
+    if scheduler not in makers:
+        hint = did_you_mean(scheduler, makers)
+        raise UserError(f"unknown scheduler {scheduler!r}.{hint} Known: {', '.join(makers)}")
+    return makers[scheduler]()
