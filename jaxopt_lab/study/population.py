@@ -18,7 +18,7 @@ from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.packing import pack_state, unpack_state
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import records, trials
+from jaxopt_lab.study import records, replays, trials
 from jaxopt_lab.study.lineages import GENERATION, POPULATION, Generation, generations_of
 from jaxopt_lab.study.rungs import MakeJob
 from jaxopt_lab.study.watch import Watch
@@ -146,7 +146,7 @@ class Population:
         self._begin_generation()
 
     def _begin_generation(self) -> None:
-        """Lay the next generation out in waves."""
+        """What trains in the next generation."""
         units = min(self._every, self._host.budget - self._age)
         goes_on = self._age + units < self._host.budget
         self.jobs: list[Job] = [
@@ -157,8 +157,8 @@ class Population:
             for trial_id in self._alive
             if units
         ]
-        self._queue = self._host.runner.plan(self.jobs)
-        self._under_way, self._missing = False, len(self._queue)
+        self._queue: list[Wave] = []
+        self._under_way, self._missing = False, 0
         self._reports: list[WaveReport] = []
 
     @property
@@ -172,11 +172,11 @@ class Population:
         if not self._under_way:
             if self._watch.limit is not None:
                 self.write()  # then it is known how long a generation takes
-            if not self._queue or not self._watch.go_on(1):
-                self._queue = []
+            if not self.jobs or not self._watch.go_on(1):
                 self.write()
                 return None
-            self._under_way = True
+            self._queue = self._host.runner.plan(self.jobs)
+            self._under_way, self._missing = True, len(self._queue)
             return self._queue.pop(0)
         self.write()
         return self._queue.pop(0) if self._queue else None
@@ -205,7 +205,10 @@ class Population:
             for report in self._reports
             for result in report.results
         }
-        judged = {place: self._judged(place, result) for place, result in results.items()}
+        judged = {
+            place: replays.judged(self._host.training, result, self._members.get(place))
+            for place, result in results.items()
+        }
         units = self.jobs[0].num_units
         is_last = self._age + units == self._host.budget
         scores = {trial_id: self._score(judged, trial_id) for trial_id in self._alive}
@@ -247,21 +250,6 @@ class Population:
         self._alive = [i for i in self._alive if i not in lost]
         self._age += units
         self._begin_generation()
-
-    def _judged(self, place: _Place, result: Result) -> TrainedMember:
-        before = self._members.get(place)
-        found = self._host.training.judge(result, before)
-        age = result.job.start + result.job.num_units
-        return TrainedMember(
-            *place,
-            0,
-            found.score,
-            found.reason,
-            found.best_unit,
-            age,
-            found.curves,
-            found.outputs,
-        )
 
     def _score(self, judged: Mapping[_Place, TrainedMember], trial_id: int) -> float:
         """Mean score over splits and seeds; NaN if one diverged."""

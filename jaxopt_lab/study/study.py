@@ -28,8 +28,10 @@ from jaxopt_lab.storage.rows import MemberKey, Trial
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import lineages, outside, races, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
+from jaxopt_lab.study.lineages import Stage
 from jaxopt_lab.study.population import Host, Population, open_populations
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
+from jaxopt_lab.study.replays import Replay, Trained, cut, train_schedule
 from jaxopt_lab.study.rungs import Rungs, last_trials
 from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
 from jaxopt_lab.study.weights import Weights
@@ -449,6 +451,58 @@ class Study:
                 self.store.decide(kind, value)
         return value
 
+    def schedule(self, trial_id: int) -> list[Stage]:
+        """The values that a trial's state was trained with, from its root on; one stage for a trial
+        of no population."""
+        row = self.store.trials()[trial_id]
+        units = max((m.num_units for m in self.store.members_of(trial_id)), default=0)
+        generations = lineages.generations_of(self.store)
+        return lineages.schedule_of(generations, trial_id, row.config, row.score, units)
+
+    def replay(self, trial_id: int | None = None) -> Replay:
+        """Train the schedule of a trial alone; what is stored stays as it is.
+
+        In the same program on the same kind of device the curves are the same bit for bit.
+
+        Args:
+          trial_id: the best one by default.
+
+        Raises:
+          UserError: for a trial that was not trained.
+        """
+        trial_id = trials.best_trial(self.store) if trial_id is None else trial_id
+        if not 0 <= trial_id < self.store.num_trials():
+            raise UserError(f"there is no trial {trial_id}; give a number below {len(self.trials)}")
+        stages = self.schedule(trial_id)
+        members = [
+            m
+            for m in self.store.member_arrays(trial_id)
+            if m.replicate == 0 and m.fold < self.training.num_members
+        ]
+        if not members or not stages[-1].units:
+            raise UserError(f"trial {trial_id} was not trained; replay another one")
+        found = self._train_schedule(stages, [m.fold for m in members])
+        frame = lineages.schedule_frame(stages, self.problem.objective.sign)
+        return Replay(frame, [t.member.curves for t in found], [m.curves for m in members])
+
+    def _train_schedule(
+        self, stages: Sequence[Stage], folds: Sequence[int], replicate: int = 0
+    ) -> list[Trained]:
+        self._fix_widths([self.job(stages[0].trial_id, stages[0].config, fold) for fold in folds])
+        return train_schedule(self.runner, self.training, self.job, stages, folds, replicate)
+
+    def _write_schedule(
+        self, trial_id: int, stages: Sequence[Stage], folds: Sequence[int], replicate: int
+    ) -> None:
+        """Train the schedule of a trial on other rows or with other seeds, and keep the results."""
+        for trained in self._train_schedule(stages, folds, replicate):
+            m = trained.member
+            facts = (trial_id, m.fold, replicate, m.score, m.reason, m.best_unit)
+            with self.store.transaction():
+                self.store.add_member(*facts, m.curves, m.outputs, m.num_units)
+                params = trained.result.params
+                self.weights.put((trial_id, m.fold, replicate), params, self.training)
+
     def rerun(
         self,
         trial_ids: Sequence[int],
@@ -459,12 +513,17 @@ class Study:
         """Train trials once more on every fold with other seeds: other weights, other order."""
         done = {member.key for member in self.store.members()}
         rows = self.store.trials()
+        schedules = {i: self.schedule(i) for i in trial_ids}
         jobs = [
             self.job(i, rows[i].config, fold, replicate)
             for fold in range(self.num_folds)
             for i in trial_ids
-            if (i, fold, replicate) not in done
+            if (i, fold, replicate) not in done and len(schedules[i]) == 1
         ]
+        for i, stages in schedules.items():
+            left = [k for k in range(self.num_folds) if (i, k, replicate) not in done]
+            if left and len(stages) > 1:
+                self._write_schedule(i, stages, left, replicate)
         self._run(jobs, self._watch("rerun", time_limit, progress))
 
     def kept(self, member: MemberKey) -> PyTree:
@@ -493,6 +552,10 @@ class Study:
             config = training.complete(self.store.trials()[trial_id].config)
             best = trials.mean_best_epochs(self.store, trial_id, self.num_folds)
             units = training.refit_units(config, best)
+            stages = cut(self.schedule(trial_id), units or int(self.store.setting("budget")))
+            if len(stages) > 1:
+                self._write_schedule(trial_id, stages, [training.refit_member], 0)
+                return self.kept(member)
             job = self.job(trial_id, config, training.refit_member, num_epochs=units)
             self._run([job], self._watch("refit", None, None))
         return self.kept(member)
