@@ -148,7 +148,7 @@ def test_the_winner_is_a_schedule_that_trains_alone(trained: Any) -> None:
         trained.replay(99)
 
 
-def test_one_program_serves_all_generations(trained: Any) -> None:
+def test_one_program_serves_all_generations(whole: Any) -> None:
     """A generation traces nothing anew, however many there are and whatever is copied."""
 
     def traces(every: int) -> int:
