@@ -18,7 +18,13 @@ from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import FILE_NAME, Store
-from jaxopt_lab.storage.validation import settings_of, trials_of, undamaged, waves_of
+from jaxopt_lab.storage.validation import (
+    generations_of,
+    settings_of,
+    trials_of,
+    undamaged,
+    waves_of,
+)
 
 #: Curves of more trials than this are not drawn.
 MAX_CURVES = 300
@@ -43,6 +49,7 @@ class Contents:
       refined: the refined space, if the study came that far.
       predictions: columns of `test_predictions.csv` as text; empty if absent.
       missing: a sentence for each file that is not there.
+      generations: of populations that learnt while they trained, in order.
     """
 
     directory: Path
@@ -55,6 +62,7 @@ class Contents:
     refined: SearchSpace | None
     predictions: dict[str, list[str]]
     missing: list[str] = field(default_factory=list)
+    generations: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def task(self) -> dict[str, Any]:
@@ -219,6 +227,7 @@ def read(directory: str | Path) -> Contents:
         )
         curves = undamaged(str(store.path), lambda: _read_curves(store, found))
         found.members.update(curves)
+        found.generations.extend(generations_of(store))
         _miss_predictions(found)
         return found
     finally:

@@ -25,7 +25,7 @@ def population_based_training(
 
     Source: Jaderberg et al. 2017, arXiv:1711.09846.
 
-    Example:
+    Examples:
       >>> population_based_training(every=5).name
       'population-based training every 5, truncation of 0.2, steps of 0.1, anew with 0.1'
     """

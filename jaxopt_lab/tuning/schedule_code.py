@@ -43,7 +43,7 @@ def optax_code(stages: Sequence[Stage], name: str, per_unit: int | None, unit: s
       per_unit: updates in a unit; None: the boundaries are units.
       unit: what a unit is called.
 
-    Example:
+    Examples:
       >>> first = Stage(0, 0, 0, 2, None, {"lr": 0.1})
       >>> second = Stage(1, 1, 2, 2, None, {"lr": 0.05})
       >>> print(optax_code([first, second], "lr", 10, "epoch"))
