@@ -101,7 +101,7 @@ def over_time(contents: Contents, told: Told, key: str) -> list[Figure]:
     """One chart per hyperparameter that changed: all members, the winner's lineage in front."""
     space = contents.space
     assert space is not None
-    found = []
+    found: list[Figure] = []
     for name, dist in space.parameters.items():
         mine: tuple[list[Any], list[Any]] = ([], [])
         path: list[Any] = []

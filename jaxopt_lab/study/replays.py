@@ -1,11 +1,12 @@
 """A schedule trained alone: one state from its root, with the values that its lineage had."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.runner import Result, Runner, WaveReport
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.contract import Training
@@ -94,7 +95,9 @@ def train_schedule(
       folds: splits or seeds.
       replicate: 0, or the number of other seeds.
     """
-    root, members, states = stages[0].trial_id, {}, {}
+    root = stages[0].trial_id
+    members: dict[int, TrainedMember] = {}
+    states: dict[int, list[np.ndarray]] = {}
     reports: list[WaveReport] = []
     results: dict[int, Result] = {}
     for stage in stages:
@@ -106,9 +109,8 @@ def train_schedule(
         ]
         waves = runner.plan(jobs)
         runner.expect(waves)
-        for report in runner.stream(
-            lambda waves=waves: waves.pop(0) if waves else None, lambda job: states[job.fold]
-        ):
+        take = partial(_next, waves)
+        for report in runner.stream(take, lambda job: states[job.fold]):
             reports.append(report)
             for result in report.results:
                 fold = result.job.fold
@@ -117,6 +119,10 @@ def train_schedule(
                 if result.state is not None:
                     states[fold] = result.state
     return [Trained(members[fold], results[fold], tuple(reports)) for fold in folds]
+
+
+def _next(waves: list[Wave]) -> Wave | None:
+    return waves.pop(0) if waves else None
 
 
 def judged(training: Training, result: Result, before: TrainedMember | None) -> TrainedMember:
