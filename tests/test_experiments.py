@@ -78,6 +78,18 @@ def test_cartpole(cartpole: ModuleType) -> None:
     assert set(found["hyperparameters"]) == set(cartpole.SPACE)
 
 
+@pytest.mark.slow
+def test_cartpole_as_a_population(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = experiment("cartpole_pbt")
+    found = module.main(["--trials", "3", "--units", "2", "--every", "1", "--seeds", "1"])
+    assert found["units"] == 2
+    assert set(found["steps_to_475"]) == {"random search", "population"}
+    curves = np.array([[10.0, 480.0, 20.0], [470.0, 474.0, 490.0]])
+    assert module.units_to(curves, 475.0, 9) == 2
+    assert module.units_to(curves, 495.0, 9) == 9
+
+
 def test_the_pole_falls_as_published(cartpole: ModuleType) -> None:
     """Pushed right from rest, by the equations of Barto, Sutton & Anderson in float64."""
     body = np.array([0.01, -0.02, 0.03, 0.04])

@@ -132,6 +132,7 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
         ("show", "print the trials of a study", _show),
         ("predict", "predict the rows of a table with a tuned model", _predict),
         ("report", "write a study's report.html again", _report),
+        ("replay", "train alone the schedule that a population found", _replay),
     ):
         sub = commands.add_parser(
             name,
@@ -419,6 +420,19 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         help="put ' before labels that a spreadsheet takes for formulas: those with = + - @ first",
     )
     _max_gib(parser)
+
+
+def _replay(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", metavar="DIR", help="the study's directory")
+    add(
+        "script",
+        metavar="FILE.py[:NAME]",
+        nargs="?",
+        help="the script of its problem, as for sweep; a table is found without",
+    )
+    add("--trial", metavar="ID", type=_whole(0), help="whose schedule (default: the best trial's)")
+    add("-o", "--output", metavar="FILE.csv", help="write the schedule; - for standard output")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

@@ -140,6 +140,16 @@ class Engine:
         leaves = [np.stack(parts) for parts in zip(*states, strict=True)]
         return self.compiler.put(jax.tree.unflatten(self._tree, leaves))
 
+    def gather(self, state: PyTree, sources: np.ndarray) -> PyTree:
+        """Put trials of a wave in the places of others of their cohorts, on the devices.
+
+        Args:
+          state: of the wave.
+          sources: [D * V] int32, for each place the place within its cohort whose trial it gets.
+        """
+        args = (state, self.compiler.put(np.asarray(sources, np.int32)))
+        return self.compiler.call("gather", _gather, args, (), once=True)
+
     def advance(
         self, state: PyTree, clock: Clock, hparams: Values | Packed
     ) -> tuple[PyTree, Curves]:
@@ -269,6 +279,12 @@ class Engine:
         shared = Shared(key, now.unit, now.budget, now.fold, data, now.extra)
         state = keys.from_data(stored, self._kinds)
         return jax.vmap(probe, in_axes=(0, 0, None))(state, self._hparams(controls), shared)
+
+
+def _gather(copied: tuple[()], state: PyTree, sources: Array) -> PyTree:
+    """Body of one device."""
+    del copied
+    return jax.tree.map(lambda leaf: leaf[sources], state)
 
 
 def place(data: PyTree, sharding: Any) -> PyTree:

@@ -1,9 +1,11 @@
 """Random keys: derived by purpose, and as plain arrays where they leave a program."""
 
+import hashlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_lab.core.types import PRNGKey, PyTree
 
@@ -13,6 +15,12 @@ def fold_in(key: PRNGKey, *numbers: Any) -> PRNGKey:
     for number in numbers:
         key = jax.random.fold_in(key, number)
     return key
+
+
+def fold_in_name(key: PRNGKey, name: str) -> PRNGKey:
+    """Derive a key by a name, from a hash of it."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return jax.random.fold_in(key, np.uint32(int.from_bytes(digest[:4], "little")))
 
 
 def _is_key(leaf: Any) -> bool:

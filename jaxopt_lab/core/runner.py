@@ -23,6 +23,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
 MAX_COMPILING = 4
 #: Program -> what to measure on each of its trials at their end, for `Client.probe`.
 MakeProbe = Callable[[Any], Callable[..., Any]]
+#: A wave -> the state in which it begins, where that is on the devices already; else None.
+Begin = Callable[[Wave], PyTree | None]
 
 
 class Result(NamedTuple):
@@ -59,12 +61,14 @@ class WaveReport(NamedTuple):
       results: of its jobs.
       seconds: of the host for it.
       compile_seconds: of these, waiting for its program, which may have been begun before.
+      state: of all places of the wave, where it was trained, for whoever gave `begin`.
     """
 
     wave: Wave
     results: list[Result]
     seconds: float
     compile_seconds: float
+    state: PyTree = None
 
 
 class Runner:
@@ -159,6 +163,7 @@ class Runner:
         take: Callable[[], Wave | None],
         load: Callable[[Job], list[np.ndarray]] | None = None,
         probe: MakeProbe | None = None,
+        begin: Begin | None = None,
     ) -> Iterator[WaveReport]:
         """Train waves as they come; yield each when it is finished.
 
@@ -166,14 +171,16 @@ class Runner:
           take: the next wave, or None: there is none, or not before a running one is finished.
           load: the state (`Result.state`) of a job that was trained before.
           probe: program -> what to measure on each trial at its end.
+          begin: the state of a wave that is on the devices; without one its jobs are loaded.
         """
         running: _Running | None = None
         try:
             while True:
                 wave = take()
-                following = self._start(wave, load, probe) if wave else None
+                following = self._start(wave, load, probe, begin) if wave else None
                 if running:
-                    yield self._finish(running, following.compile_seconds if following else 0.0)
+                    waited = following.compile_seconds if following else 0.0
+                    yield self._finish(running, waited, begin is not None)
                 elif following is None:
                     return
                 running = following
@@ -203,6 +210,7 @@ class Runner:
         wave: Wave,
         load: Callable[[Job], list[np.ndarray]] | None,
         probe: MakeProbe | None,
+        begin: Begin | None,
     ) -> "_Running":
         """Dispatch all of a wave's work; returns before it is done."""
         built, started = self._engine(wave.program), time.perf_counter()
@@ -217,7 +225,10 @@ class Runner:
                 waited = time.perf_counter() - started
             compiled_before = built.compile_seconds
             hparams = built.place(self._hparams(slots))
-            if wave.cohorts[0].start:
+            state = begin(wave) if begin else None
+            if state is not None:
+                pass
+            elif wave.cohorts[0].start:
                 assert load is not None
                 known = {id(job): load(job) for job in wave.jobs}
                 state = built.restore([known[id(job)] for job in slots], clock, hparams)
@@ -277,16 +288,33 @@ class Runner:
             tuple(np.asarray(row, np.int32) for row in zip(*extras, strict=True)),
         )
 
+    def gather(self, earlier: WaveReport, wave: Wave, parents: Sequence[Sequence[int]]) -> PyTree:
+        """The state in which a wave begins whose jobs go on from those of an earlier one.
+
+        Args:
+          earlier: of the same program, with as many cohorts.
+          wave: to begin.
+          parents: for each cohort and each of its jobs, the place of the job in the same cohort of
+            the earlier wave that it goes on from.
+        """
+        width, last = self.width(wave.program), len(parents) - 1
+        sources: list[int] = []
+        for i in range(len(self.devices)):
+            places = parents[min(i, last)]
+            sources += [*places, *([places[0]] * (width - len(places)))]
+        return self._engine(wave.program).gather(earlier.state, np.asarray(sources, np.int32))
+
     def _hparams(self, slots: Sequence[Job]) -> Values:
         return self.client.traced(slots)
 
-    def _finish(self, running: "_Running", waited: float) -> WaveReport:
+    def _finish(self, running: "_Running", waited: float, with_state: bool) -> WaveReport:
         """Wait (in a way that Ctrl-C can interrupt), fetch, and take the wave apart.
 
         Args:
           running: a wave.
           waited: seconds that the host waited meanwhile for the program of the next wave, which
             count for that one.
+          with_state: whether the report holds the states, too.
         """
         leaves = jax.tree.leaves((running.state, running.info, running.pieces, running.probed))
         pause = _FIRST_PAUSE
@@ -322,7 +350,8 @@ class Runner:
         if running.started < self._last_finish:
             seconds += running.compile_seconds
         self._last_finish = now
-        return WaveReport(running.wave, results, seconds, running.compile_seconds)
+        state = running.state if with_state else None
+        return WaveReport(running.wave, results, seconds, running.compile_seconds, state)
 
     def _kept(self, params: Callable[[], Any], slot: int, job: Job) -> Any:
         own = jax.tree.map(lambda x: np.asarray(x[slot]), params())

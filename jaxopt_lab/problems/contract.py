@@ -110,6 +110,10 @@ class Training(Protocol):
         """Keywords of the problem's builder in a configuration."""
         ...
 
+    def changeable(self, space: SearchSpace) -> tuple[str, ...]:
+        """The hyperparameters of a space whose values may change while a trial trains."""
+        ...
+
     def complete(self, config: Mapping[str, Any]) -> Config:
         """A configuration with a value for everything that its program and functions need."""
         ...

@@ -19,6 +19,7 @@ from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import FILE_NAME, Store
 from jaxopt_lab.storage.validation import (
+    generations_of,
     rungs_of,
     settings_of,
     trials_of,
@@ -51,6 +52,7 @@ class Contents:
       missing: a sentence for each file that is not there.
       brackets: trials that competed, and their rungs, as a scheduler decided.
       rungs: who was compared with whom, and who went on.
+      generations: of populations that learnt while they trained, in order.
     """
 
     directory: Path
@@ -65,6 +67,7 @@ class Contents:
     missing: list[str] = field(default_factory=list)
     brackets: list[dict[str, Any]] = field(default_factory=list)
     rungs: list[dict[str, Any]] = field(default_factory=list)
+    generations: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def task(self) -> dict[str, Any]:
@@ -230,6 +233,7 @@ def read(directory: str | Path) -> Contents:
         )
         curves = undamaged(str(store.path), lambda: _read_curves(store, found))
         found.members.update(curves)
+        found.generations.extend(generations_of(store))
         _miss_predictions(found)
         return found
     finally:

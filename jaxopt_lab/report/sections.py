@@ -9,6 +9,7 @@ from markupsafe import Markup
 from jaxopt_lab.report import sweep_sections, words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import Figure, describe
+from jaxopt_lab.report.population_sections import population
 from jaxopt_lab.report.result_sections import cost, headline, test_rows, winner
 from jaxopt_lab.report.rung_sections import rungs
 from jaxopt_lab.report.search_sections import matters, ranges, search, trials_table
@@ -70,6 +71,7 @@ def compose(contents: Contents) -> Page:
         winner(page, contents)
     search(page, contents)
     rungs(page, contents)
+    population(page, contents)
     matters(page, contents)
     ranges(page, contents)
     trials_table(page, contents)

@@ -7,8 +7,13 @@ from typing import Any
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing
 from jaxopt_lab.schedulers.bohb import bohb
+from jaxopt_lab.schedulers.exploit import tournament, truncation
+from jaxopt_lab.schedulers.explore import perturb, resample
 from jaxopt_lab.schedulers.hyperband import hyperband
 from jaxopt_lab.schedulers.median_stopping import median_stopping
+from jaxopt_lab.schedulers.pb2 import pb2
+from jaxopt_lab.schedulers.population_based_training import population_based_training
+from jaxopt_lab.schedulers.populations import PopulationScheduler
 from jaxopt_lab.schedulers.race import race
 from jaxopt_lab.schedulers.successive_halving import successive_halving
 
@@ -19,6 +24,8 @@ REGISTRY: dict[str, Callable[..., Any]] = {
     "hyperband": hyperband,
     "median_stopping": median_stopping,
     "bohb": bohb,
+    "population_based_training": population_based_training,
+    "pb2": pb2,
 }
 #: The name that stops nothing.
 NONE = "none"
@@ -61,6 +68,7 @@ __all__ = [
     "NONE",
     "REGISTRY",
     "Bracket",
+    "PopulationScheduler",
     "Rung",
     "Scheduler",
     "Standing",
@@ -68,6 +76,12 @@ __all__ = [
     "hyperband",
     "make",
     "median_stopping",
+    "pb2",
+    "perturb",
+    "population_based_training",
     "race",
+    "resample",
     "successive_halving",
+    "tournament",
+    "truncation",
 ]

@@ -86,6 +86,21 @@ class RungRow(TypedDict):
     promoted: list[Count]
 
 
+@_IGNORING
+class GenerationRow(TypedDict):
+    """The fields of a decision of kind "generation": one generation of a population."""
+
+    phase: Text
+    population: Count
+    generation: Count
+    unit: Count
+    units: Count
+    trials: list[Count]
+    parents: list[Count]
+    scores: list[Number | None]
+    configs: list[Settings]
+
+
 class Seconds(TypedDict):
     """What a program was expected to take; NaN where nobody knows."""
 
@@ -214,6 +229,29 @@ def rungs_of(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             checked(list[BracketRow], brackets, f"{store.path} (brackets)"),
             checked(list[RungRow], rungs, f"{store.path} (rungs)"),
         )
+
+    return undamaged(str(store.path), read)
+
+
+def generations_of(store: Store) -> list[dict[str, Any]]:
+    """Generations of populations, checked: of as many parents as trials, from among these."""
+
+    def read() -> list[dict[str, Any]]:
+        where = f"{store.path} (generations)"
+        found: list[dict[str, Any]] = checked(
+            list[GenerationRow], store.decisions("generation"), where
+        )
+        members: dict[tuple[str, int], set[int]] = {}
+        for row in found:
+            lengths = {len(row[name]) for name in ("trials", "parents", "scores", "configs")}
+            known = members.setdefault((row["phase"], row["population"]), set(row["trials"]))
+            own = set(row["trials"])
+            if len(lengths) != 1 or not own or not {*row["parents"]} <= own or not own <= known:
+                raise UserError(
+                    f"{where} is damaged: generation {row['generation']} does not fit its trials"
+                )
+            members[row["phase"], row["population"]] = own
+        return found
 
     return undamaged(str(store.path), read)
 

@@ -13,6 +13,7 @@ from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.rows import MemberKey
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
+from jaxopt_lab.study.lineages import Stage, generations_of, schedule_frame, schedule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,16 @@ class Incumbent:
     _training: Training
     _kept: Callable[[MemberKey], PyTree]
     _refit: Callable[[int], PyTree]
+    _stages: list[Stage]
+
+    @property
+    def schedule(self) -> "pd.DataFrame":
+        """The values that its state was trained with, from its root on: one row per generation,
+        with `trial_id` in whose place it was, `unit` trained before, `units`, `score` at the end.
+
+        Of a trial that was in no population it is one row.
+        """
+        return schedule_frame(self._stages, self._problem.objective.sign)
 
     @property
     def complete(self) -> Config:
@@ -114,6 +125,8 @@ def incumbent_of(
     ]
     error, sign = row.standard_error, problem.objective.sign
     assert row.score is not None, "a completed trial has a score"
+    units = max((m.num_units for m in members), default=0)
+    stages = schedule_of(generations_of(store), trial_id, row.config, row.score, units)
     return Incumbent(
         trial_id,
         row.config,
@@ -125,4 +138,5 @@ def incumbent_of(
         training,
         kept,
         refit,
+        stages,
     )

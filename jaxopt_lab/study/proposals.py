@@ -1,6 +1,5 @@
 """Proposals: what a sampler is told, and what it answers, on the way to and from the store."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +7,14 @@ import jax
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.keys import fold_in_name
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler
 from jaxopt_lab.search.stopping import ROUND_SIZE, StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study.histories import AGE, history_at_ages, history_of
+from jaxopt_lab.study.lineages import first_values
 from jaxopt_lab.study.trials import sign_of
 
 #: The purpose of the keys of proposals: no trial has this number.
@@ -59,7 +60,8 @@ def enqueue(
       UserError: for a configuration outside the space; then nothing is written.
     """
     known = store.trials()
-    ready: list[Config] = [t.config for t in known if t.phase == phase]
+    first = first_values(store)
+    ready: list[Config] = [first.get(t.trial_id, t.config) for t in known if t.phase == phase]
     num_before = len(ready)
     for config in configs:
         names = [*space.parameters, *space.fixed]
@@ -146,5 +148,4 @@ def first_proposals(sampler: Sampler, space: SearchSpace, seed: int, n: int) -> 
 def _key(seed: int, phase: str) -> jax.Array:
     """By purpose first, then by the phase's name; trials fold their numbers into the same root."""
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _PROPOSALS)
-    name = int.from_bytes(hashlib.sha256(phase.encode()).digest()[:4], "little")
-    return jax.random.fold_in(key, np.uint32(name))
+    return fold_in_name(key, phase)

@@ -52,17 +52,22 @@ def write_wave(
             _write_member(store, entry)
         trial_ids = list(dict.fromkeys(r.job.trial_id for r in report.results))
         store.drop("state", trials.settle(store, trial_ids, num_folds, budget))
-        _add_expected(store, str(report.wave.program), expected)
-        store.add_wave(
-            phase,
-            report.seconds,
-            report.compile_seconds,
-            len(report.results),
-            sum(r.job.num_units for r in report.results),
-            str(report.wave.program),
-        )
+        write_cost(store, report, phase, expected)
         pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
         weights.keep_only([*store.best_trials(keep), *pending])
+
+
+def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[float, float]) -> None:
+    """Write what a wave cost, and what it was expected to; inside a transaction."""
+    _add_expected(store, str(report.wave.program), expected)
+    store.add_wave(
+        phase,
+        report.seconds,
+        report.compile_seconds,
+        len(report.results),
+        sum(r.job.num_units for r in report.results),
+        str(report.wave.program),
+    )
 
 
 class _Entry(NamedTuple):

@@ -12,7 +12,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.planning.plan import count
-from jaxopt_lab.schedulers import Bracket, Rung, Scheduler, Standing
+from jaxopt_lab.schedulers import Bracket, PopulationScheduler, Rung, Scheduler, Standing
 from jaxopt_lab.storage.packing import unpack_state
 from jaxopt_lab.storage.store import Store
 
@@ -316,17 +316,20 @@ def _left_by_earlier() -> UserError:
 
 
 def last_trials(
-    num_trials: int, num_epochs: int, num_folds: int, scheduler: Scheduler | None
+    num_trials: int,
+    num_epochs: int,
+    num_folds: int,
+    scheduler: Scheduler | PopulationScheduler | None,
 ) -> int:
     """How many trials of a phase train to the end, on all folds, at most."""
-    if scheduler is None:
+    if not isinstance(scheduler, Scheduler):
         return num_trials
     brackets = scheduler.brackets(num_trials, num_epochs, num_folds)
     return sum(rungs[-1].num_trials for rungs in brackets)
 
 
 def num_wanted(
-    scheduler: Scheduler | None,
+    scheduler: Scheduler | PopulationScheduler | None,
     num_known: int,
     num_trials: int,
     num_epochs: int,
@@ -345,6 +348,8 @@ def num_wanted(
     """
     if scheduler is None or num_known >= num_trials:
         return num_known
+    if isinstance(scheduler, PopulationScheduler):
+        return num_trials
     if not scheduler.in_turn:
         return num_trials if scheduler.gathers else num_known
     end = 0

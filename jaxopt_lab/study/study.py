@@ -19,16 +19,19 @@ from jaxopt_lab.planning.plan import Plan, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
 from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
-from jaxopt_lab.schedulers import Scheduler
+from jaxopt_lab.schedulers import PopulationScheduler, Scheduler
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey, Trial
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import outside, records, trials, views
+from jaxopt_lab.study import lineages, outside, records, trials, views
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
+from jaxopt_lab.study.lineages import Stage
+from jaxopt_lab.study.population import Host, Population, open_populations
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
+from jaxopt_lab.study.replays import Replay, Trained, cut, train_schedule
 from jaxopt_lab.study.rungs import Rungs, last_trials, num_wanted
 from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
 from jaxopt_lab.study.weights import Weights
@@ -226,7 +229,7 @@ class Study:
         budget: int | None = None,
         time_limit: float | None = None,
         race: bool = False,
-        scheduler: Scheduler | str | None = None,
+        scheduler: Scheduler | PopulationScheduler | str | None = None,
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: int | None = None,
@@ -246,7 +249,8 @@ class Study:
             proposed by then is marked stopped.
           race: the same as `scheduler=schedulers.race()`: train on one fold first, and only the
             better half on the others.
-          scheduler: from `schedulers`, or its name: stops trials early.
+          scheduler: from `schedulers`, or its name: stops trials early, or makes them
+            a population that learns while it trains.
           phase: a name for this search.
           space: search here instead of in the study's space.
           round_size: proposals at a time, between which the sampler sees results; see
@@ -261,9 +265,10 @@ class Study:
         if num_trials < 1:
             raise UserError(f"the number of trials must be at least 1, got {num_trials}")
         sampler, scheduler = _sampler(sampler), _scheduler(scheduler, race)
-        if scheduler is not None and scheduler.in_turn and not sampler.sees_scores:
+        stops = scheduler if isinstance(scheduler, Scheduler) else None
+        if stops is not None and stops.in_turn and not sampler.sees_scores:
             raise UserError(
-                f"{scheduler.name}: its trials are proposed from results; give a sampler that sees "
+                f"{stops.name}: its trials are proposed from results; give a sampler that sees "
                 f"them, such as 'bayesian', not {sampler.name!r}"
             )
         num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
@@ -288,10 +293,12 @@ class Study:
             shape = (known, num_trials, num_epochs, num_folds, bool(waiting))
             # Brackets are made of all the trials that they are to hold.
             wanted = num_wanted(scheduler, *shape)
-            if scheduler is not None and round_size is not None and not scheduler.in_turn:
+            if stops is not None and round_size is not None and not stops.in_turn:
                 wanted = known
             if waiting and wanted <= known:
-                if scheduler is not None:
+                if isinstance(scheduler, PopulationScheduler):
+                    self._train_populations(scheduler, watch, space or self.space)
+                elif scheduler is not None:
                     self._train_rungs(scheduler, num_trials, watch)
                 else:
                     self._train(waiting, watch)
@@ -305,8 +312,8 @@ class Study:
             if wanted > known:
                 batch = min(batch, wanted - known)
             where = space or self.space
-            ages = num_epochs if scheduler is not None and scheduler.in_turn else None
-            proposer = sampler if scheduler is None else scheduler.sampler(sampler)
+            ages = num_epochs if stops is not None and stops.in_turn else None
+            proposer = sampler if stops is None else stops.sampler(sampler)
             if not propose(self.store, proposer, where, phase, self.seed, batch, self.space, ages):
                 if not waiting:
                     return
@@ -349,6 +356,44 @@ class Study:
         length = min(map(len, curves))
         return np.mean([curve[:length] for curve in curves], axis=0)
 
+    def _train_populations(
+        self, scheduler: PopulationScheduler, watch: Watch, space: SearchSpace
+    ) -> None:
+        """Train the populations of a phase, one after the other."""
+        budget = int(self.store.setting("budget"))
+        host = Host(
+            self.store,
+            self.weights,
+            self.training,
+            self.runner,
+            space,
+            self.seed,
+            budget,
+            self.problem.unit,
+            self.keep,
+            self.job,
+            self._expected,
+        )
+        scores: dict[int, float] = {}
+        for number, members in enumerate(open_populations(self.store, watch.phase)):
+            population = Population(host, scheduler, number, members, watch)
+            if not population.jobs:
+                continue
+            watch.begin(population.num_segments)
+            self._fix_widths(population.jobs)
+            self.runner.expect(self.runner.plan(population.jobs))
+            try:
+                for report in self.runner.stream(
+                    population.take, population.load, begin=population.begin
+                ):
+                    self.trained = True
+                    population.finished(report)
+            finally:
+                population.write()
+            scores.update(population.scores)
+        if watch.struck:
+            stop_pending(self.store, watch.phase, watch.limit, scores)
+
     def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
         first = min((row.trial_id for row in rows), default=0)
@@ -377,7 +422,7 @@ class Study:
         *,
         budget: int | None = None,
         race: bool = False,
-        scheduler: Scheduler | str | None = None,
+        scheduler: Scheduler | PopulationScheduler | str | None = None,
         num_first: int | None = None,
     ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
@@ -394,6 +439,8 @@ class Study:
             )
         scheduler = _scheduler(scheduler, race)
         first, num_folds = num_first or num_trials, training.num_members
+        if isinstance(scheduler, PopulationScheduler):
+            scheduler = None  # it trains as many units
         last = last_trials(first, units, num_folds, scheduler)
         amount = self._amount(first, units, last)
         configs = first_proposals(search.random(), self.space, self.seed, num_trials)
@@ -412,14 +459,17 @@ class Study:
         for report in self.runner.run(jobs, watch.go_on):
             self._record(report, watch)
 
+    def _expected(self, report: WaveReport) -> tuple[float, float]:
+        """Seconds to compile a wave's program and to run it, by the costs of the devices."""
+        width, amount = self.runner.width(report.wave.program), self._amount(1, 1, 1)
+        return self.training.expected_seconds(
+            report.wave, width, self.programs, amount, self.sizing
+        )
+
     def _record(self, report: WaveReport, watch: Watch) -> None:
         self.trained = True
-        width = self.runner.width(report.wave.program)
-        expected = self.training.expected_seconds(
-            report.wave, width, self.programs, self._amount(1, 1, 1), self.sizing
-        )
         where = (self.store, self.weights, self.training)
-        records.write_wave(*where, report, watch.phase, expected, self.keep)
+        records.write_wave(*where, report, watch.phase, self._expected(report), self.keep)
         watch.after(report)
 
     def _fix_widths(self, jobs: Sequence[Job]) -> None:
@@ -436,6 +486,58 @@ class Study:
                 self.store.decide(kind, value)
         return value
 
+    def schedule(self, trial_id: int) -> list[Stage]:
+        """The values that a trial's state was trained with, from its root on; one stage for a trial
+        of no population."""
+        row = self.store.trials()[trial_id]
+        units = max((m.num_units for m in self.store.members_of(trial_id)), default=0)
+        generations = lineages.generations_of(self.store)
+        return lineages.schedule_of(generations, trial_id, row.config, row.score, units)
+
+    def replay(self, trial_id: int | None = None) -> Replay:
+        """Train the schedule of a trial alone; what is stored stays as it is.
+
+        In the same program on the same kind of device the curves are the same bit for bit.
+
+        Args:
+          trial_id: the best one by default.
+
+        Raises:
+          UserError: for a trial that was not trained.
+        """
+        trial_id = trials.best_trial(self.store) if trial_id is None else trial_id
+        if not 0 <= trial_id < self.store.num_trials():
+            raise UserError(f"there is no trial {trial_id}; give a number below {len(self.trials)}")
+        stages = self.schedule(trial_id)
+        members = [
+            m
+            for m in self.store.member_arrays(trial_id)
+            if m.replicate == 0 and m.fold < self.training.num_members
+        ]
+        if not members or not stages[-1].units:
+            raise UserError(f"trial {trial_id} was not trained; replay another one")
+        found = self._train_schedule(stages, [m.fold for m in members])
+        frame = lineages.schedule_frame(stages, self.problem.objective.sign)
+        return Replay(frame, [t.member.curves for t in found], [m.curves for m in members])
+
+    def _train_schedule(
+        self, stages: Sequence[Stage], folds: Sequence[int], replicate: int = 0
+    ) -> list[Trained]:
+        self._fix_widths([self.job(stages[0].trial_id, stages[0].config, fold) for fold in folds])
+        return train_schedule(self.runner, self.training, self.job, stages, folds, replicate)
+
+    def _write_schedule(
+        self, trial_id: int, stages: Sequence[Stage], folds: Sequence[int], replicate: int
+    ) -> None:
+        """Train the schedule of a trial on other rows or with other seeds, and keep the results."""
+        for trained in self._train_schedule(stages, folds, replicate):
+            m = trained.member
+            facts = (trial_id, m.fold, replicate, m.score, m.reason, m.best_unit)
+            with self.store.transaction():
+                self.store.add_member(*facts, m.curves, m.outputs, m.num_units)
+                params = trained.result.params
+                self.weights.put((trial_id, m.fold, replicate), params, self.training)
+
     def rerun(
         self,
         trial_ids: Sequence[int],
@@ -446,12 +548,17 @@ class Study:
         """Train trials once more on every fold with other seeds: other weights, other order."""
         done = {member.key for member in self.store.members()}
         rows = self.store.trials()
+        schedules = {i: self.schedule(i) for i in trial_ids}
         jobs = [
             self.job(i, rows[i].config, fold, replicate)
             for fold in range(self.num_folds)
             for i in trial_ids
-            if (i, fold, replicate) not in done
+            if (i, fold, replicate) not in done and len(schedules[i]) == 1
         ]
+        for i, stages in schedules.items():
+            left = [k for k in range(self.num_folds) if (i, k, replicate) not in done]
+            if left and len(stages) > 1:
+                self._write_schedule(i, stages, left, replicate)
         self._run(jobs, self._watch("rerun", time_limit, progress))
 
     def kept(self, member: MemberKey) -> PyTree:
@@ -480,6 +587,10 @@ class Study:
             config = training.complete(self.store.trials()[trial_id].config)
             best = trials.mean_best_epochs(self.store, trial_id, self.num_folds)
             units = training.refit_units(config, best)
+            stages = cut(self.schedule(trial_id), units or int(self.store.setting("budget")))
+            if len(stages) > 1:
+                self._write_schedule(trial_id, stages, [training.refit_member], 0)
+                return self.kept(member)
             job = self.job(trial_id, config, training.refit_member, num_epochs=units)
             self._run([job], self._watch("refit", None, None))
         return self.kept(member)
@@ -499,6 +610,11 @@ class Study:
     def trials(self) -> "pd.DataFrame":
         """One row per trial in `trial_id` order: phase, status, score, ..., hyperparameters."""
         return trials.to_frame(self.store)
+
+    @property
+    def lineage(self) -> "pd.DataFrame":
+        """One row per generation and member of each population: its parent, values, score."""
+        return lineages.to_frame(self.store, self.problem.objective.sign)
 
     @property
     def members(self) -> "pd.DataFrame":
@@ -565,11 +681,13 @@ def _sampler(sampler: Sampler | str) -> Sampler:
     return search.REGISTRY[sampler]()
 
 
-def _scheduler(scheduler: Scheduler | str | None, race: bool) -> Scheduler | None:
+def _scheduler(
+    scheduler: Scheduler | PopulationScheduler | str | None, race: bool
+) -> Scheduler | PopulationScheduler | None:
     """A scheduler, also by its name, or by the flag that stands for one."""
     if scheduler is not None and race:
         raise UserError("give race or a scheduler, not both")
     if isinstance(scheduler, str):
-        found: Scheduler | None = schedulers.make(scheduler)
+        found: Scheduler | PopulationScheduler | None = schedulers.make(scheduler)
         return found
     return schedulers.race() if race else scheduler

@@ -1,7 +1,7 @@
 """Time limit and progress of one phase of a study."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from jaxopt_lab.core.runner import WaveReport
@@ -22,13 +22,23 @@ class Progress(NamedTuple):
     seconds: float
 
 
-def stop_pending(store: Store, phase: str, limit: float | None) -> None:
-    """The time limit expired: mark what this phase has not trained, and remember why."""
+def stop_pending(
+    store: Store, phase: str, limit: float | None, scores: Mapping[int, float] | None = None
+) -> None:
+    """The time limit expired: mark what this phase has not trained, and remember why.
+
+    Args:
+      store: of the study.
+      phase: its name.
+      limit: seconds.
+      scores: of trials that were trained a part of their budget.
+    """
     ids = [row.trial_id for row in store.trials(phase, Status.PENDING)]
     with store.transaction():
         store.decide("time limit", {"phase": phase, "seconds": limit, "stopped": ids})
         for trial_id in ids:
-            store.set_trial(trial_id, Status.STOPPED, reason=trials.TIME_LIMIT)
+            score = (scores or {}).get(trial_id)
+            store.set_trial(trial_id, Status.STOPPED, score, reason=trials.TIME_LIMIT)
 
 
 def revive(store: Store, phase: str, limit: float | None) -> None:

@@ -156,6 +156,10 @@ class GeneralTraining:
         """Keywords of the builder in a configuration."""
         return {k: config[k] for k in self.declared.keywords if k in config}
 
+    def changeable(self, space: SearchSpace) -> tuple[str, ...]:
+        """All that are traced."""
+        return tuple(name for name in space.names if name in self.declared.dtypes)
+
     def refit_units(self, config: Config, mean_best: int) -> int:
         """There is no refit."""
         raise NotImplementedError

@@ -245,6 +245,11 @@ def lookup(name: str) -> Hyperparameter:
     return REGISTRY[name]
 
 
+def is_changeable(name: str) -> bool:
+    """Whether another value of a hyperparameter makes sense to a network that is half trained."""
+    return not lookup(name).static and name != "initialization"
+
+
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in defaults and check every value, so that all trials have the same keys."""
     full = {name: spec.default for name, spec in REGISTRY.items()}

@@ -56,6 +56,10 @@ class RowsTraining:
         del config
         return {}
 
+    def changeable(self, space: SearchSpace) -> tuple[str, ...]:
+        """All but those of shape, data order, kind of update, and start."""
+        return tuple(name for name in space.names if hyperparameters.is_changeable(name))
+
     def refit_units(self, config: Config, mean_best: int) -> int:
         """With early stopping the mean of the folds' best epochs: no row is left to validate on."""
         return mean_best if config["early_stopping"] else 0
