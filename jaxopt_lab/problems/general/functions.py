@@ -19,7 +19,7 @@ def from_function(
     *,
     objective: str = "loss",
     direction: str = "minimize",
-    num_seeds: int = 1,
+    num_seeds: Any = 1,
     roles: Mapping[str, str] | None = None,
     executor: str | None = None,
 ) -> GeneralProblem:
