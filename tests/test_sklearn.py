@@ -79,6 +79,11 @@ def test_checks_of_scikit_learn(name: str) -> None:
     getattr(estimator_checks, name)("TunedRegressor", TunedRegressor(**SMALL))
 
 
+@pytest.mark.parametrize("name", ["check_estimators_unfitted", "check_classifiers_one_label"])
+def test_checks_of_classifiers(name: str) -> None:
+    getattr(estimator_checks, name)("TunedClassifier", TunedClassifier(**SMALL))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [TunedRegressor, TunedClassifier])
 def test_all_checks_of_scikit_learn(kind: Any) -> None:

@@ -348,4 +348,5 @@ class TunedClassifier(ClassifierMixin, _Tuned):
         Returns:
           Labels [n].
         """
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        most_likely = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[most_likely])

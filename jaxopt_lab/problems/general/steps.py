@@ -49,6 +49,7 @@ def from_steps(
     Raises:
       UserError: for what is no such builder.
     """
+    num_seeds = check_seeds(num_seeds)
     if isinstance(build, Trainable):
         fixed = build
         source, keywords = "Trainable", {}
@@ -67,7 +68,7 @@ def from_steps(
         build=builder,
         keywords=keywords,
         objective=Objective(objective, direction, objective_at),
-        num_members=check_seeds(num_seeds),
+        num_members=num_seeds,
         data=data,
         budget=None if budget is None else check_count("budget", budget),
         unit=unit,
