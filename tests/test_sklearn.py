@@ -1,8 +1,6 @@
 """Estimators are at home in scikit-learn: its own checks, its tools, its words."""
 
 import pickle
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,13 +211,3 @@ def test_rows_of_no_weight_do_not_count() -> None:
 def test_mistakes_are_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(lab.UserError, match=message):
         TunedRegressor(**{**SMALL, **changes}).fit(*rows())
-
-
-@pytest.mark.slow
-def test_the_page_runs_as_printed() -> None:
-    page = Path(__file__).parent.parent / "docs" / "scikit-learn.md"
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-    found: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, found)
-    assert found["model"].best_score_ < 0

@@ -8,7 +8,7 @@ from jaxopt_lab.core.errors import UserError
 def scalar(value: Any) -> Any:
     """The Python value behind a scalar of NumPy or an array of no axis; anything else as it is.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> scalar(np.float64(0.5)), scalar(np.array(3)), scalar("x")
       (0.5, 3, 'x')

@@ -95,7 +95,7 @@ def synonym(name: str, known: Iterable[str]) -> str | None:
       name: what was typed.
       known: the names that exist.
 
-    Example:
+    Examples:
       >>> synonym("beta_1", ["b1", "b2"])
       'b1'
       >>> synonym("weight-decay", ["weight_decay"])

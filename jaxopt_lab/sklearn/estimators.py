@@ -233,7 +233,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
       log_target: learn the natural logarithm of y, which must be above 0.
 
     Attributes:{_ATTRIBUTES}
-    Example:
+    Examples:
       >>> from sklearn.datasets import load_diabetes
       >>> X, y = load_diabetes(return_X_y=True)
       >>> model = TunedRegressor(num_trials=4, num_epochs=10, cv=3, random_state=0)
@@ -308,7 +308,7 @@ class TunedClassifier(ClassifierMixin, _Tuned):
     {_PARAMETERS}
     Attributes:
       classes_: labels, sorted.{_ATTRIBUTES}
-    Example:
+    Examples:
       >>> from sklearn.datasets import load_iris
       >>> X, y = load_iris(return_X_y=True)
       >>> model = TunedClassifier(num_trials=4, num_epochs=10, cv=3, random_state=0)
