@@ -72,8 +72,8 @@ def test_outputs_on_the_host_are_those_of_the_network(activation: str) -> None:
     hparams = hyperparameters.traced(hyperparameters.complete({"activation": activation}))
     hparams = {name: jnp.asarray(value) for name, value in hparams.items()}
     hparams["hidden_size"] = jnp.asarray(8)
-    params = model.init(jax.random.key(0), inputs, hparams)["params"]
-    expected = model.apply({"params": params}, inputs, hparams)
+    params = model.init(jax.random.key(0), jnp.asarray(inputs), hparams)["params"]
+    expected = model.apply({"params": params}, jnp.asarray(inputs), hparams)
     found = forward.outputs(jax.device_get(params), 2, activation, inputs[:, :5])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
