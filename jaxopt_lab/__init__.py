@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_lab import datasets, models, schedulers, search
+    from jaxopt_lab import datasets, models, schedulers, search, sklearn
     from jaxopt_lab import problems as tasks
     from jaxopt_lab.core.devices import use_all_cores
     from jaxopt_lab.core.errors import MachineError, UserError
@@ -47,6 +47,7 @@ __all__ = [
     "read_costs",
     "schedulers",
     "search",
+    "sklearn",
     "stabilize",
     "stopping",
     "supervised",

@@ -46,6 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def forget_programs() -> Iterator[None]:
     """What one file's tests compiled, no other file's need: else they fill gigabytes."""
     yield
+    from jaxopt_lab.core import sharing  # after the hook
+
+    sharing.forget()
     jax.clear_caches()
     gc.collect()
 

@@ -24,6 +24,7 @@ ORDER = [
     "analysis",
     "stabilization",
     "tuning",
+    "sklearn",
     "report",
     "cli",
 ]

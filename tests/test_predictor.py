@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from safetensors.numpy import load, save
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import MachineError, UserError
-from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.problems.mlp import forward, hyperparameters
 from jaxopt_lab.problems.mlp.network import PaddedMLP
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
 
@@ -61,18 +62,21 @@ def test_the_ensemble_is_the_weighted_mean(predictor: Predictor, houses: pd.Data
     np.testing.assert_allclose(both, 0.25 * first + 0.75 * other, rtol=1e-6)
 
 
-def test_predictions_are_in_full_precision_on_any_device(
-    predictor: Predictor, houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def apply(model: PaddedMLP, params: dict, inputs: np.ndarray) -> np.ndarray:
-        seen.append(jax.config.jax_default_matmul_precision)
-        return np.zeros((len(inputs), model.num_outputs))
-
-    monkeypatch.setattr(MODULE, "_apply", apply)
-    predictor.predict_raw(houses)
-    assert set(seen) == {"highest"}
+@pytest.mark.usefixtures("full_precision")
+@pytest.mark.parametrize("activation", hyperparameters.ACTIVATIONS)
+def test_outputs_on_the_host_are_those_of_the_network(activation: str) -> None:
+    model = PaddedMLP(num_layers=2, hidden_size=8, num_outputs=3, activations=(activation,))
+    rng = np.random.default_rng(0)
+    # Wide enough for saturation; the last two columns are padding.
+    inputs = np.pad(4 * rng.normal(size=(20, 5)), [(0, 0), (0, 2)]).astype(np.float32)
+    hparams = hyperparameters.traced(hyperparameters.complete({"activation": activation}))
+    hparams = {name: jnp.asarray(value) for name, value in hparams.items()}
+    hparams["hidden_size"] = jnp.asarray(8)
+    params = model.init(jax.random.key(0), jnp.asarray(inputs), hparams)["params"]
+    expected = model.apply({"params": params}, jnp.asarray(inputs), hparams)
+    found = forward.outputs(jax.device_get(params), 2, activation, inputs[:, :5])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_copied_folder_predicts_the_same(

@@ -139,10 +139,9 @@ def _edge(dist: Distribution) -> float:
 
 def _crowded(inside: int, num: int, usual: float) -> bool:
     """Whether `inside` of `num` is more than chance, each being inside with share `usual`."""
-    tail = sum(
-        math.comb(num, i) * usual**i * (1 - usual) ** (num - i) for i in range(inside, num + 1)
-    )
-    return tail < SIGNIFICANCE
+    from scipy.stats import binomtest
+
+    return bool(binomtest(inside, num, usual, alternative="greater").pvalue < SIGNIFICANCE)
 
 
 def _bound(dist: Distribution, side: Side) -> Any:

@@ -1,6 +1,6 @@
 """What the runner asks of a problem that is ready to train."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +44,11 @@ class Client(Protocol):
 
     def init_in_turn(self, program: Any) -> bool:
         """Whether an accelerator, too, initialises one trial after the other."""
+        ...
+
+    def shared_as(self, program: Any) -> Hashable | None:
+        """All that a compiled program depends on besides shapes, where other clients of this
+        process may use it too; None where they may not."""
         ...
 
     def traced(self, jobs: Sequence[Job]) -> Values:

@@ -111,6 +111,10 @@ class Compiler:
                 self.compile_lowered()
         return self._compiled[name](copied, *args)
 
+    def has(self, *names: str) -> bool:
+        """Whether programs of all these names are compiled."""
+        return all(name in self._compiled for name in names)
+
     def program(self, name: str) -> Any:
         """The compiled program of a name, `jax.stages.Compiled`."""
         return self._compiled[name]

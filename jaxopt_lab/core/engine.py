@@ -4,7 +4,9 @@ A wave is one cohort of V trials per device. What the trials of a cohort share (
 batched; split, replicate and age are scalars per device, so one compiled program serves all.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +42,21 @@ class Curves(NamedTuple):
     """
 
     metrics: dict[str, Any]
+
+
+@dataclass
+class _Traced:
+    """What tracing a program tells about its state.
+
+    Attributes:
+      tree: structure of the state.
+      kinds: of its leaves, see `keys.kinds_of`.
+      picked: places of what `Engine.final` gives among them, and its structure.
+    """
+
+    tree: Any = None
+    kinds: list[str | None] = field(default_factory=list)
+    picked: Any = None
 
 
 class Engine:
@@ -81,9 +98,19 @@ class Engine:
         self.key = jax.random.key(seed, impl="threefry2x32")
         # Traced once, however often the shapes of its results are asked for.
         self._unit = jax.jit(self._one_unit, inline=True)
-        self._tree: Any = None
-        self._kinds: list[str | None] = []
-        self._picked: Any = None
+        self._traced = _Traced()
+
+    def on(self, data: PyTree, seed: int) -> "Engine":
+        """The same programs, compiled once, on other data of the same shapes.
+
+        Args:
+          data: as for the constructor; None for none yet.
+          seed: of the other study.
+        """
+        other = copy.copy(self)
+        other.data = place(data, self.compiler.copy)
+        other.key = jax.random.key(seed, impl="threefry2x32")
+        return other
 
     @property
     def compile_seconds(self) -> float:
@@ -98,9 +125,11 @@ class Engine:
     def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
         """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
         with self.compiler.lock:
+            if self.compiler.has("init", "advance"):
+                return
             args = self.compiler.put(self._controls(seeds, clock, hparams))
             state = self.compiler.lower("init", self._init, args, self.key, once=True)
-            self._tree = jax.tree.structure(state)
+            self._traced.tree = jax.tree.structure(state)
             copied = (self.key, self.data)
             self.compiler.lower("advance", self._advance, (state, *args[1:]), copied)
             self.compiler.compile_lowered()
@@ -119,7 +148,7 @@ class Engine:
         args = self.compiler.put(self._controls(seeds, clock, hparams))
         chex.assert_shape(args[0], (self.num_slots,))
         state = self.compiler.call("init", self._init, args, self.key, once=True)
-        self._tree = jax.tree.structure(state)
+        self._traced.tree = jax.tree.structure(state)
         return state
 
     def restore(
@@ -132,13 +161,13 @@ class Engine:
           clock: as for `init`.
           hparams: as for `init`.
         """
-        if self._tree is None:
+        if self._traced.tree is None:
             whole = self._controls(np.zeros(self.num_slots), clock, hparams)
             share = len(self.devices)
             here = jax.tree.map(lambda x: x[: len(x) // share], whole)
-            self._tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here))
+            self._traced.tree = jax.tree.structure(jax.eval_shape(self._init, self.key, *here))
         leaves = [np.stack(parts) for parts in zip(*states, strict=True)]
-        return self.compiler.put(jax.tree.unflatten(self._tree, leaves))
+        return self.compiler.put(jax.tree.unflatten(self._traced.tree, leaves))
 
     def gather(self, state: PyTree, sources: np.ndarray) -> PyTree:
         """Put trials of a wave in the places of others of their cohorts, on the devices.
@@ -178,12 +207,12 @@ class Engine:
 
         Parts of the state are handed out as they are; what must be computed is, where the state is.
         """
-        if self._picked is None:
+        if self._traced.picked is None:
             jaxpr, shape = jax.make_jaxpr(partial(self._final, ()), return_shape=True)(state)
             places = {id(var): i for i, var in enumerate(jaxpr.jaxpr.invars)}
             found = [places.get(id(var)) for var in jaxpr.jaxpr.outvars]
-            self._picked = found, jax.tree.structure(shape)
-        indices, structure = self._picked
+            self._traced.picked = found, jax.tree.structure(shape)
+        indices, structure = self._traced.picked
         if None in indices:
             return self.compiler.call("final", self._final, (state,), (), once=True)
         leaves = jax.tree.leaves(state)
@@ -216,7 +245,7 @@ class Engine:
         in_turn = self.compiler.on_cpu or self.init_in_turn
         state = jax.lax.map(one, args) if in_turn else jax.vmap(one)(args)
         chex.assert_tree_shape_prefix(state, (self.width,))
-        self._kinds = keys.kinds_of(state)
+        self._traced.kinds = keys.kinds_of(state)
         return keys.to_data(state)
 
     def _advance(
@@ -226,7 +255,7 @@ class Engine:
         key, data = copied
         now, hparams = Clock.of_device(clock), self._hparams(controls)
         stream = fold_in(key, now.replicate, now.fold)
-        state = keys.from_data(stored, self._kinds)
+        state = keys.from_data(stored, self._traced.kinds)
 
         def unit(i: Array | int, state: PyTree) -> tuple[PyTree, Metrics]:
             at = now.unit + i
@@ -261,7 +290,7 @@ class Engine:
     def _final(self, copied: tuple[()], stored: PyTree) -> tuple[PyTree, PyTree]:
         """Body of one device."""
         del copied
-        state = keys.from_data(stored, self._kinds)
+        state = keys.from_data(stored, self._traced.kinds)
         both = jax.vmap(lambda s: (self.trainable.result(s), self.trainable.info(s)))(state)
         return keys.to_data(both)
 
@@ -277,7 +306,7 @@ class Engine:
         key, data = copied
         now = Clock.of_device(clock)
         shared = Shared(key, now.unit, now.budget, now.fold, data, now.extra)
-        state = keys.from_data(stored, self._kinds)
+        state = keys.from_data(stored, self._traced.kinds)
         return jax.vmap(probe, in_axes=(0, 0, None))(state, self._hparams(controls), shared)
 
 

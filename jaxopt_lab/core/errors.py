@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from jaxopt_lab.core.synonyms import synonym
+
 
 class UserError(ValueError):
     """What the user gave is wrong: one line that says what to do, exit code 2.
@@ -29,7 +31,7 @@ class MachineError(RuntimeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is nearest to a mistyped one.
+    """Suggest the known name that means the same elsewhere, or is nearest to a mistyped one.
 
     Args:
       name: what was typed.
@@ -43,7 +45,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
       " Did you mean 'price'?"
       >>> did_you_mean("zzz", ["price", "rooms"])
       ''
+      >>> did_you_mean("lr", ["learning_rate", "l1"])
+      " Did you mean 'learning_rate'?"
     """
-    by_folded = {str(candidate).casefold(): str(candidate) for candidate in known}
+    names = [str(candidate) for candidate in known]
+    same = synonym(str(name), names)
+    if same is not None:
+        return f" Did you mean {same!r}?"
+    by_folded = {candidate.casefold(): candidate for candidate in names}
     near = difflib.get_close_matches(str(name).casefold(), list(by_folded), n=1, cutoff=0.6)
     return f" Did you mean {by_folded[near[0]]!r}?" if near else ""

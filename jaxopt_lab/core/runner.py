@@ -15,6 +15,7 @@ from jaxopt_lab.core.cohorts import Job, Wave, make_waves
 from jaxopt_lab.core.controls import Clock, Values
 from jaxopt_lab.core.engine import Curves, Engine
 from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.sharing import shared_engine
 from jaxopt_lab.core.types import PyTree
 
 #: Waiting for a wave: first and longest pause between two looks.
@@ -189,18 +190,28 @@ class Runner:
 
     def _engine(self, program: Any) -> Engine:
         if program not in self._engines:
-            client = self.client
-            built = Engine(
-                client.trainable(program, self.on_cpu),
-                client.data if self._placed is None else self._placed,
-                self.width(program),
-                self.seed,
-                self.devices,
-                executor=client.executor(program, self.on_cpu),
-                static=client.static(program),
-                curve_length=client.curve_length,
-                init_in_turn=client.init_in_turn(program),
-            )
+            client, width = self.client, self.width(program)
+            data = client.data if self._placed is None else self._placed
+
+            def make(data: PyTree) -> Engine:
+                return Engine(
+                    client.trainable(program, self.on_cpu),
+                    data,
+                    width,
+                    self.seed,
+                    self.devices,
+                    executor=client.executor(program, self.on_cpu),
+                    static=client.static(program),
+                    curve_length=client.curve_length,
+                    init_in_turn=client.init_in_turn(program),
+                )
+
+            key = client.shared_as(program)
+            if key is None:
+                built = make(data)
+            else:
+                key = (key, width, tuple(self.devices), client.curve_length)
+                built = shared_engine(key, make, data, self.seed)
             self._placed = built.data
             self._engines[program] = built
         return self._engines[program]

@@ -8,7 +8,7 @@ from jaxopt_lab.datasets.reading import load_frame
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
 from jaxopt_lab.datasets.splits import folds, rarest, test_split
-from jaxopt_lab.datasets.tables import Table, load_table
+from jaxopt_lab.datasets.tables import Table, load_table, table_of
 from jaxopt_lab.datasets.targets import TargetTransform
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "pad",
     "rarest",
     "regression_scores",
+    "table_of",
     "test_split",
 ]

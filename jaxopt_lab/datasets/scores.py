@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from jaxopt_lab.datasets.spread import magnitude, mean_and_deviation, root_mean_square
 
@@ -63,9 +63,8 @@ def classification_scores(truth: ArrayLike, probabilities: ArrayLike) -> dict[st
         raise ValueError(f"truth has shape {true.shape}, probabilities {chance.shape}")
     chosen = chance.argmax(axis=1)
     chance = np.clip(chance / chance.sum(axis=1, keepdims=True), 1e-15, 1.0)
-    likelihood = chance[np.arange(true.size), true]
     return {
-        "accuracy": float(np.mean(chosen == true)),
-        "log_loss": float(-np.mean(np.log(likelihood))),
+        "accuracy": float(accuracy_score(true, chosen)),
+        "log_loss": float(log_loss(true, chance, labels=np.arange(chance.shape[1]))),
         "macro_f1": float(f1_score(true, chosen, average="macro", zero_division=0.0)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ class Table:
       source: short name for messages.
       sha256: of the file's bytes, or of the DataFrame's content.
       path: absolute path of the file, the built-in name, or "" for a DataFrame.
+      weights: [n] float64 above 0, what each row counts in losses; None: all the same.
 
     Raises:
       ValueError: if the parts do not fit each other.
@@ -58,6 +60,7 @@ class Table:
     source: str = "the DataFrame"
     sha256: str = ""
     path: str = ""
+    weights: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
@@ -71,6 +74,8 @@ class Table:
             raise ValueError(f"{self.task} target must be {expected}, got {self.target.dtype}")
         if (self.task == "classification") != bool(self.classes):
             raise ValueError("a classification table has classes, a regression table has none")
+        if self.weights is not None and self.weights.shape != self.target.shape:
+            raise ValueError(f"weights have shape {self.weights.shape}, not {self.target.shape}")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -91,7 +96,8 @@ class Table:
         """
         chosen = np.asarray(rows)
         frame = self.frame.iloc[chosen].reset_index(drop=True)
-        return replace(self, frame=frame, target=self.target[chosen])
+        weights = None if self.weights is None else self.weights[chosen]
+        return replace(self, frame=frame, target=self.target[chosen], weights=weights)
 
 
 def load_table(
@@ -167,6 +173,53 @@ def load_table(
         source=raw.source,
         sha256=raw.sha256,
         path=raw.path,
+    )
+
+
+def table_of(
+    features: pd.DataFrame,
+    target: NDArray[Any],
+    *,
+    classes: tuple[Any, ...] = (),
+    log_target: bool = False,
+    weights: NDArray[np.float64] | None = None,
+) -> Table:
+    """Make a table of features and a target that are at hand.
+
+    Columns that only number the rows are kept; those that are constant, empty, or text that differs
+    in nearly every row are left out.
+
+    Args:
+      features: feature columns [n].
+      target: [n] finite numbers, or int class indices into `classes`.
+      classes: labels in index order; () for regression.
+      log_target: learn the natural logarithm of the target.
+      weights: [n], above 0.
+
+    Raises:
+      UserError: if no column is left.
+    """
+    raw = read_table(features)
+    columns = decide_columns(raw.frame)
+    clean = clean_features(raw.frame, columns, np.ones(len(raw.frame), dtype=bool))
+    if clean.frame.shape[1] == 0:
+        raise UserError(f"no feature column says anything: {'; '.join(clean.notes)}")
+    values = np.asarray(target, np.int32 if classes else np.float64)
+    digest = hashlib.sha256(raw.sha256.encode() + values.tobytes())
+    digest.update(b"" if weights is None else np.asarray(weights, np.float64).tobytes())
+    return Table(
+        frame=clean.frame,
+        target=values,
+        target_name="y",
+        task="classification" if classes else "regression",
+        classes=classes,
+        log_target=log_target,
+        kinds=clean.kinds,
+        date_formats=clean.date_formats,
+        readings=clean.readings,
+        notes=tuple(" ".join(note.split()) for note in clean.notes),
+        sha256=digest.hexdigest(),
+        weights=weights,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.scalars import scalar
 
 #: Greatest whole number that JSON, SQLite and NumPy all hold.
 MAX_WHOLE = 2**63 - 1
@@ -13,7 +14,7 @@ _MAX_SHOWN = 60
 
 
 def plain(value: Any) -> Any:
-    """The Python value behind a scalar of NumPy, and tuples in the place of lists.
+    """The Python value behind a scalar of NumPy or JAX, and tuples in the place of lists.
 
     Tuples, so that a configuration can be hashed and compared after a round trip through JSON.
 
@@ -23,8 +24,7 @@ def plain(value: Any) -> Any:
       >>> plain(np.float64(0.5))
       0.5
     """
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item()
+    value = scalar(value)
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, list | tuple):

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.scalars import scalar
+from jaxopt_lab.core.scalars import whole as whole_number
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.stabilization.comparison import Clock
@@ -24,12 +26,12 @@ def stabilize(
     problem: Any,
     hparams: Mapping[str, Any],
     *,
-    num_epochs: int | None = None,
-    num_seeds: int | None = None,
+    num_epochs: Any = None,
+    num_seeds: Any = None,
     shorten: bool | None = None,
-    seed: int = 0,
-    time_limit: float | None = None,
-    evaluations: int | None = None,
+    seed: Any = 0,
+    time_limit: Any = None,
+    evaluations: Any = None,
     curve: str | None = None,
     devices: Sequence[jax.Device] | None = None,
     directory: str | Path | None = None,
@@ -81,8 +83,15 @@ def stabilize(
       >>> found.main_cause  # doctest: +SKIP
       'learning_rate_too_high'
     """
-    if num_seeds is not None and num_seeds < 2:
-        raise UserError(f"the number of seeds must be at least 2, got {num_seeds}")
+    seed, time_limit, evaluations = (
+        whole_number("seed", seed),
+        scalar(time_limit),
+        scalar(evaluations),
+    )
+    if num_seeds is not None:
+        num_seeds = whole_number("the number of seeds", num_seeds, least=2)
+    if num_epochs is not None:
+        num_epochs = whole_number("the number of epochs", num_epochs)
     if isinstance(problem, GeneralProblem):
         if shorten or evaluations is not None:
             what = "shorten" if shorten else "evaluations"

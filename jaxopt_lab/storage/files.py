@@ -8,7 +8,6 @@ names, does as a shell would.
 import errno
 import gzip
 import os
-import resource
 import secrets
 import sqlite3
 import stat
@@ -19,6 +18,13 @@ from pathlib import Path
 
 from jaxopt_lab.core.errors import MachineError, UserError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+#: Follow no link, leave nothing open to children, change no byte; where a platform has such flags.
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 #: Writes to standard output, as the name of an output.
 STDOUT = "-"
 
@@ -86,7 +92,7 @@ def _replace(path: Path, content: bytes) -> None:
     """Write beside `path` under a name of our own, then rename; the old file's mode stays."""
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
     # Exclusively and without following links, so that nobody can have laid the name out for us.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY
     handle = os.open(temporary, flags, 0o666)
     try:
         with open(handle, "wb") as file:
@@ -94,7 +100,7 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             with suppress(OSError):
                 before = os.lstat(path)
-                if stat.S_ISREG(before.st_mode):
+                if stat.S_ISREG(before.st_mode) and hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), before.st_mode & 0o777)
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -113,8 +119,7 @@ def open_lock(path: Path) -> int:
     Raises:
       OSError: if it cannot be opened, as where the name is a link.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    return os.open(path, flags, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _SAFELY, 0o666)
 
 
 def refuse_link(path: Path) -> None:
@@ -160,7 +165,7 @@ def explain(error: Exception, path: Path | None, reading: bool = False) -> Excep
             f"cannot write {path}: the limit on the size of a file is reached; raise it "
             "(ulimit -f) and run it again"
         )
-    if isinstance(error, OSError) and error.errno == errno.EDQUOT:
+    if isinstance(error, OSError) and error.errno == getattr(errno, "EDQUOT", None):
         return MachineError(
             f"your disk quota is used up: cannot write {path}; make room and run it again"
         )
@@ -189,7 +194,7 @@ def _at_limit(error: Exception, path: Path | None) -> bool:
     """Whether a write failed at the limit on file sizes of this process."""
     if isinstance(error, OSError):
         return error.errno == errno.EFBIG
-    if not isinstance(error, sqlite3.Error) or path is None:
+    if not isinstance(error, sqlite3.Error) or path is None or resource is None:
         return False
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit == resource.RLIM_INFINITY or ("full" not in str(error) and "I/O" not in str(error)):

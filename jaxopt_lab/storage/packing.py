@@ -74,22 +74,17 @@ def _dtype(name: str) -> np.dtype:
         return np.dtype(getattr(ml_dtypes, name))
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Nested parameters -> flat names joined by '/'."""
-    flat: dict[str, np.ndarray] = {}
-    for name, value in params.items():
-        inner = f"{prefix}{name}"
-        flat.update(flatten(value, f"{inner}/") if isinstance(value, Mapping) else {inner: value})
-    return flat
+    from flax.traverse_util import flatten_dict  # brings JAX
+
+    found: dict[str, np.ndarray] = flatten_dict(params, sep="/")
+    return found
 
 
 def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Flat names -> nested parameters."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
+    from flax.traverse_util import unflatten_dict
+
+    tree: dict[str, Any] = unflatten_dict(dict(flat), sep="/")
     return tree

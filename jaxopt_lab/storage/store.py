@@ -4,9 +4,7 @@ Every finished wave is one transaction, so a process killed at any moment loses 
 in the making. Nothing is pickled: JSON for small things, raw little-endian float32 for arrays.
 """
 
-import fcntl
 import json
-import os
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +17,9 @@ import numpy as np
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Config, Status
 from jaxopt_lab.spaces.values import plain
+from jaxopt_lab.storage import locks
 from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
-from jaxopt_lab.storage.files import explain, open_lock, refuse_link
+from jaxopt_lab.storage.files import explain, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
 from jaxopt_lab.storage.rows import Member, MemberKey, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
@@ -137,10 +136,8 @@ class Store:
     def _lock(self) -> None:
         """Keep other writers out for as long as the study is open; readers may look on."""
         assert self.path is not None
-        lock = open_lock(self.path.with_name(LOCK_NAME))
-        self._open_files.callback(os.close, lock)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._open_files.callback(locks.take(self.path.with_name(LOCK_NAME)))
         except BlockingIOError:
             raise sqlite3.OperationalError("locked") from None
 

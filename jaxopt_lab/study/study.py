@@ -13,6 +13,7 @@ from jaxopt_lab import schedulers, search
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.runner import Runner, WaveReport
+from jaxopt_lab.core.scalars import number, scalar, whole
 from jaxopt_lab.core.types import Config, PyTree, Status
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan, rungs_in_words
@@ -66,15 +67,17 @@ class Study:
         problem: Problem,
         space: SearchSpace,
         directory: str | Path | None = None,
-        seed: int = 0,
+        seed: Any = 0,
         devices: Sequence[jax.Device] | None = None,
         *,
         costs: Costs | None = None,
-        memory_limit: int | None = None,
-        cohort_width: int | None = None,
-        keep: int = records.KEPT_TRIALS,
+        memory_limit: Any = None,
+        cohort_width: Any = None,
+        keep: Any = records.KEPT_TRIALS,
     ) -> None:
         self.problem: Any = problem
+        seed, keep = whole("seed", seed), whole("keep", keep)
+        memory_limit, cohort_width = scalar(memory_limit), scalar(cohort_width)
         self.space, self.seed, self.keep = space, seed, keep
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
@@ -177,7 +180,7 @@ class Study:
             self._runner = Runner(self.training.client, self.seed, {}, self._devices)
         return self._runner
 
-    def configure(self, budget: int | None = None, num_splits: int | None = None) -> int:
+    def configure(self, budget: Any = None, num_splits: Any = None) -> int:
         """Fix the budget of every trial, or check that it is the one the study began with.
 
         Args:
@@ -195,12 +198,11 @@ class Study:
             budget = known.get("budget", getattr(self.problem, "budget", None))
         if budget is None:
             raise UserError(f"say how long trials train: optimize(..., budget=N), in {unit}s")
-        if budget < 1:
-            raise UserError(f"the number of {unit}s must be at least 1, got {budget}")
+        budget = whole(f"the number of {unit}s", budget, least=1)
         if num_splits is None:
             num_splits = known.get("num_folds")
-        if num_splits is not None and num_splits < 1:
-            raise UserError(f"the number of folds must be at least 1, got {num_splits}")
+        if num_splits is not None:
+            num_splits = whole("the number of folds", num_splits, least=1)
         training = self.problem.training(self.space, num_splits, self.seed)
         self._agree({"budget": budget, "num_folds": training.num_members})
         return budget
@@ -222,17 +224,17 @@ class Study:
     def optimize(
         self,
         sampler: Sampler | str,
-        num_trials: int,
-        num_epochs: int | None = None,
-        num_folds: int | None = None,
+        num_trials: Any,
+        num_epochs: Any = None,
+        num_folds: Any = None,
         *,
-        budget: int | None = None,
-        time_limit: float | None = None,
+        budget: Any = None,
+        time_limit: Any = None,
         race: bool = False,
         scheduler: Scheduler | PopulationScheduler | str | None = None,
         phase: str = "search",
         space: SearchSpace | None = None,
-        round_size: int | None = None,
+        round_size: Any = None,
         stopping: StoppingRule | None = None,
         progress: OnProgress | None = None,
     ) -> None:
@@ -262,8 +264,9 @@ class Study:
         Raises:
           UserError: for settings other than those the study began with.
         """
-        if num_trials < 1:
-            raise UserError(f"the number of trials must be at least 1, got {num_trials}")
+        num_trials = whole("the number of trials", num_trials, least=1)
+        time_limit = None if time_limit is None else number("the time limit", time_limit)
+        round_size = None if round_size is None else whole("round_size", round_size, least=1)
         sampler, scheduler = _sampler(sampler), _scheduler(scheduler, race)
         stops = scheduler if isinstance(scheduler, Scheduler) else None
         if stops is not None and stops.in_turn and not sampler.sees_scores:
@@ -375,8 +378,8 @@ class Study:
             self._expected,
         )
         scores: dict[int, float] = {}
-        for number, members in enumerate(open_populations(self.store, watch.phase)):
-            population = Population(host, scheduler, number, members, watch)
+        for i, members in enumerate(open_populations(self.store, watch.phase)):
+            population = Population(host, scheduler, i, members, watch)
             if not population.jobs:
                 continue
             watch.begin(population.num_segments)
@@ -416,14 +419,14 @@ class Study:
 
     def plan(
         self,
-        num_trials: int,
-        num_epochs: int | None = None,
-        num_folds: int | None = None,
+        num_trials: Any,
+        num_epochs: Any = None,
+        num_folds: Any = None,
         *,
-        budget: int | None = None,
+        budget: Any = None,
         race: bool = False,
         scheduler: Scheduler | PopulationScheduler | str | None = None,
-        num_first: int | None = None,
+        num_first: Any = None,
     ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
 
@@ -431,6 +434,8 @@ class Study:
           num_trials: as for `optimize`, like those that follow.
           num_first: trials of the first of several phases, for which programs are chosen.
         """
+        num_trials = whole("the number of trials", num_trials, least=1)
+        num_folds, num_first = scalar(num_folds), scalar(num_first)
         training = self.problem.training(self.space, num_folds, self.seed)
         units = _budget(num_epochs, budget) or getattr(self.problem, "budget", None)
         if units is None:
@@ -438,6 +443,7 @@ class Study:
                 f"say how long trials train: plan(..., budget=N), in {self.problem.unit}s"
             )
         scheduler = _scheduler(scheduler, race)
+        units = whole(f"the number of {self.problem.unit}s", units, least=1)
         first, num_folds = num_first or num_trials, training.num_members
         if isinstance(scheduler, PopulationScheduler):
             scheduler = None  # it trains as many units
@@ -595,8 +601,9 @@ class Study:
             self._run([job], self._watch("refit", None, None))
         return self.kept(member)
 
-    def ask(self, n: int, sampler: Sampler | str = "random") -> list[outside.Asked]:
+    def ask(self, n: Any, sampler: Sampler | str = "random") -> list[outside.Asked]:
         """Propose n trials for somebody else to train; see `outside.ask`."""
+        n = whole("the number of trials to ask for", n, least=1)
         return outside.ask(self.store, _sampler(sampler), self.space, self.seed, n)
 
     def tell(
@@ -663,7 +670,7 @@ class Study:
         return incumbent_of(self.store, self.problem, self.training, self.kept, self.refit)
 
 
-def _budget(num_epochs: int | None, budget: int | None) -> int | None:
+def _budget(num_epochs: Any, budget: Any) -> Any:
     """Both mean the same."""
     if num_epochs is not None and budget is not None and num_epochs != budget:
         raise UserError(f"num_epochs = {num_epochs} and budget = {budget} differ; give one of them")

@@ -5,6 +5,7 @@ import json
 import math
 import platform
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,15 +136,23 @@ def smallest_within_error(study: Study, ranked: list[int]) -> int:
     return min(near, key=lambda i: (_count(study, _config(study, i)), scores[i]))
 
 
-def final_predictor(study: Study, winner: int, ranked: list[int]) -> Predictor:
+def final_predictor(
+    study: Study, winner: int, ranked: list[int], num_candidates: int = NUM_CANDIDATES
+) -> Predictor:
     """The refitted winner first, then the members of the ensemble with their weights.
 
     A trial's weight is shared by its networks: one per fold, and for the winner the refit too,
     which was trained on more rows than any of them.
+
+    Args:
+      study: whose search is done.
+      winner: the trial that is refitted.
+      ranked: completed trials, best first.
+      num_candidates: trials that the ensemble may choose from; 0 for no ensemble.
     """
     if winner != ranked[0]:
         ranked = [winner, *(i for i in ranked if i != winner)]
-    chosen = ensemble_weights(study, ranked[:NUM_CANDIDATES])
+    chosen = ensemble_weights(study, ranked[:num_candidates])
     networks = [(_config(study, winner), study.refit(winner), study.num_folds)]
     weights = [0.0]
     for trial_id, weight in chosen.items():
@@ -176,10 +185,9 @@ def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
             predictions.append(np.concatenate([_decode(study, m) for m in members]))
     if not names:
         return {}
-    truth = study.problem.table.take(_prepared(study).development).target[rows]
-    if study.problem.table.log_target:
-        truth = np.log(truth)
-    loss = _rmse if study.problem.is_regression else _log_loss
+    table = study.problem.table.take(_prepared(study).development[rows])
+    truth = np.log(table.target) if table.log_target else table.target
+    loss = partial(_rmse if study.problem.is_regression else _log_loss, weights=table.weights)
     weights = ensemble.greedy(np.stack(predictions), truth, loss)
     chosen = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
     study.recall("ensemble", lambda: [[n, w] for n, w in chosen.items()], again=True)
@@ -200,13 +208,13 @@ def _decode(study: Study, member: TrainedMember) -> np.ndarray:
     return member.outputs.astype(np.float64) * transform.scale + transform.mean
 
 
-def _rmse(predicted: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((predicted[:, 0] - truth) ** 2)))
+def _rmse(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
+    return float(np.sqrt(np.average((predicted[:, 0] - truth) ** 2, weights=weights)))
 
 
-def _log_loss(predicted: np.ndarray, truth: np.ndarray) -> float:
+def _log_loss(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
     picked = predicted[np.arange(len(truth)), truth]
-    return float(-np.mean(np.log(np.maximum(picked, 1e-12))))
+    return float(-np.average(np.log(np.maximum(picked, 1e-12)), weights=weights))
 
 
 def _config(study: Study, trial_id: int) -> Config:

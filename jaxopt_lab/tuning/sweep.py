@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from jaxopt_lab import analysis, schedulers, search
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.spaces.space import SearchSpace
@@ -43,18 +44,20 @@ class SweepSettings:
       keep: the best trials of which results are kept.
     """
 
-    trials: int = NUM_TRIALS
-    budget: int | None = None
-    seed: int = 0
+    trials: Any = NUM_TRIALS
+    budget: Any = None
+    seed: Any = 0
     search: str = "bayesian"
     scheduler: str = "none"
     scheduler_settings: Mapping[str, Any] | None = None
-    time_limit: float | None = None
-    memory_limit: int | None = None
-    cohort_width: int | None = None
-    keep: int = KEPT_TRIALS
+    time_limit: Any = None
+    memory_limit: Any = None
+    cohort_width: Any = None
+    keep: Any = KEPT_TRIALS
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, scalar(getattr(self, field.name)))
         check_search(self.search, self.scheduler, self.scheduler_settings)
 
 

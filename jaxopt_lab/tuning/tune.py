@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from jaxopt_lab import analysis, schedulers, search
 from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.datasets import Table, rarest
 from jaxopt_lab.planning.costs import Costs
@@ -72,35 +73,36 @@ class Settings:
       cohort_width: the most trials that train together on a device.
     """
 
-    trials: int | None = None
-    folds: int | None = None
-    epochs: int | None = None
-    seed: int = 0
+    trials: Any = None
+    folds: Any = None
+    epochs: Any = None
+    seed: Any = 0
     search: str = "bayesian"
     scheduler: str = "race"
     scheduler_settings: Mapping[str, Any] | None = None
     space: SearchSpace | None = None
-    test_fraction: float = 0.2
-    time_limit: float | None = None
+    test_fraction: Any = 0.2
+    time_limit: Any = None
     widen: bool = False
     prefer: str = "best"
     numeric: str = "piecewise_linear"
-    num_bins: int | None = None
+    num_bins: Any = None
     prior: Mapping[str, Any] | None = None
-    stop_at: float | None = None
-    stop_improvement: float | None = None
+    stop_at: Any = None
+    stop_improvement: Any = None
     costs: Costs | None = None
-    memory_limit: int | None = None
-    cohort_width: int | None = None
+    memory_limit: Any = None
+    cohort_width: Any = None
 
     def __post_init__(self) -> None:
         check_search(self.search, self.scheduler, self.scheduler_settings)
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
-        for name, least in (("trials", 1), ("folds", 1), ("epochs", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} must be at least {least}, got {value}")
+        for name in ("trials", "folds", "epochs"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole(name, getattr(self, name), least=1))
+        for field in fields(self):
+            object.__setattr__(self, field.name, scalar(getattr(self, field.name)))
         if self.time_limit is not None and not self.time_limit > 0:
             raise UserError(f"the time limit must be above 0 seconds, got {self.time_limit:g}")
         if not 0 <= self.test_fraction < 1:

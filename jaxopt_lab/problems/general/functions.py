@@ -19,7 +19,7 @@ def from_function(
     *,
     objective: str = "loss",
     direction: str = "minimize",
-    num_seeds: int = 1,
+    num_seeds: Any = 1,
     roles: Mapping[str, str] | None = None,
     executor: str | None = None,
 ) -> GeneralProblem:
@@ -48,6 +48,7 @@ def from_function(
     """
     if not callable(train):
         raise UserError(f"from_function takes a function (key, hparams), got {train!r}")
+    num_seeds = check_seeds(num_seeds)
     source = getattr(train, "__qualname__", repr(train))
     keywords = keywords_of(train, REQUIRED, skip=2)
 
@@ -70,7 +71,7 @@ def from_function(
         build=build,
         keywords=keywords,
         objective=Objective(objective, direction),
-        num_members=check_seeds(num_seeds),
+        num_members=num_seeds,
         budget=1,
         unit="run",
         roles=roles_of(roles),

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.tracing.arguments import check_keywords
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
@@ -128,10 +129,19 @@ def check_seeds(number: Any) -> int:
     Raises:
       UserError: if it is none.
     """
-    is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not is_whole or number < 1:
-        raise UserError(f"num_seeds must be a whole number of at least 1, got {number!r}")
-    return int(number)
+    return check_count("num_seeds", number)
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1, as Python's.
+
+    Raises:
+      UserError: if it is none.
+    """
+    found = scalar(value)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return found
 
 
 def checksum(tree: PyTree) -> str:

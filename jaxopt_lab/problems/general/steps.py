@@ -1,6 +1,7 @@
 """Front door 2: pure functions that go on, one unit of budget at a time."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
@@ -10,6 +11,7 @@ from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general.problem import (
     REQUIRED,
     GeneralProblem,
+    check_count,
     check_seeds,
     checksum,
     roles_of,
@@ -22,9 +24,9 @@ def from_steps(
     objective: str = "loss",
     direction: str = "minimize",
     objective_at: str = "last",
-    num_seeds: int = 1,
+    num_seeds: Any = 1,
     data: PyTree = (),
-    budget: int | None = None,
+    budget: Any = None,
     roles: Mapping[str, str] | None = None,
     executor: str | None = None,
     unit: str = "step",
@@ -47,6 +49,7 @@ def from_steps(
     Raises:
       UserError: for what is no such builder.
     """
+    num_seeds = check_seeds(num_seeds)
     if isinstance(build, Trainable):
         fixed = build
         source, keywords = "Trainable", {}
@@ -65,9 +68,9 @@ def from_steps(
         build=builder,
         keywords=keywords,
         objective=Objective(objective, direction, objective_at),
-        num_members=check_seeds(num_seeds),
+        num_members=num_seeds,
         data=data,
-        budget=budget,
+        budget=None if budget is None else check_count("budget", budget),
         unit=unit,
         roles=roles_of(roles),
         source=source,

@@ -123,6 +123,10 @@ class GeneralTraining:
         platform, executor = ("cpu" if on_cpu else "gpu"), self.executor(program, on_cpu)
         return choose_width(self.footprint(program), executor, platform, 2**30)
 
+    def shared_as(self, program: StaticProgram) -> None:
+        """With nobody: a user's functions may hold anything."""
+        del program
+
     def init_in_turn(self, program: StaticProgram) -> bool:
         """An accelerator initialises all trials at once."""
         del program

@@ -1,7 +1,7 @@
 """Networks on rows as the runner trains them: the tabular MLP with its merged programs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ class RowsClient:
       criterion: loss and metrics.
       make_model: the network of a signature; the MLP by default.
       evaluations: per epoch; curves have so many entries for each.
+      shared: whether compiled programs serve other clients of this process, too.
     """
 
     curve_length = CURVE_LENGTH
@@ -42,9 +43,10 @@ class RowsClient:
         criterion: Criterion,
         make_model: MakeModel = trainer.make_model,
         evaluations: int = 1,
+        shared: bool = False,
     ) -> None:
         self.data, self.criterion = arrays, criterion
-        self.make_model, self.evaluations = make_model, evaluations
+        self.make_model, self.evaluations, self.shared = make_model, evaluations, shared
         self._counts: dict[Signature, int] = {}
 
     @property
@@ -77,6 +79,12 @@ class RowsClient:
     def init_in_turn(self, program: Signature) -> bool:
         """Orthogonal kernels are costly, and few trials take them."""
         return "orthogonal" in program.features
+
+    def shared_as(self, program: Signature) -> Hashable | None:
+        """Loss, network and evaluations: all that its functions are made of besides shapes."""
+        if not self.shared:
+            return None
+        return self.criterion, self.make_model, self.evaluations, program
 
     def count_parameters(self, program: Signature) -> int:
         """Number of weights of a signature's network."""

@@ -1,6 +1,7 @@
 """The parts of every task: arrays laid out by fold, and a loss with metrics."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float, Int
 #: Inputs are padded with zero columns to a multiple of this, so that tables whose encodings
 #: differ by a few columns share compiled programs.
 COLUMN_MULTIPLE = 16
+#: Rows that are padded so that tables share programs come in multiples of this, or of a power of
+#: two near an eighth of their number.
+ROW_MULTIPLE = 64
 
 
 class FoldArrays(NamedTuple):
@@ -40,25 +44,36 @@ def lay_out(
     inputs: list[np.ndarray],
     targets: list[np.ndarray],
     folds: list[tuple[np.ndarray, np.ndarray]],
+    rounded: bool = False,
 ) -> FoldArrays:
     """Stack encodings (one per fold, or one for all) and pad index lists to a common length.
 
     Args:
       inputs: one or G arrays [N, F]; padded with zero columns to a common width.
-      targets: one or G arrays [N].
+      targets: one or G arrays [N] or [N, ...].
       folds: G pairs (training rows, validation rows).
+      rounded: whether rows and columns are padded to sizes that other tables have, too; the rows
+        that this adds are never read.
     """
-    width = -(-max(a.shape[1] for a in inputs) // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
-    padded = [np.pad(a, [(0, 0), (0, width - a.shape[1])]) for a in inputs]
+
+    def size(number: int, multiple: int) -> int:
+        """At least `number`; at most a quarter more where it is large."""
+        step = max(multiple, 2 ** (number.bit_length() - 3)) if rounded else multiple
+        return -(-number // step) * step
+
+    width = size(max(a.shape[1] for a in inputs), COLUMN_MULTIPLE)
+    multiple = ROW_MULTIPLE if rounded else 1
+    more = size(len(targets[0]), multiple) - len(targets[0])
+    padded = [np.pad(a, [(0, more), (0, width - a.shape[1])]) for a in inputs]
 
     def pad_rows(rows: list[np.ndarray]) -> np.ndarray:
-        length = max(1, max(len(r) for r in rows))
+        length = size(max(1, max(len(r) for r in rows)), multiple)
         return np.stack([np.pad(r, (0, length - len(r))) for r in rows]).astype(np.int32)
 
     train, valid = [t for t, _ in folds], [v for _, v in folds]
     return FoldArrays(
         inputs=np.stack(padded),
-        targets=np.stack(targets),
+        targets=np.stack([np.pad(t, [(0, more)] + [(0, 0)] * (t.ndim - 1)) for t in targets]),
         train_rows=pad_rows(train),
         num_train=np.asarray([len(t) for t in train], np.int32),
         valid_rows=pad_rows(valid),
@@ -100,11 +115,36 @@ def correct(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Ar
     return (jnp.argmax(outputs, -1) == targets).astype(jnp.float32)
 
 
+@cache
 def regression() -> Criterion:
     """Squared error of one real target."""
     return Criterion(squared_error, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
 
 
+@cache
 def classification(num_classes: int) -> Criterion:
     """Cross-entropy over `num_classes` classes."""
     return Criterion(cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes)
+
+
+@cache
+def weighted(criterion: Criterion) -> Criterion:
+    """The same loss and metrics, each row's times its weight.
+
+    Args:
+      criterion: of targets [b], numbers or class indices.
+
+    Returns:
+      One of float32 targets [b, 2]: the target, which float32 must hold exactly if it is a class,
+      and the weight, of mean 1 over the rows of a mean.
+    """
+    kind = jnp.float32 if criterion.num_outputs == 1 else jnp.int32
+
+    def loss(outputs: Array, targets: Array) -> Array:
+        return targets[:, 1] * criterion.loss(outputs, targets[:, 0].astype(kind))
+
+    def metrics(outputs: Array, targets: Array) -> dict[str, Array]:
+        found = criterion.metrics(outputs, targets[:, 0].astype(kind))
+        return {name: targets[:, 1] * value for name, value in found.items()}
+
+    return Criterion(loss, metrics, criterion.num_outputs)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.scalars import scalar
+from jaxopt_lab.core.synonyms import fold
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lion")
 #: Optimizers that keep a running mean or sum of gradients, and one of their squares.
@@ -103,7 +105,9 @@ REGISTRY: dict[str, Hyperparameter] = {
         feature_off=0.0,
     ),
     "l1": _real(0.0, "penalty l1 * sum |w|", 0.0, math.inf, feature_off=0.0),
-    "l2": _real(0.0, "penalty l2 / 2 * sum w^2", 0.0, math.inf, feature_off=0.0),
+    "l2": _real(
+        0.0, "penalty l2 / 2 * sum w^2 (Keras' l2 times 2)", 0.0, math.inf, feature_off=0.0
+    ),
     "penalize_biases": Hyperparameter(
         False, "whether weight_decay, l1 and l2 act on biases too", static=True
     ),
@@ -187,6 +191,25 @@ REGISTRY: dict[str, Hyperparameter] = {
 }
 
 
+_EPOCHS = "all trials train for as long; give --epochs, in Python num_epochs"
+_SEED = "it is the study's; give --seed, in Python seed"
+#: What is set elsewhere, and where.
+NO_HYPERPARAMETERS = {
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "max_epochs", "max_iter"), _EPOCHS),
+    **dict.fromkeys(("seed", "random_state", "random_seed"), _SEED),
+}
+#: How the words of other libraries differ in what they measure.
+REMARKS = {
+    "min_lr": " It is a share of learning_rate: min_lr / learning_rate.",
+    "warmup_steps": " It is a share of all steps.",
+    "warmup_epochs": " It is a share of all steps.",
+    "end_value": " It is a share of learning_rate.",
+    "kernel_regularizer": " The penalty is l2 / 2 * sum w^2, Keras' l2 times 2.",
+    "hidden_layer_sizes": " All hidden layers are as wide; num_layers says how many there are.",
+    "patience": " Or 'early_stopping_patience'.",
+}
+
+
 def check_value(name: str, value: Any) -> Any:
     """Check one value of a hyperparameter against its type and hard limits.
 
@@ -200,7 +223,7 @@ def check_value(name: str, value: Any) -> Any:
     Raises:
       UserError: naming the value and what would be right.
     """
-    spec = lookup(name)
+    spec, value = lookup(name), scalar(value)
     if spec.kind == "category":
         if value not in spec.choices:
             hint = did_you_mean(str(value), spec.choices)
@@ -212,7 +235,7 @@ def check_value(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise UserError(f"{name} must be true or false, got {value!r}")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{name} must be a number, got {value!r}")
     if spec.kind == "int" and not float(value).is_integer():
         raise UserError(f"{name} must be a whole number, got {value!r}")
@@ -238,7 +261,10 @@ def check_values(values: Mapping[str, Iterable[Any]]) -> None:
 def lookup(name: str) -> Hyperparameter:
     """Return the entry of `REGISTRY`, or raise `UserError` with the nearest name."""
     if name not in REGISTRY:
-        hint = did_you_mean(name, REGISTRY)
+        word = fold(str(name))
+        if word in NO_HYPERPARAMETERS:
+            raise UserError(f"{name!r} is no hyperparameter: {NO_HYPERPARAMETERS[word]}")
+        hint = did_you_mean(name, REGISTRY) + REMARKS.get(word, "")
         raise UserError(
             f"unknown hyperparameter {name!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
         )

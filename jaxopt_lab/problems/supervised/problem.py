@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general import REQUIRED, ROLES, GeneralProblem
+from jaxopt_lab.problems.general.problem import check_count
 from jaxopt_lab.problems.supervised import losses, optimizers
 from jaxopt_lab.problems.supervised.batches import Batch, Rows, checked_arrays, lay_out
 from jaxopt_lab.problems.supervised.linen import linen_network
@@ -37,17 +39,17 @@ def supervised(
     direction: str = "minimize",
     objective_at: str = "last",
     splits: Any = 0.2,
-    num_seeds: int = 1,
-    batch_size: int = 32,
-    budget: int | None = None,
+    num_seeds: Any = 1,
+    batch_size: Any = 32,
+    budget: Any = None,
     validation: tuple[PyTree, PyTree] | None = None,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     roles: Mapping[str, str] | None = None,
     eval_params: optimizers.EvalParams = optimizers.eval_params,
-    eval_batch_size: int = 256,
+    eval_batch_size: Any = 256,
     rngs: Sequence[str] = ("dropout",),
-    random_state: int = 0,
+    random_state: Any = 0,
 ) -> GeneralProblem:
     """Describe a supervised problem, or any that minimises a loss over rows.
 
@@ -104,7 +106,7 @@ def supervised(
     metrics = _checked_metrics(metrics, objective)
     chains = optimizers.checked_optimizers(optimizer)
     whole = losses.is_whole(loss)
-    rows, num_valid = _rows(data, validation, splits, groups, sample_weight, random_state)
+    rows, num_valid = _rows(data, validation, splits, groups, sample_weight, scalar(random_state))
     if not num_valid and (metrics or objective not in _OWN_METRICS):
         raise UserError(
             "metrics are of validation rows, and splits=None leaves none; give splits=0.2, say"
@@ -114,9 +116,9 @@ def supervised(
             f"targets are missing: {name_of(loss)} is a loss of (outputs, targets); a loss with a "
             "parameter named `module` can do without"
         )
-    for name, value in (("num_seeds", num_seeds), ("batch_size", batch_size),
-                        ("eval_batch_size", eval_batch_size)):  # fmt: skip
-        _check_count(name, value)
+    num_seeds = check_count("num_seeds", num_seeds)
+    batch_size = check_count("batch_size", batch_size)
+    eval_batch_size = check_count("eval_batch_size", eval_batch_size)
     keywords = {**builder.keywords}
     keywords.setdefault("batch_size", batch_size)
     if keywords["batch_size"] is REQUIRED:
@@ -133,8 +135,7 @@ def supervised(
 
     def setting(**given: Any) -> Setting:
         chosen = {**{k: v for k, v in keywords.items() if v is not REQUIRED}, **given}
-        size = chosen["batch_size"]
-        _check_count("batch_size", size)
+        size = check_count("batch_size", chosen["batch_size"])
         chain = chains.get(chosen["optimizer"] if "" not in chains else "")
         if chain is None:
             hint = did_you_mean(chosen["optimizer"], chains)
@@ -150,7 +151,7 @@ def supervised(
             eval_params=eval_params,
             metrics=metrics,
             example=example,
-            batch_size=min(int(size), int(rows.num_train.max())),
+            batch_size=min(size, int(rows.num_train.max())),
             eval_batch_size=min(eval_batch_size, max(num_valid, default=1)),
             num_splits=len(rows.num_train),
             num_valid=num_valid,
@@ -171,7 +172,7 @@ def supervised(
         objective=Objective(objective, direction, objective_at),
         num_members=len(rows.num_train) * num_seeds,
         data=rows,
-        budget=budget,
+        budget=None if budget is None else check_count("budget", budget),
         unit="epoch",
         roles=_roles(roles),
         source=builder.name,
@@ -240,12 +241,6 @@ def _checked_metrics(
             f"{did_you_mean(str(objective), known)}"
         )
     return found
-
-
-def _check_count(name: str, value: Any) -> None:
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_whole or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def _rows(

@@ -6,21 +6,17 @@ How a model folder is written and read is in `model_folder`.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lab.core.devices import on_host
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.datasets.column_codes import CategoryCode
-from jaxopt_lab.problems.mlp.network import PaddedMLP
+from jaxopt_lab.problems.mlp import forward
 from jaxopt_lab.problems.tabular import model_folder
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_target
 from jaxopt_lab.storage.packing import flatten, unflatten
@@ -31,7 +27,8 @@ if TYPE_CHECKING:
 
 #: Of `model.json`.
 SCHEMA = model_folder.SCHEMA
-_ROWS = 4096
+#: Rows that are predicted together: a power of two between these.
+_FEW_ROWS, _ROWS = 64, 4096
 #: Learned numbers of a column are no larger.
 _LARGEST = 1e300
 
@@ -287,24 +284,15 @@ def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
 
 
 def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
-    """Outputs float32 [n, o] of one network; chunks of one size, so that it compiles once."""
+    """Outputs float32 [n, o] of one network; in chunks that are filled up, so that a row's outputs
+    do not depend on whether others are predicted with it."""
     num_rows = len(inputs)
-    size = min(_ROWS, max(1, num_rows))
-    width = np.shape(network.params["hidden_0"]["kernel"])[0]
-    inputs = np.pad(inputs, [(0, -num_rows % size), (0, width - inputs.shape[1])])
-    kinds = tuple(network.architecture["activations"])
-    model = PaddedMLP(**{**network.architecture, "activations": kinds})
-    # Where there is no CPU backend, as in training: else a GPU multiplies with 10 bits of mantissa.
-    with on_host(), jax.default_matmul_precision("highest"):
-        chunks = [
-            np.asarray(_apply(model, network.params, inputs[i : i + size]))
-            for i in range(0, len(inputs), size)
-        ]
+    size = min(_ROWS, max(_FEW_ROWS, 1 << (num_rows - 1).bit_length()))
+    inputs = np.pad(inputs, [(0, -num_rows % size), (0, 0)])
+    (activation,) = network.architecture["activations"]
+    depth = network.architecture["num_layers"]
+    chunks = [
+        forward.outputs(network.params, depth, activation, inputs[i : i + size])
+        for i in range(0, len(inputs), size)
+    ]
     return np.concatenate(chunks)[:num_rows]
-
-
-@partial(jax.jit, static_argnums=0)
-def _apply(model: PaddedMLP, params: Params, inputs: Any) -> Any:
-    unread = jnp.zeros((), jnp.int32)
-    hparams = dict.fromkeys(("hidden_size", "initialization", "activation"), unread)
-    return model.apply({"params": params}, jnp.asarray(inputs), hparams)

@@ -1,17 +1,27 @@
 """A table as a task: split, fold, encode, and score in the target's own units."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.datasets import Encoder, Table, TargetTransform
 from jaxopt_lab.problems.mlp import hyperparameters
-from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays, classification, lay_out, regression
+from jaxopt_lab.problems.mlp.data import (
+    Criterion,
+    FoldArrays,
+    classification,
+    lay_out,
+    regression,
+    weighted,
+)
 from jaxopt_lab.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -54,12 +64,18 @@ class TabularTask:
       test_fraction: share of the rows never seen in tuning; 0 for none.
       numeric: encoding of numeric columns: standard, quantile or piecewise_linear.
       num_bins: bins of piecewise_linear; None takes `datasets.default_num_bins`.
+      splits: (training rows, validation rows) of each fold, as indices into the rows that are no
+        test rows; None makes folds of all of them.
+      share_programs: whether rows and columns are padded to sizes that other tables have, too, so
+        that studies of like tables in one process compile once.
     """
 
     table: Table
     test_fraction: float = 0.0
     numeric: str = "piecewise_linear"
     num_bins: int | None = None
+    splits: Sequence[tuple[np.ndarray, np.ndarray]] | None = None
+    share_programs: bool = False
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +96,8 @@ class TabularTask:
     @property
     def criterion(self) -> Criterion:
         """Loss and metrics on the encoded target."""
-        return regression() if self.is_regression else classification(self.table.num_classes)
+        plain = regression() if self.is_regression else classification(self.table.num_classes)
+        return plain if self.table.weights is None else weighted(plain)
 
     @property
     def metric(self) -> str:
@@ -123,6 +140,8 @@ class TabularTask:
             "test_fraction": self.test_fraction,
             "numeric": self.numeric,
             "num_bins": self.num_bins,
+            **({} if self.splits is None else {"splits": _digest(self.splits)}),
+            **({"share_programs": True} if self.share_programs else {}),
         }
 
     def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> "TabularTraining":
@@ -156,7 +175,10 @@ class TabularTask:
         if self.test_fraction:
             development, test = datasets.test_split(table, self.test_fraction, seed)
         rows = table.take(development)
-        folds = datasets.folds(rows.target, num_folds, seed, stratify, classes=table.classes)
+        if self.splits is None:
+            folds = datasets.folds(rows.target, num_folds, seed, stratify, classes=table.classes)
+        else:
+            folds = [(np.asarray(train), np.asarray(valid)) for train, valid in self.splits]
         folds = [*folds, (np.arange(len(rows)), np.zeros(0, np.int64))]
         encoders, inputs, targets, transforms, losses = [], [], [], [], []
         for train, valid in folds:
@@ -169,8 +191,10 @@ class TabularTask:
                 targets.append(transform.forward(rows.target))
             else:
                 targets.append(rows.target.astype(np.int32))
-            losses.append(self._constant_loss(targets[-1], train, valid))
-        arrays = lay_out(inputs, targets, folds)
+            losses.append(self._constant_loss(targets[-1], train, valid, rows.weights))
+            if rows.weights is not None:
+                targets[-1] = _with_weights(targets[-1], rows.weights, train, valid)
+        arrays = lay_out(inputs, targets, folds, rounded=self.share_programs)
         return Prepared(arrays, encoders, transforms, losses, folds, development, test)
 
     def _fit(self, rows: Table) -> Encoder:
@@ -183,12 +207,24 @@ class TabularTask:
             readings=rows.readings,
         )
 
-    def _constant_loss(self, target: np.ndarray, train: np.ndarray, valid: np.ndarray) -> float:
-        seen = target[valid] if len(valid) else target[train]
+    def _constant_loss(
+        self,
+        target: np.ndarray,
+        train: np.ndarray,
+        valid: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> float:
+        """Loss of the training rows' best constant on validation rows, but no less than on the
+        training rows: a few validation rows may lie next to it by chance."""
+        counts = np.ones(len(target)) if weights is None else weights
         if self.is_regression:
-            return float(np.mean((seen - target[train].mean()) ** 2))
-        share = np.bincount(target[train], minlength=self.table.num_classes) / len(train)
-        return float(-np.mean(np.log(np.maximum(share[seen], 1e-12))))
+            mean = np.average(target[train], weights=counts[train])
+            losses = (target - mean) ** 2
+        else:
+            share = np.bincount(target[train], counts[train], self.table.num_classes)
+            losses = -np.log(np.maximum(share / counts[train].sum(), 1e-12))[target]
+        sides = [rows for rows in (train, valid) if len(rows)]
+        return max(float(np.average(losses[rows], weights=counts[rows])) for rows in sides)
 
     def score(self, loss: float, fold: int, prepared: Prepared) -> float:
         """Turn a mean validation loss into the metric.
@@ -216,9 +252,27 @@ def to_target(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndar
     """Network outputs [n, o] -> target's units [n] (regression) or probabilities [n, c]."""
     if transform is not None:
         return transform.inverse(outputs[:, 0].astype(np.float64))
-    shifted = outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)
-    exponent = np.exp(shifted)
-    return exponent / exponent.sum(axis=1, keepdims=True)
+    return np.asarray(softmax(outputs.astype(np.float64), axis=1))
+
+
+def _with_weights(
+    target: np.ndarray, weights: np.ndarray, train: np.ndarray, valid: np.ndarray
+) -> np.ndarray:
+    """Target and weight of each row, [n, 2] float32; weights have mean 1 on either side of a fold,
+    so that the mean of a weighted loss is the weighted mean."""
+    scaled = weights.astype(np.float64)
+    for rows in (train, valid):
+        if len(rows):
+            scaled[rows] = weights[rows] / weights[rows].mean()
+    return np.stack([target, scaled], axis=1).astype(np.float32)
+
+
+def _digest(splits: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    """What tells splits apart."""
+    digest = hashlib.sha256()
+    for rows in (rows for pair in splits for rows in pair):
+        digest.update(f"{len(rows)}:".encode() + np.asarray(rows, "<i8").tobytes())
+    return digest.hexdigest()
 
 
 def tabular(table: Table, **options: Any) -> TabularTask:
@@ -226,7 +280,8 @@ def tabular(table: Table, **options: Any) -> TabularTask:
 
     Args:
       table: from `datasets.load_table`.
-      **options: `test_fraction`, `numeric`, `num_bins` of `TabularTask`.
+      **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs` of
+        `TabularTask`.
     """
     return TabularTask(table, **options)
 
@@ -246,6 +301,11 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
             f"the study is of {description.get('source', 'a problem')}, not of a table; open it "
             "from Python: lab.Study(problem, space, directory)"
         )
+    if "splits" in description:
+        raise UserError(
+            "the study has splits of its own, which are not stored; open it from Python: "
+            "lab.Study(lab.tasks.tabular(table, splits=...), space, directory)"
+        )
     if isinstance(source, str) and not source:
         raise UserError("the study's table was a DataFrame; give it: Study.load(directory, frame)")
     table = datasets.load_table(
@@ -259,4 +319,5 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         raise UserError(
             f"{table.source}: the table has changed since the study began; give it as it was"
         )
-    return tabular(table, **{k: description[k] for k in ("test_fraction", "numeric", "num_bins")})
+    names = ("test_fraction", "numeric", "num_bins", "share_programs")
+    return tabular(table, **{name: description[name] for name in names if name in description})

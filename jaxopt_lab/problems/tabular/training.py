@@ -17,7 +17,7 @@ class TabularTraining(RowsTraining):
     """
 
     def __init__(self, task: TabularTask, prepared: Prepared) -> None:
-        client = RowsClient(prepared.arrays, task.criterion)
+        client = RowsClient(prepared.arrays, task.criterion, shared=task.share_programs)
         super().__init__(
             client,
             prepared.constant_losses,

@@ -1,0 +1,52 @@
+"""The MLP's outputs on the host: in NumPy, so that no network is compiled only to predict."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import expit
+
+Rows = Float[np.ndarray, "n f"]
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """By tanh, as `jax.nn.gelu` does by default."""
+    cubic = x + np.float32(0.044715) * x * x * x
+    return np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * cubic))
+
+
+#: Those of `models.activations`, by name.
+FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "gelu": _gelu,
+    "silu": lambda x: x * expit(x),
+    "sigmoid": expit,
+}
+
+
+def outputs(
+    params: Mapping[str, Any], num_layers: int, activation: str, inputs: Rows
+) -> Float[np.ndarray, "n o"]:
+    """What an `MLP` gives in evaluation.
+
+    Args:
+      params: its weights: kernel and bias of `hidden_0`, ... and `output`, float32.
+      num_layers: hidden layers.
+      activation: a key of `FUNCTIONS`.
+      inputs: float32 rows; columns of the first kernel beyond theirs meet zeros.
+    """
+    x = inputs
+    # A network that overflows is found by its outputs, which are not finite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(num_layers):
+            layer = params[f"hidden_{i}"]
+            x = FUNCTIONS[activation](_dense(layer, x))
+        return _dense(params["output"], x)
+
+
+def _dense(layer: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+    return np.asarray(x @ kernel[: x.shape[1]] + bias)

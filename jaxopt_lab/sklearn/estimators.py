@@ -1,0 +1,352 @@
+"""`TunedRegressor` and `TunedClassifier`: a table's whole search behind `fit` and `predict`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from jaxopt_lab import datasets
+from jaxopt_lab import problems as tasks
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.problems.mlp import hyperparameters
+from jaxopt_lab.sklearn.inputs import features_of, rows_of, seed_of, space_of, splits_of
+from jaxopt_lab.sklearn.results import cv_results
+from jaxopt_lab.spaces.values import plain
+from jaxopt_lab.study.study import Study
+from jaxopt_lab.study.watch import Progress
+from jaxopt_lab.tuning import outcome, tune
+
+#: Fewer rows than these cannot be split.
+MIN_ROWS = 4
+#: Checks of `check_estimator` that do not hold, and why.
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "a row of weight 2 is one row of a minibatch whose loss counts twice, not two rows: "
+        "minibatches, folds and initial weights differ"
+    ),
+}
+
+
+class _Tuned(BaseEstimator):
+    """What both estimators share."""
+
+    _scoring: ClassVar[str]
+
+    def __init__(
+        self,
+        num_trials: Any = None,
+        *,
+        num_epochs: Any = None,
+        cv: Any = None,
+        space: Any = None,
+        search: Any = "bayesian",
+        scheduler: Any = "race",
+        ensemble_size: Any = outcome.NUM_CANDIDATES,
+        numeric: Any = "piecewise_linear",
+        time_limit: Any = None,
+        random_state: Any = None,
+        directory: Any = None,
+        verbose: Any = 0,
+    ) -> None:
+        self.num_trials = num_trials
+        self.num_epochs = num_epochs
+        self.cv = cv
+        self.space = space
+        self.search = search
+        self.scheduler = scheduler
+        self.ensemble_size = ensemble_size
+        self.numeric = numeric
+        self.time_limit = time_limit
+        self.random_state = random_state
+        self.directory = directory
+        self.verbose = verbose
+
+    def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
+        """The target as it is learnt, and the classes."""
+        raise NotImplementedError
+
+    def _log_target(self) -> bool:
+        return False
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "_Tuned":
+        """Search, refit the best network on all rows, and choose an ensemble.
+
+        Args:
+          X: [n, F] features, an array or a frame; NaN and None are missing values, text columns of
+            frames and of object arrays are categories, dates or numbers in text.
+          y: [n] target.
+          sample_weight: [n] at least 0, what each row counts in losses and scores.
+          groups: [n] for splitters that take groups.
+
+        Returns:
+          Itself.
+
+        Raises:
+          ValueError: for data or parameters that cannot be, saying what to do.
+          MachineError: if no trial was completed.
+        """
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        features = features_of(self, X, reset=True)
+        weights = None
+        check_consistent_length(features, y, groups)
+        if sample_weight is not None:
+            weights = _check_sample_weight(
+                sample_weight, features, dtype=np.float64, ensure_non_negative=True
+            )
+            kept = np.flatnonzero(weights)
+            features, weights = features.iloc[kept], weights[kept]
+            y, groups = rows_of(y, kept), None if groups is None else rows_of(groups, kept)
+        target, classes = self._target(y)
+        if len(target) < MIN_ROWS:
+            raise UserError(
+                f"n_samples = {len(target)} rows (of a weight above 0); at least {MIN_ROWS} are "
+                "needed"
+            )
+        table = datasets.table_of(
+            features, target, classes=classes, log_target=self._log_target(), weights=weights
+        )
+        self._search(table, features, groups)
+        return self
+
+    def _search(self, table: datasets.Table, features: pd.DataFrame, groups: Any) -> None:
+        seed, say = seed_of(self.random_state), self._say()
+        num_rows = len(table)
+        default_folds = tune.default_budget(num_rows, 1)[1]
+        cv = default_folds if self.cv is None else plain(self.cv)
+        splits = splits_of(cv, features, table.target, groups, bool(table.classes), seed)
+        settings = tune.Settings(
+            trials=plain(self.num_trials),
+            folds=len(splits),
+            epochs=plain(self.num_epochs),
+            seed=seed,
+            search=self.search,
+            scheduler=self.scheduler,
+            space=space_of(self.space),
+            test_fraction=0.0,
+            time_limit=plain(self.time_limit),
+        )
+        size = plain(self.ensemble_size)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UserError(f"ensemble_size must be a whole number of at least 1, got {size!r}")
+        task = tasks.tabular(table, numeric=self.numeric, splits=splits, share_programs=True)
+        encoded = task.prepare(len(splits), seed).arrays.inputs
+        num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
+        budget = (settings.trials or num_trials, len(splits), settings.epochs or num_epochs)
+        study = Study(task, settings.space or tune.default_space(num_rows), self.directory, seed)
+        for note in table.notes:
+            say(f"note: {note}")
+        tune.search_all(study, settings, budget, self._progress(say), say)
+        ranked = outcome.candidates(study)
+        candidates = 0 if size == 1 else size
+        self.predictor_ = outcome.final_predictor(study, ranked[0], ranked, candidates)
+        if study.directory is not None:
+            self.predictor_.save(Path(study.directory) / "model")
+        self.study_ = study
+        self.cv_results_ = cv_results(study, ranked)
+        self.best_index_ = ranked[0]
+        self.best_params_ = dict(self.cv_results_["params"][ranked[0]])
+        self.best_score_ = float(self.cv_results_["mean_test_score"][ranked[0]])
+        self.best_config_ = hyperparameters.complete(self.best_params_)
+        self.scoring_ = self._scoring
+        self.n_splits_ = len(splits)
+
+    def _say(self) -> Callable[[str], None]:
+        return print if self.verbose else lambda text: None
+
+    def _progress(self, say: Callable[[str], None]) -> Callable[[Progress], None]:
+        def tell(now: Progress) -> None:
+            best = "no score yet" if now.best is None else f"best {now.metric} {now.best:.4g}"
+            say(f"{now.phase}: {now.jobs_done} of {now.jobs_total} networks, {best}")
+
+        return tell
+
+    def _raw(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self.predictor_.predict_raw(features_of(self, X, reset=False))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "study_"}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.required = True
+        return tags
+
+
+_PARAMETERS = """
+    Args:
+      num_trials: configurations in all, half of them in refined ranges; by default 16 to 64, by
+        the size of the table.
+      num_epochs: of each network; by default 30 to 60.
+      cv: number of folds (1 is one hold-out split), a splitter of scikit-learn, or pairs of rows;
+        by default 5, 3 or 1, by the number of rows. Folds that a number asks for are shuffled by
+        `random_state`.
+      space: a `lab.SearchSpace`, a mapping of hyperparameters to distributions or values, or a TOML
+        file; `tune`'s own by default.
+      search: "bayesian", "random", "quasi_random" or "grid".
+      scheduler: "race", "successive_halving" or "none".
+      ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
+        one alone.
+      numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
+      time_limit: seconds after which searching stops.
+      random_state: of splits, proposals, weights, data order and noise; a whole number gives the
+        same result every time.
+      directory: where the study is kept, in which the same `fit` goes on after an interruption, and
+        from which `jaxopt-lab show` and `predict` read; None keeps it in memory.
+      verbose: 1 prints a line for each wave of networks.
+"""
+_ATTRIBUTES = """
+      best_params_: hyperparameters of the best trial; `best_config_` has the defaults, too.
+      best_score_: its mean score over folds as `scoring_` says, greater is better.
+      best_index_: its place in `cv_results_`.
+      cv_results_: all trials, as scikit-learn's searches tell them; `status` says which were
+        completed, stopped early, or diverged.
+      predictor_: the networks; `predictor_.save(folder)` writes a model that `jaxopt-lab predict`
+        reads.
+      study_: the `lab.Study`; not pickled with the estimator.
+      n_features_in_: number of features.
+      feature_names_in_: their names, if X was a frame with text names.
+"""
+
+
+class TunedRegressor(RegressorMixin, _Tuned):
+    __doc__ = f"""A tuned neural network, or an ensemble of them, that predicts numbers.
+    {_PARAMETERS}
+      log_target: learn the natural logarithm of y, which must be above 0.
+
+    Attributes:{_ATTRIBUTES}
+    Examples:
+      >>> from sklearn.datasets import load_diabetes
+      >>> X, y = load_diabetes(return_X_y=True)
+      >>> model = TunedRegressor(num_trials=4, num_epochs=10, cv=3, random_state=0)
+      >>> model.fit(X, y).score(X, y)  # doctest: +SKIP
+    """
+
+    _scoring = "neg_root_mean_squared_error"
+
+    def __init__(
+        self,
+        num_trials: Any = None,
+        *,
+        num_epochs: Any = None,
+        cv: Any = None,
+        space: Any = None,
+        search: Any = "bayesian",
+        scheduler: Any = "race",
+        ensemble_size: Any = outcome.NUM_CANDIDATES,
+        numeric: Any = "piecewise_linear",
+        time_limit: Any = None,
+        random_state: Any = None,
+        directory: Any = None,
+        verbose: Any = 0,
+        log_target: Any = False,
+    ) -> None:
+        super().__init__(
+            num_trials,
+            num_epochs=num_epochs,
+            cv=cv,
+            space=space,
+            search=search,
+            scheduler=scheduler,
+            ensemble_size=ensemble_size,
+            numeric=numeric,
+            time_limit=time_limit,
+            random_state=random_state,
+            directory=directory,
+            verbose=verbose,
+        )
+        self.log_target = log_target
+
+    def _log_target(self) -> bool:
+        return bool(self.log_target)
+
+    def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
+        values = column_or_1d(y, warn=True)
+        assert_all_finite(values, input_name="y")
+        try:
+            numbers = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise UserError("y must hold numbers; for labels take TunedClassifier") from None
+        if np.ptp(numbers) == 0.0 and len(numbers) > 1:
+            raise UserError(f"y is constant: every row is {numbers[0]:g}")
+        if self.log_target and numbers.min() <= 0:
+            raise UserError("log_target: y must be above 0 in every row")
+        return numbers, ()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict rows.
+
+        Args:
+          X: [n, F], as in `fit`.
+
+        Returns:
+          float64 [n], in the units of y.
+        """
+        return np.asarray(self._raw(X), np.float64)
+
+
+class TunedClassifier(ClassifierMixin, _Tuned):
+    __doc__ = f"""A tuned neural network, or an ensemble of them, that predicts classes.
+    {_PARAMETERS}
+    Attributes:
+      classes_: labels, sorted.{_ATTRIBUTES}
+    Examples:
+      >>> from sklearn.datasets import load_iris
+      >>> X, y = load_iris(return_X_y=True)
+      >>> model = TunedClassifier(num_trials=4, num_epochs=10, cv=3, random_state=0)
+      >>> model.fit(X, y).score(X, y)  # doctest: +SKIP
+    """
+
+    _scoring = "neg_log_loss"
+
+    def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
+        labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise UserError(
+                f"y has one class only, {str(self.classes_[0])[:40]!r}: nothing to tell apart"
+            )
+        return codes.astype(np.int32), tuple(self.classes_.tolist())
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities of rows.
+
+        Args:
+          X: [n, F], as in `fit`.
+
+        Returns:
+          float64 [n, C], in the order of `classes_`; rows sum to 1.
+        """
+        return np.asarray(self._raw(X), np.float64)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row.
+
+        Args:
+          X: [n, F], as in `fit`.
+
+        Returns:
+          Labels [n].
+        """
+        most_likely = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[most_likely])
