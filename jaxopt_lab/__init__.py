@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     )
     from jaxopt_lab.spaces.space import SearchSpace
     from jaxopt_lab.stabilization import stabilize
+    from jaxopt_lab.study.callbacks import Callback
     from jaxopt_lab.study.study import Study
 
 __all__ = [
+    "Callback",
     "Choice",
     "IntUniform",
     "LogIntUniform",
@@ -56,6 +58,7 @@ __all__ = [
 
 # Imported when first asked for, so that `--help` and `show` do without JAX.
 _HOMES = {
+    "Callback": "study.callbacks",
     "Choice": "spaces.distributions",
     "IntUniform": "spaces.distributions",
     "LogIntUniform": "spaces.distributions",
