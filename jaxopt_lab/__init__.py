@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxopt_lab import datasets, models, schedulers, search
     from jaxopt_lab import problems as tasks
+    from jaxopt_lab.cli.progress_bar import ProgressBar
     from jaxopt_lab.core.devices import use_all_cores
     from jaxopt_lab.core.errors import MachineError, UserError
     from jaxopt_lab.core.status import Status
     from jaxopt_lab.core.trainable import Shared, Trainable
+    from jaxopt_lab.integrations import trackers
     from jaxopt_lab.planning.sizing import read_costs
     from jaxopt_lab.problems.general import from_function, from_steps
     from jaxopt_lab.problems.supervised import metrics, supervised
@@ -34,6 +36,7 @@ __all__ = [
     "LogUniform",
     "MachineError",
     "Predictor",
+    "ProgressBar",
     "SearchSpace",
     "Shared",
     "Status",
@@ -53,6 +56,7 @@ __all__ = [
     "stopping",
     "supervised",
     "tasks",
+    "trackers",
     "use_all_cores",
 ]
 
@@ -65,6 +69,7 @@ _HOMES = {
     "LogUniform": "spaces.distributions",
     "MachineError": "core.errors",
     "Predictor": "problems.tabular.predictor",
+    "ProgressBar": "cli.progress_bar",
     "SearchSpace": "spaces.space",
     "Shared": "core.trainable",
     "Status": "core.status",
@@ -84,6 +89,7 @@ _MODULES = {
     "metrics": "problems.supervised.metrics",
     "stopping": "search.stopping",
     "tasks": "problems",
+    "trackers": "integrations.trackers",
 }
 
 
