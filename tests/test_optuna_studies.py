@@ -209,38 +209,47 @@ def ask(port: int, path: str, is_ready: Callable[[Any], bool], running: Any) -> 
         time.sleep(0.1)
 
 
+#: A study that takes its time: folder of these tests, directory, storage.
+LONG = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import jaxopt_lab as lab
+from test_optuna_studies import SPACE, problem_of
+
+class Slow(lab.Callback):
+    def on_wave_end(self, study, wave):
+        time.sleep(0.5)
+
+study = lab.Study(problem_of(), SPACE, sys.argv[2], cohort_width=1)
+study.optimize("random", 1000, callbacks=[lab.trackers.Optuna(sys.argv[3]), Slow()])
+"""
+SERVE = """
+import sys
+from optuna_dashboard._cli import main
+sys.argv[0] = "optuna-dashboard"
+main()
+"""
+
+
 @pytest.mark.slow
 def test_the_dashboard_shows_a_running_study(tmp_path: Path) -> None:
     pytest.importorskip("optuna_dashboard")
-    script = tmp_path / "wait.py"
-    script.write_text(
-        "import time\nimport jaxopt_lab as lab\nfrom test_optuna_studies import problem_of, SPACE\n"
-        "problem, space = problem_of(), SPACE\n"
-        "class Slow(lab.Callback):\n    def on_wave_end(self, *_):\n        time.sleep(0.5)\n"
-    )
-    url, port = f"sqlite:///{tmp_path}/x.db", 18437
-    here = str(Path(__file__).parent)
-    run = (
-        "import sys; sys.path[:0] = [%r, '.']; import wait, jaxopt_lab as lab\n"
-        "from jaxopt_lab.integrations.optuna_studies import OptunaMirror\n"
-        "study = lab.Study(wait.problem, wait.space, 'runs', cohort_width=1)\n"
-        "study.optimize('random', 40, callbacks=[OptunaMirror(%r), wait.Slow()])\n"
-    )
-    study = subprocess.Popen([sys.executable, "-c", run % (here, url)], cwd=tmp_path)
+    here, database = Path(__file__).resolve().parent, tmp_path / "x.db"
+    url, port = f"sqlite:///{database}", 18437
+    given = [str(here), str(tmp_path / "runs"), url]
+    study = subprocess.Popen([sys.executable, "-c", LONG, *given], cwd=here.parent)
     served = None
     try:
-        while not (tmp_path / "x.db").exists():
-            assert study.poll() is None
+        while not database.exists():
+            assert study.poll() is None, "the study has failed"
             time.sleep(0.1)
-        command = [sys.executable, "-m", "optuna_dashboard._cli", url, "--port", str(port)]
-        served = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.argv = {command[2:]!r}; "
-             "from optuna_dashboard._cli import main; main()"], stderr=subprocess.DEVNULL
-        )  # fmt: skip
+        served = subprocess.Popen([sys.executable, "-c", SERVE, url, "--port", str(port)])
         listed = ask(port, "/api/studies", lambda found: found["study_summaries"], study)
         number = listed["study_summaries"][0]["study_id"]
         shown = ask(port, f"/api/studies/{number}", lambda found: len(found["trials"]) > 2, study)
-        assert {t["state"] for t in shown["trials"]} & {"Complete", "Running"}
+        states = {trial["state"] for trial in shown["trials"]}
+        assert states <= {"Running", "Complete", "Fail"}
+        assert shown["trials"][0]["params"]
         assert study.poll() is None, "the study still runs"
     finally:
         for process in filter(None, (study, served)):

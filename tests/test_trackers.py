@@ -1,7 +1,6 @@
 """Trackers, read back with their own readers: a study of two sessions, no trial written twice."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -92,6 +91,11 @@ def is_best(content: str, done: Done) -> bool:
     return {"trial_id": read["trial_id"], "score": mean, "x": x} == done.best
 
 
+def finite(curve: np.ndarray) -> list[float]:
+    """A trial that diverged has none."""
+    return [float(value) for value in curve if np.isfinite(value)]
+
+
 def test_tensorboard(done: Done) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -108,17 +112,17 @@ def test_tensorboard(done: Done) -> None:
     for row, curve in zip(done.rows, done.curves, strict=True):
         read = EventAccumulator(str(folder / f"trial-{row['trial_id']:04d}"))
         read.Reload()
-        assert points_of(read, "state") == pytest.approx(dict(enumerate(curve.tolist(), 1)))
         tags = read.PluginTagToContent("hparams")
         start = metadata.parse_session_start_info_plugin_data(tags[metadata.SESSION_START_INFO_TAG])
         assert start.hparams["x"].number_value == row["x"]
         assert start.hparams["sizes"].string_value == json.dumps(row["sizes"])
         end = metadata.parse_session_end_info_plugin_data(tags[metadata.SESSION_END_INFO_TAG])
         if row["status"] == "completed":
+            assert points_of(read, "state") == pytest.approx(dict(enumerate(curve.tolist(), 1)))
             assert points_of(read, "score") == pytest.approx({0: row["score"]})
             assert end.status == 1
         else:
-            assert "score" not in read.Tags()["tensors"]
+            assert {"state", "score"}.isdisjoint(read.Tags()["tensors"])  # all of it is NaN
             assert end.status == 2
     parent = EventAccumulator(str(folder))
     parent.Reload()
@@ -150,7 +154,8 @@ def test_mlflow(done: Done) -> None:
         assert run.info.status == ("FINISHED" if is_completed else "FAILED")
         assert run.data.metrics.get("score") == (row["score"] if is_completed else None)
         points = client.get_metric_history(run.info.run_id, "state")
-        assert [p.value for p in sorted(points, key=lambda p: p.step)] == curve.tolist()
+        values = [p.value for p in sorted(points, key=lambda p: p.step)]
+        assert values == pytest.approx(finite(curve))
 
 
 def records_of(path: Path) -> Iterator[bytes]:
@@ -197,7 +202,8 @@ def test_wandb(done: Done) -> None:
         config, history, summary = found[f"trial-{row['trial_id']:04d}"]
         assert config["x"] == row["x"]
         assert config["status"] == row["status"]
-        assert [point["state"] for point in history if "state" in point] == curve.tolist()
+        values = [point["state"] for point in history if "state" in point]
+        assert values == pytest.approx(finite(curve))
         if row["status"] == "completed":
             assert summary["score"] == row["score"]
     assert found["climb"][0]["objective"] == "height"
@@ -215,7 +221,7 @@ def test_trackio(done: Done) -> None:
         assert runs[name].config["x"] == row["x"]
         assert runs[name].config["status"] == row["status"]
         points = SQLiteStorage.get_metric_values("climbs", name, "state")
-        assert [point["value"] for point in points] == curve.tolist()
+        assert [point["value"] for point in points] == pytest.approx(finite(curve))
         scores = SQLiteStorage.get_metric_values("climbs", name, "score")
         known = [row["score"]] if row["status"] == "completed" else []
         assert [point["value"] for point in scores] == known
@@ -271,7 +277,7 @@ def test_a_tracker_that_is_none_is_refused(text: str, message: str) -> None:
         trackers.from_text(text)
 
 
-def test_a_store_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_refused() -> None:
     pytest.importorskip("mlflow")
-    with pytest.raises(UserError, match="MLflow cannot open"):
-        lab.trackers.MLflow(f"sqlite:///{tmp_path}/missing{os.sep}x.db")
+    with pytest.raises(UserError, match="MLflow cannot open 'nowhere://x'"):
+        lab.trackers.MLflow("nowhere://x")

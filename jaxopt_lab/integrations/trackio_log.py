@@ -51,8 +51,9 @@ class Trackio(Tracker):
         """A run: configuration, curves, score in the end."""
         facts = {"phase": run.phase, "status": run.status, "reason": run.reason}
         points = points_by_unit(run)
-        last = points[-1][0] if points else 0
-        points.append((last + 1, run.scores))
+        last = max((int(units[-1]) for units, _ in run.curves.values()), default=0)
+        # Trackio keeps no run without a number in it, and a trial may have come to none.
+        points.append((last + 1, {**run.scores, "units": float(last)}))
         self._write(f"{self._name}/{run.name}", {**run.hyperparameters, **facts}, points)
 
     def write_progress(self, step: int, values: dict[str, float]) -> None:

@@ -215,6 +215,8 @@ class Study:
         self.store.close()
 
     def __repr__(self) -> str:
+        if "store" not in vars(self):  # it could not be opened
+            return object.__repr__(self)
         return study_line(self.store, self.problem.objective.metric, self.directory)
 
     def _repr_html_(self) -> str:
