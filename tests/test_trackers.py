@@ -100,14 +100,13 @@ def test_tensorboard(done: Done) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata
-    from tensorboard.util.tensor_util import make_ndarray
 
     (folder,) = (done.folder / "tb").iterdir()
     assert folder.name.startswith("climb-")
     assert len(list(folder.glob("trial-*/*"))) == len(done.rows)
 
     def points_of(read: Any, name: str) -> dict[int, float]:
-        return {p.step: float(make_ndarray(p.tensor_proto)) for p in read.Tensors(name)}
+        return {point.step: point.value for point in read.Scalars(name)}
 
     for row, curve in zip(done.rows, done.curves, strict=True):
         read = EventAccumulator(str(folder / f"trial-{row['trial_id']:04d}"))
@@ -122,7 +121,7 @@ def test_tensorboard(done: Done) -> None:
             assert points_of(read, "score") == pytest.approx({0: row["score"]})
             assert end.status == 1
         else:
-            assert {"state", "score"}.isdisjoint(read.Tags()["tensors"])  # all of it is NaN
+            assert {"state", "score"}.isdisjoint(read.Tags()["scalars"])  # all of it is NaN
             assert end.status == 2
     parent = EventAccumulator(str(folder))
     parent.Reload()
