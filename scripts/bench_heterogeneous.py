@@ -95,8 +95,8 @@ def make_runner(max_cohort: Callable[[Signature], int]) -> Callable[[list[Job]],
     def make(jobs: list[Job]) -> Runner:
         runner = Runner(RowsClient(arrays, regression()), seed=0)
         for job in jobs:
-            width = min(runner.width(job.signature), max_cohort(job.signature))
-            runner.widths[job.signature] = width
+            width = min(runner.width(job.program), max_cohort(job.program))
+            runner.widths[job.program] = width
         return runner
 
     return make
@@ -116,7 +116,7 @@ def ours(space: lab.SearchSpace, epochs: int) -> Config:
     return {
         "seconds": time.perf_counter() - started,
         "compile_seconds": compiled,
-        "programs": len({job.signature for job in jobs}),
+        "programs": len({job.program for job in jobs}),
     }
 
 
@@ -143,8 +143,8 @@ def exact(space: lab.SearchSpace, epochs: int) -> Config:
     ]
     most = max(1, len(configs) // num_shapes // 2)
     runner = make_runner(lambda _: most)(jobs)
-    first = {job.signature: job for job in jobs}.values()
-    compiled = sum(r.compile_seconds for r in runner.run([j._replace(num_epochs=1) for j in first]))
+    first = {job.program: job for job in jobs}.values()
+    compiled = sum(r.compile_seconds for r in runner.run([j._replace(num_units=1) for j in first]))
     started = time.perf_counter()
     for _ in runner.run(jobs):
         pass

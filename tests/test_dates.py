@@ -78,6 +78,18 @@ def test_no_dates(cells):
     assert find_date_format(pd.Series(cells, dtype=object)) is None
 
 
+@pytest.mark.parametrize("form", ["{0}-Q{1}", "Q{1} {0}", "{0}Q{1}", "q{1}/{0}"])
+def test_quarters_are_their_first_day(form):
+    values = pd.Series([form.format(year, part) for year in (2014, 2015) for part in (1, 2, 4)])
+    values[len(values)] = "n/a"
+    found = find_date_format(values)
+    dates, stray = to_dates(values, found)
+    expected = [f"{year}-{month}-01" for year in (2014, 2015) for month in ("01", "04", "10")]
+    assert dates[:-1].dt.strftime("%Y-%m-%d").tolist() == expected
+    assert dates.isna().tolist() == [False] * 6 + [True]
+    assert not stray.any()
+
+
 def test_the_order_that_reads_more_wins():
     assert find_date_format(pd.Series(["05/02/2014", "13/02/2014"])) == "%d/%m/%Y"
     assert find_date_format(pd.Series(["05/02/2014", "02/13/2014"])) == "%m/%d/%Y"

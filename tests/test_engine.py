@@ -202,10 +202,24 @@ def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[st
 PENALTIES = {"l1": 1e-3, "l2": 1e-2, "clip_value": 0.5, "clip_norm": 0.3, "ema_decay": 0.9}
 
 
-@pytest.mark.parametrize("accumulate", [False, True])
-@pytest.mark.parametrize("optimizers", [("adamw",), MERGEABLE], ids=["one", "merged"])
+CLIPPED, PENALISED = ("clip_norm",), ("l1", "l2", "clip_value", "clip_norm")
+ONE = ("adamw",)
+
+
 @pytest.mark.parametrize(
-    "names", [("clip_norm",), ("l1", "l2", "clip_value", "clip_norm")], ids=len
+    ("names", "optimizers", "accumulate"),
+    [
+        pytest.param(CLIPPED, ONE, False, id="clipped-one-whole"),
+        pytest.param(PENALISED, MERGEABLE, True, id="penalised-merged-blocks"),
+        pytest.param(PENALISED, ONE, False, id="penalised-one-whole", marks=pytest.mark.slow),
+        pytest.param(CLIPPED, ONE, True, id="clipped-one-blocks", marks=pytest.mark.slow),
+        pytest.param(CLIPPED, MERGEABLE, False, id="clipped-merged-whole", marks=pytest.mark.slow),
+        pytest.param(CLIPPED, MERGEABLE, True, id="clipped-merged-blocks", marks=pytest.mark.slow),
+        pytest.param(PENALISED, ONE, True, id="penalised-one-blocks", marks=pytest.mark.slow),
+        pytest.param(
+            PENALISED, MERGEABLE, False, id="penalised-merged-whole", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_skipped_layers_leave_penalties_norms_and_averages_alone(
     names: tuple[str, ...], optimizers: tuple[str, ...], accumulate: bool
@@ -227,7 +241,13 @@ def test_skipped_layers_leave_penalties_norms_and_averages_alone(
     np.testing.assert_array_equal(skipped["train_loss"], computed["train_loss"])
 
 
-@pytest.mark.parametrize("optimizer", MERGEABLE)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        name if name in ("sgd", "adam", "adamw") else pytest.param(name, marks=pytest.mark.slow)
+        for name in MERGEABLE
+    ],
+)
 def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> None:
     """Adam ignores the decay, in company as alone."""
     values = {"optimizer": optimizer, "weight_decay": 0.5, "learning_rate": 1e-3}
@@ -251,8 +271,11 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 @pytest.mark.parametrize(
     "optimizers",
-    [("momentum",), ("nesterov",), ("adam",), ("adamw",), ("rmsprop",), MERGEABLE],
-    ids=".".join,
+    [
+        pytest.param((name,), id=name, marks=pytest.mark.slow)
+        for name in ("momentum", "nesterov", "adam", "rmsprop")
+    ]
+    + [pytest.param(("adamw",), id="adamw"), pytest.param(MERGEABLE, id="all")],
 )
 def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""

@@ -50,6 +50,14 @@ MODELS: dict[str, tuple[Builder, Callable[[], jax.Array]]] = {
     "lstm": (lambda n: models.RNN(n, "lstm", 2, 6, "mean"), sequences),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
+#: Of models that differ in sizes and activations only, the second is for `--runslow`.
+each_kind = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("mlp-tanh", "cnn-plain") else name
+        for name in MODELS
+    ],
+)
 each_cell = pytest.mark.parametrize("cell", GATES)
 each_pooling = pytest.mark.parametrize("pooling", ["last", "mean"])
 
@@ -121,7 +129,7 @@ def test_outputs_have_one_row_per_row(name: str) -> None:
     chex.assert_shape(single.apply(single.init(jax.random.key(0), inputs), inputs), (ROWS,))
 
 
-@each_model
+@each_kind
 def test_it_learns_and_stays_finite(name: str) -> None:
     variables, losses = trained_by(name)(jax.random.key(0), hparams_of(), MAX_STEPS)
     chex.assert_tree_all_finite((variables, losses))
@@ -136,7 +144,7 @@ def test_the_key_decides(name: str) -> None:
     assert not np.array_equal(first[1], other[1])
 
 
-@each_model
+@each_kind
 def test_a_population_trains_as_each_alone(name: str) -> None:
     rates, drops = jnp.asarray([1e-3, 3e-3, 1e-3]), jnp.asarray([0.0, 0.3, 1.0])
     keys = jax.random.split(jax.random.key(0), 3)
@@ -242,7 +250,8 @@ def convolutions() -> Iterator[Any]:
         for padding in ("SAME", "VALID", ((2, 0), (1, 3))):
             for strides in (1, (2, 3)):
                 options = {"features": features, "padding": padding, "strides": strides}
-                yield pytest.param(options, id=f"{features}-{padding}-{strides}")
+                marks = pytest.mark.slow if (features == 3) == (strides == 1) else ()
+                yield pytest.param(options, id=f"{features}-{padding}-{strides}", marks=marks)
     for options in ({"kernel_dilation": 2}, {"feature_group_count": 2}):
         yield pytest.param({"features": 4, **options}, id=next(iter(options)))
 

@@ -25,7 +25,7 @@ from jaxopt_lab.spaces.space import SearchSpace  # noqa: E402
 
 
 class TestOptunasOwnCases(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
-    @pytest.fixture(params=[10, 1])
+    @pytest.fixture(params=[10, pytest.param(1, marks=pytest.mark.slow)])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return lambda: OptunaBayesianSampler(seed=0, num_initial=request.param)
 

@@ -80,7 +80,7 @@ def test_a_padded_network_is_the_narrow_one(model: Any, activation: str) -> None
 
 @each_model
 @each_activation
-@pytest.mark.parametrize("depth", [None, SHALLOW, 3, DEEP])
+@pytest.mark.parametrize("depth", [None, SHALLOW, pytest.param(3, marks=pytest.mark.slow), DEEP])
 def test_a_masked_deep_network_is_the_shallow_one(
     model: Any, activation: str, depth: int | None
 ) -> None:

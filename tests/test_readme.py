@@ -22,7 +22,6 @@ def names(
     houses.to_csv(folder / "houses.csv", index=False)
     found: dict[str, Any] = {
         "frame": houses.drop(columns="price").head(7),
-        "score": lambda config: (np.log10(config["learning_rate"]) + 3) ** 2 + config["dropout"],
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -45,10 +44,3 @@ def test_the_example_tunes_a_network(names: dict[str, Any], houses: pd.DataFrame
     truth = houses["price"].head(7).to_numpy()
     assert predicted.shape == (7,)
     assert np.abs(np.log(predicted / truth)).mean() < np.log(houses["price"]).std()
-
-
-def test_the_sampler_works_without_a_study(names: dict[str, Any]) -> None:
-    history, space = names["history"], names["space"]
-    assert len(history.values) == 32
-    assert len(names["configs"]) == 8
-    assert all(space.parameters["dropout"].contains(c["dropout"]) for c in names["configs"])

@@ -74,7 +74,7 @@ def same(a: list[dict], b: list[dict]) -> bool:
 @pytest.mark.parametrize(
     "space", [MIXED, CONDITIONAL, FINITE], ids=["mixed", "conditional", "finite"]
 )
-@pytest.mark.parametrize(("num_before", "n"), [(0, 1), (0, 9), (20, 4)])
+@pytest.mark.parametrize(("num_before", "n"), [(0, 9), (20, 4)])
 def test_inside_the_space(sampler: Sampler, space: SearchSpace, num_before: int, n: int) -> None:
     history = random_history(space, num_before)
     configs = sampler.propose(jax.random.key(3), space, history, n)

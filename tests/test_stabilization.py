@@ -334,6 +334,7 @@ def test_what_was_trained_before_a_stop_is_not_trained_again(
     assert again.num_epochs_trained == 16 - first + 4
 
 
+@pytest.mark.slow
 def test_another_network_on_the_same_rows_is_another_training(tmp_path: Path) -> None:
     inputs, targets = lab.datasets.adding_problem(40, 6, seed=0)
     base = complete({"hidden_size": 4, "num_layers": 1, "batch_size": 10})

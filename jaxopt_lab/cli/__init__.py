@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from jaxopt_lab.cli import arguments, process
+from jaxopt_lab.cli import arguments, process, supervisor
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +28,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command line and leave the process with its exit code."""
-    code = run(argv)
+    """Run a command line and leave the process with its exit code.
+
+    What trains does so in a child, so that somebody is left to say what ended it.
+    """
+    code = supervisor.train_in_child(sys.argv[1:]) if argv is None else None
+    if code is None:
+        code = run(argv)
     process.flush()
     if code > 128:  # JAX may still be computing in threads that nothing can stop
         os._exit(code)

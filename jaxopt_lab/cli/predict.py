@@ -48,7 +48,7 @@ def guarded(frame: "pd.DataFrame") -> "pd.DataFrame":
     Args:
       frame: predictions; its labels and its column names may come from a stranger's table.
 
-    Example:
+    Examples:
       >>> import pandas as pd
       >>> guarded(pd.DataFrame({"=kind": ["=1+1", "a"], "share": [-0.5, 1.0]})).to_csv(index=False)
       "'=kind,share\\n'=1+1,-0.5\\na,1.0\\n"

@@ -43,7 +43,7 @@ def split_name(given: str) -> tuple[Path, str | None]:
     Raises:
       UserError: for a file of another kind, or a name that is none.
 
-    Example:
+    Examples:
       >>> split_name("experiments/train.py:digits")[1]
       'digits'
     """

@@ -58,7 +58,7 @@ def execute(args: Namespace) -> int:
 def default_directory(path: Path, name: str | None) -> Path:
     """`runs/` and the names of the script and, where it is given, of the problem.
 
-    Example:
+    Examples:
       >>> default_directory(Path("experiments/train.py"), None).as_posix()
       'runs/train'
       >>> default_directory(Path("train.py"), "digits").as_posix()

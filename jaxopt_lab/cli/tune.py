@@ -49,7 +49,7 @@ def execute(args: Namespace) -> int:
 def default_directory(data: str) -> Path:
     """`runs/` and the name of the data without its suffixes.
 
-    Example:
+    Examples:
       >>> default_directory("tables/houses.csv.gz").as_posix()
       'runs/houses'
     """

@@ -38,7 +38,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
       " Did you mean 'x'?" with a leading space, or "" if nothing is near.
 
-    Example:
+    Examples:
       >>> did_you_mean("prise", ["price", "rooms"])
       " Did you mean 'price'?"
       >>> did_you_mean("zzz", ["price", "rooms"])

@@ -17,7 +17,7 @@ class Hparams(Mapping[str, Any]):
       traced: name -> array or tracer.
       static: name -> Python value.
 
-    Example:
+    Examples:
       >>> hparams = Hparams({"learning_rate": 0.1}, {"num_units": 32})
       >>> hparams["num_units"], hparams.learning_rate, {**hparams}
       (32, 0.1, {'learning_rate': 0.1, 'num_units': 32})

@@ -63,7 +63,7 @@ class Trainable(NamedTuple):
       result: state -> what is kept of a trained trial: weights, say.
       info: state -> small arrays that the host is told of every trial at the end of each wave.
 
-    Example:
+    Examples:
       >>> def init(key, hparams):
       ...     return jax.random.normal(key)
       >>> def step(x, hparams, shared):

@@ -248,7 +248,7 @@ def apply_bins(values: FloatArray, edges: Sequence[float]) -> FloatArray:
     Returns:
       Float64 [n, T] within [0, 1].
 
-    Example:
+    Examples:
       >>> apply_bins(np.array([-1.0, 0.5, 3.0]), (0.0, 1.0, 5.0)).tolist()
       [[0.0, 0.0], [0.5, 0.0], [1.0, 0.5]]
 

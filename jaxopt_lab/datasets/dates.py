@@ -50,6 +50,11 @@ _TIME = re.compile(
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})([T _-])(\d{2})(\d{2})(\d{2})?(Z|[+-]\d{2}:?\d{2})?")
 _ISO = re.compile(r"\d{4}-\d{1,2}(?:-\d{1,2}|$)")
 _WEEK = re.compile(r"\d{4}-W\d{2}-[1-7]")
+_QUARTER = re.compile(
+    r"(?P<year>\d{4})[\s/-]*Q(?P<part>[1-4])|Q(?P<p>[1-4])[\s/'-]*(?P<y>\d{4})", re.I
+)
+#: The format of quarters, which are read as the first day of each.
+QUARTERS = "quarter"
 _LONGEST = 60
 _SAMPLES = 12
 
@@ -100,6 +105,8 @@ def rank_formats(cells: Sequence[str]) -> list[tuple[str, float]]:
 
 def _looks_dated(cell: str) -> bool:
     """A cheap look before any format is tried: digits, and separators or a month's name."""
+    if _QUARTER.fullmatch(cell):
+        return True
     if len(cell) > _LONGEST or not any(c.isdecimal() for c in cell):
         return False
     runs = re.findall(r"\d+", cell)
@@ -118,6 +125,9 @@ def _plain_word(word: str) -> str:
 
 def _formats_of(cell: str) -> Iterator[str]:
     """Formats that may read a cell, likely ones first."""
+    if _QUARTER.fullmatch(cell):
+        yield QUARTERS
+        return
     text = _normal(cell, "%b")
     if _ISO.match(text):
         yield "ISO8601"
@@ -236,18 +246,30 @@ def to_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]
             missing = np.array([not cell or is_missing_word(cell) for cell in cells], dtype=bool)
             text = pd.Series(cells, index=values.index, dtype=object)
             text = text.where(~missing, None)
-            dates = pd.to_datetime(text, errors="coerce", utc=True, format=form or "mixed")
+            form = "%Y-%m" if form == QUARTERS else form or "mixed"
+            dates = pd.to_datetime(text, errors="coerce", utc=True, format=form)
     return dates.dt.tz_localize(None), np.asarray(dates.isna(), dtype=bool) & ~missing
 
 
 def _prepared(cell: str, form: str | None) -> str:
     """A cell as its format expects it."""
     cell = cell.strip()
+    if form == QUARTERS:
+        return _first_month(cell)
     if form is None or form == "ISO8601" or "%a" in form.casefold():
         return cell
     if cell.isascii() and not any(c.isalpha() for c in cell):
         return " ".join(cell.split())
     return _normal(cell, "%B" if "%B" in form else "%b")
+
+
+def _first_month(cell: str) -> str:
+    """The year and the first month of a quarter, as 2014-04."""
+    found = _QUARTER.fullmatch(cell)
+    if not found:
+        return cell
+    month = 3 * int(found["part"] or found["p"]) - 2
+    return f"{found['year'] or found['y']}-{month:02d}"
 
 
 def date_parts(dates: pd.Series) -> dict[str, FloatArray]:

@@ -62,7 +62,7 @@ def find_dialect(text: str, wanted: Collection[str] = ()) -> Dialect | None:
     Returns:
       The dialect, or None for a text of blanks.
 
-    Example:
+    Examples:
       >>> find_dialect("a;b\\n1,5;2\\n").separator
       ';'
     """

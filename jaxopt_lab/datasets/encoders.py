@@ -246,7 +246,7 @@ def fit_encoder(
 
     Source: Gorishniy et al. 2022, arXiv:2203.05556 (piecewise-linear encoding).
 
-    Example:
+    Examples:
       >>> frame = pd.DataFrame({"rooms": [1.0, 2.0, 3.0], "wall": ["brick", "wood", "wood"]})
       >>> fit_encoder(frame, {"rooms": "numeric", "wall": "categorical"}).feature_names
       ('rooms', 'rooms:bin0', 'rooms:bin1', 'wall=wood', 'wall=(rare)')

@@ -24,7 +24,7 @@ def is_missing_word(text: str) -> bool:
     Args:
       text: the cell, stripped.
 
-    Example:
+    Examples:
       >>> is_missing_word("#N/A"), is_missing_word("12")
       (True, False)
     """

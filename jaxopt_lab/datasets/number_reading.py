@@ -292,7 +292,7 @@ def fits(number: str, decimal: str, group: str) -> bool:
       decimal: the decimal sign.
       group: the separator of thousands, or "" for none.
 
-    Example:
+    Examples:
       >>> fits("1,35,083.5", ".", ","), fits("12,34", ".", ","), fits("12,34", ",", "")
       (True, False, True)
     """

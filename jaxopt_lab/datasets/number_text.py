@@ -99,7 +99,7 @@ def split_cell(cell: str) -> NumberCell | None:
     Returns:
       The parts, or None if there is not exactly one number with a sign and a unit.
 
-    Example:
+    Examples:
       >>> split_cell("(US$ 1,250.50)")
       NumberCell(number='1,250.50', exponent='', negative=True, unit='USD', multiplier='')
       >>> split_cell("10-20")

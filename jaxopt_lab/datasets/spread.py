@@ -26,7 +26,7 @@ def mean_and_deviation(values: FloatArray) -> tuple[float, float]:
     Returns:
       Both in the units of the values; the deviation is 0 only where all values are equal.
 
-    Example:
+    Examples:
       >>> mean_and_deviation(np.array([1e200, 3e200])) == (2e200, 1e200)
       True
     """

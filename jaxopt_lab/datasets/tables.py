@@ -120,7 +120,7 @@ def load_table(
     Raises:
       UserError: if the table cannot be used, in one line that says what to do.
 
-    Example:
+    Examples:
       >>> frame = pd.DataFrame({"rooms": [1, 2, 3, 5, 4] * 4, "price": range(100, 120)})
       >>> load_table(frame, target="price", task="regression").kinds
       {'rooms': 'numeric'}

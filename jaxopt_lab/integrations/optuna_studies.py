@@ -72,7 +72,7 @@ class OptunaMirror(Callback):
       MachineError: if Optuna is not installed.
       UserError: if the storage cannot be opened.
 
-    Example:
+    Examples:
       >>> mirror = OptunaMirror()
       >>> mirror.study is None  # until a study begins
       True
@@ -294,7 +294,7 @@ def distribution_of(dist: Distribution, value: Any = None) -> Any:
       dist: ours.
       value: that it holds in any case.
 
-    Example:
+    Examples:
       >>> distribution_of(Choice([128, 64]))
       CategoricalDistribution(choices=(64, 128))
     """

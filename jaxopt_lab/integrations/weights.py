@@ -17,7 +17,7 @@ from jaxopt_lab.study.views import Population
 def named(tree: PyTree) -> dict[str, np.ndarray]:
     """The arrays of a tree by their paths in it, joined by "/".
 
-    Example:
+    Examples:
       >>> list(named({"params": {"kernel": np.ones(2)}, "steps": [np.zeros(1)]}))
       ['params/kernel', 'steps/0']
     """

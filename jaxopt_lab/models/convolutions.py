@@ -35,7 +35,7 @@ def conv_general_dilated(
       rhs: kernel [kh, kw, c, o].
       window_strides: and all that follows: see `jax.lax.conv_general_dilated`.
 
-    Example:
+    Examples:
       >>> import flax.linen as nn
       >>> layer = nn.Conv(16, (3, 3), conv_general_dilated=conv_general_dilated)
     """

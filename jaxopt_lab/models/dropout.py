@@ -27,7 +27,7 @@ class Dropout(nn.Module):
 
     Source: Srivastava et al. 2014.
 
-    Example:
+    Examples:
       >>> x = jnp.ones((4, 8))
       >>> rngs = {"dropout": jax.random.key(0)}
       >>> drop = jax.jit(lambda rate: Dropout().apply({}, x, rate, train=True, rngs=rngs))

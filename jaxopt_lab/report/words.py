@@ -102,7 +102,7 @@ def html(template: str, *parts: Any) -> Markup:
       template: with `{}` for each part.
       *parts: text, which is escaped, or `Markup`.
 
-    Example:
+    Examples:
       >>> html("<b>{}</b>", "a < b")
       Markup('<b>a &lt; b</b>')
     """

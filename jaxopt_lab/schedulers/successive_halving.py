@@ -22,7 +22,7 @@ def successive_halving(reduction: int = 3, min_epochs: int = 1, num_brackets: in
     Source: Jamieson & Talwalkar 2016, arXiv:1502.07943; the rungs are those of one bracket in
       Li et al. 2018, arXiv:1603.06560.
 
-    Example:
+    Examples:
       >>> successive_halving().rungs(27, 27)
       (Rung(num_trials=27, num_epochs=1), Rung(num_trials=9, num_epochs=3), \
 Rung(num_trials=3, num_epochs=9), Rung(num_trials=1, num_epochs=27))

@@ -48,7 +48,7 @@ class History:
     Raises:
       ValueError: if the arrays differ in length or a point lies outside the unit cube.
 
-    Example:
+    Examples:
       >>> History(np.array([[0.1], [0.9]]), np.array([1.0, np.nan])).infeasible
       array([False,  True])
     """
@@ -168,10 +168,10 @@ class Sampler(NamedTuple):
       sees_scores: whether proposals depend on scores; else a study asks for many at once, and
         devices never wait for them.
 
-    Example:
+    Examples:
       >>> from jaxopt_lab import search
-      >>> from jaxopt_lab.spaces import Uniform
-      >>> from jaxopt_lab.space import SearchSpace
+      >>> from jaxopt_lab import Uniform
+      >>> from jaxopt_lab import SearchSpace
       >>> space = SearchSpace(x=Uniform(-1, 1))
       >>> sampler = search.random()
       >>> history = History.empty(space)

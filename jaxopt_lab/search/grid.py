@@ -23,7 +23,7 @@ def grid_values(dist: Distribution, points_per_range: int) -> list[Any]:
     A choice gives all its values in the order given; a range gives `points_per_range` values at
     equal (logarithmic) distances, or all its whole numbers if they are fewer.
 
-    Example:
+    Examples:
       >>> grid_values(LogUniform(1e-4, 1e-2), 3)
       [0.0001, 0.001, 0.01]
       >>> grid_values(IntUniform(2, 4), 5)
@@ -50,8 +50,8 @@ def _enumeration(space: SearchSpace, points_per_range: int) -> Enumeration:
 def grid_size(space: SearchSpace, points_per_range: int = 5) -> int:
     """Number of configurations of the grid, those that conditions rule out left out.
 
-    Example:
-      >>> from jaxopt_lab.spaces import Choice
+    Examples:
+      >>> from jaxopt_lab import Choice
       >>> grid_size(SearchSpace(a=Choice([1, 2, 3]), b=LogUniform(0.1, 1)), points_per_range=4)
       12
     """

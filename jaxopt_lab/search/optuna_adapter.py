@@ -60,7 +60,7 @@ def from_optuna(factory: Callable[[int], Any], name: str | None = None) -> Sampl
     Raises:
       MachineError: if Optuna is not installed.
 
-    Example:
+    Examples:
       >>> import optuna
       >>> sampler = from_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed))
       >>> sampler.name

@@ -36,7 +36,7 @@ def _has_lists(dist: Choice) -> bool:
 def to_optuna(dist: Distribution) -> BaseDistribution:
     """The Optuna distribution of ours; a choice of numbers becomes their ranks 0, 1, ...
 
-    Example:
+    Examples:
       >>> to_optuna(Uniform(0.5, 2.0))
       FloatDistribution(high=2.0, log=False, low=0.5, step=None)
     """

@@ -35,7 +35,7 @@ class Distribution:
           **parents: parent -> a value, or a list of values. A value that is a list itself stands
             in a list: `when(widths=[[64, 64]])`.
 
-        Example:
+        Examples:
           >>> Uniform(0.5, 0.99).when(optimizer=["momentum", "nesterov"]).condition
           (('optimizer', ('momentum', 'nesterov')),)
         """
@@ -216,7 +216,7 @@ class Choice(Distribution):
 
     Numbers are ordered: near numbers are near in the unit cube. Lists become tuples.
 
-    Example:
+    Examples:
       >>> Choice([[64, 64], [128], None]).values
       ((64, 64), (128,), None)
     """

@@ -29,8 +29,8 @@ class SearchSpace:
       UserError: for a value of another type, or a condition whose parent is missing or that is part
         of a cycle.
 
-    Example:
-      >>> from jaxopt_lab.spaces import LogUniform
+    Examples:
+      >>> from jaxopt_lab import LogUniform
       >>> space = SearchSpace(learning_rate=LogUniform(1e-4, 1e-1), batch_size=64)
       >>> space.from_unit([[0.5]])[0]["batch_size"]
       64

@@ -17,7 +17,7 @@ def plain(value: Any) -> Any:
 
     Tuples, so that a configuration can be hashed and compared after a round trip through JSON.
 
-    Example:
+    Examples:
       >>> plain([64, (32, None)])
       (64, (32, None))
       >>> plain(np.float64(0.5))

@@ -74,7 +74,7 @@ def stabilize(
       UserError: for settings that cannot be.
       MachineError: if there was no time for the base.
 
-    Example:
+    Examples:
       >>> import jaxopt_lab as lab
       >>> table = lab.datasets.load_table("lucas_houses", target="price")  # doctest: +SKIP
       >>> found = lab.stabilize(lab.tasks.tabular(table), {"learning_rate": 0.1})  # doctest: +SKIP

@@ -51,7 +51,7 @@ class Callback:
     inside a compiled program. One that raises is named in a warning and not called again: results
     are never lost to it.
 
-    Example:
+    Examples:
       >>> class Printer(Callback):
       ...     def on_trial_end(self, study, trial):
       ...         print(trial.trial_id, trial.status, trial.score)

@@ -46,7 +46,7 @@ def greedy(
     Source: Caruana, Niculescu-Mizil, Crew & Ksikes 2004, "Ensemble selection from libraries of
     models", ICML, doi:10.1145/1015330.1015432 (with replacement, sorted ensemble initialisation).
 
-    Example:
+    Examples:
       >>> truth = np.array([0.0, 1.0])
       >>> members = np.array([[[0.5], [1.5]], [[-0.5], [0.5]], [[9.0], [9.0]]])
       >>> greedy(members, truth, lambda p, t: float(np.mean((p[:, 0] - t) ** 2)))

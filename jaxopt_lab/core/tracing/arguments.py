@@ -46,7 +46,7 @@ def keywords_of(builder: Callable[..., Any], required: Any, skip: int = 0) -> di
     Returns:
       Name -> default. `**kwargs` is left out.
 
-    Example:
+    Examples:
       >>> keywords_of(lambda key, hparams, *, num_units=32, depth: None, required=..., skip=2)
       {'num_units': 32, 'depth': Ellipsis}
     """

@@ -21,7 +21,7 @@ def dependencies(closed: core.ClosedJaxpr) -> list[frozenset[int]]:
     Returns:
       For each output, indices into the inputs.
 
-    Example:
+    Examples:
       >>> import jax
       >>> closed = jax.make_jaxpr(lambda x, y: (x, y + 0 * x.shape[0]))(jax.numpy.ones(3), 1.0)
       >>> dependencies(closed)

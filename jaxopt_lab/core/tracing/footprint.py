@@ -52,7 +52,7 @@ def measure_footprint(closed: core.ClosedJaxpr, own: Sequence[bool] | None = Non
       closed: of one trial.
       own: for each input, whether every trial has its own; all of them if None.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> program = jax.make_jaxpr(lambda x, w: x @ w)(jnp.ones((8, 4)), jnp.ones((4, 2)))
       >>> footprint = measure_footprint(program, own=[False, True])

@@ -19,7 +19,7 @@ def lowers(function: Callable[..., Any], arguments: tuple[Any, ...], platform: s
     Raises:
       Exception: whatever tracing the function raises; only a missing implementation gives False.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> x = jax.ShapeDtypeStruct((3, 3), jnp.float32)
       >>> lowers(jnp.linalg.inv, (x,), "tpu"), lowers(jnp.linalg.eig, (x,), "tpu")

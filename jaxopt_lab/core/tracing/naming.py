@@ -45,7 +45,7 @@ def name_of(function: Any, otherwise: str) -> str:
       function: perhaps wrapped or partial; perhaps no function at all.
       otherwise: for lambdas, callable objects and functions of this package.
 
-    Example:
+    Examples:
       >>> import json
       >>> name_of(json.JSONDecoder.decode, "step"), name_of(lambda: 0, "step of build")
       ('JSONDecoder.decode', 'step of build')

@@ -39,7 +39,7 @@ def from_function(
     Raises:
       UserError: for what is no such function.
 
-    Example:
+    Examples:
       >>> def train(key, hparams, *, power=2):
       ...     return {"loss": (hparams["x"] - 1.0) ** power}
       >>> problem = from_function(train, num_seeds=2)

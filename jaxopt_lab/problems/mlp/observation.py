@@ -73,7 +73,7 @@ def norm_edges() -> np.ndarray:
 def norm_quantile(counts: Float[np.ndarray, " bins"], share: float) -> float:
     """The gradient norm below which a share of the updates lies, to one bin.
 
-    Example:
+    Examples:
       >>> counts = np.zeros(NUM_BINS)
       >>> counts[48] = 10.0  # norms from 1 to 10 ** (1 / 8)
       >>> round(norm_quantile(counts, 0.5), 3)

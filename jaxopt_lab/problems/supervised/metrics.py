@@ -31,7 +31,7 @@ def over_all_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     Returns:
       The function, marked.
 
-    Example:
+    Examples:
       >>> @over_all_rows
       ... def bias(outputs, targets):
       ...     return (outputs - targets).mean()

@@ -90,7 +90,8 @@ def make_trainable(setting: Setting) -> Trainable:
     def init(key: PRNGKey, hparams: Any) -> TrainState:
         # Of a kind that does not depend on JAX's settings, and as numbers that can be stored.
         data = jax.random.bits(key, (2,), jnp.uint32)
-        variables = setting.network.init(_key(data, _INIT), setting.example, hparams)
+        example = jax.tree.map(jnp.asarray, setting.example)
+        variables = setting.network.init(_key(data, _INIT), example, hparams)
         optimizer = setting.build(hparams, jnp.ones((), jnp.float32))
         opt_state = optimizer.init(variables.params)
         state = TrainState(*variables, opt_state, jnp.zeros((), jnp.int32), data)
