@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxopt_lab import datasets, models, schedulers, search, sklearn
     from jaxopt_lab import problems as tasks
+    from jaxopt_lab.cli.progress_bar import ProgressBar
     from jaxopt_lab.core.devices import use_all_cores
     from jaxopt_lab.core.errors import MachineError, UserError
     from jaxopt_lab.core.status import Status
     from jaxopt_lab.core.trainable import Shared, Trainable
+    from jaxopt_lab.integrations import trackers
     from jaxopt_lab.planning.sizing import read_costs
     from jaxopt_lab.problems.general import from_function, from_steps
     from jaxopt_lab.problems.supervised import metrics, supervised
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     )
     from jaxopt_lab.spaces.space import SearchSpace
     from jaxopt_lab.stabilization import stabilize
+    from jaxopt_lab.study.callbacks import Callback
     from jaxopt_lab.study.study import Study
 
 __all__ = [
+    "Callback",
     "Choice",
     "IntUniform",
     "LogIntUniform",
     "LogUniform",
     "MachineError",
     "Predictor",
+    "ProgressBar",
     "SearchSpace",
     "Shared",
     "Status",
@@ -52,17 +57,20 @@ __all__ = [
     "stopping",
     "supervised",
     "tasks",
+    "trackers",
     "use_all_cores",
 ]
 
 # Imported when first asked for, so that `--help` and `show` do without JAX.
 _HOMES = {
+    "Callback": "study.callbacks",
     "Choice": "spaces.distributions",
     "IntUniform": "spaces.distributions",
     "LogIntUniform": "spaces.distributions",
     "LogUniform": "spaces.distributions",
     "MachineError": "core.errors",
     "Predictor": "problems.tabular.predictor",
+    "ProgressBar": "cli.progress_bar",
     "SearchSpace": "spaces.space",
     "Shared": "core.trainable",
     "Status": "core.status",
@@ -82,6 +90,7 @@ _MODULES = {
     "metrics": "problems.supervised.metrics",
     "stopping": "search.stopping",
     "tasks": "problems",
+    "trackers": "integrations.trackers",
 }
 
 

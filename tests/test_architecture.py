@@ -26,11 +26,16 @@ ORDER = [
     "tuning",
     "sklearn",
     "report",
+    "integrations",
     "cli",
 ]
 # Where the population axis, or an axis over candidates, may appear; in `models` and `problems` an
 # axis over the layers of one network, over noise keys, or over rows.
 MAY_VMAP = {"core", "search", "analysis", "stabilization", "models", "problems"}
+
+# Who finds modules by name when they are asked for: the front pages, and what a study offers from
+# rooms below it.
+BY_NAME = {"__init__.py", "cli/__init__.py", "study/later.py"}
 
 ROOT = Path(__file__).resolve().parent.parent / "jaxopt_lab"
 FILES = sorted(ROOT.rglob("*.py"))
@@ -112,6 +117,15 @@ def names_imported(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_modules_are_found_by_name_in_few_places() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if any(name in ("import_module", "__import__") for _, name in names_used(path))
+    }
+    assert found == BY_NAME
 
 
 @each_file

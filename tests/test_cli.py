@@ -20,7 +20,7 @@ from jaxopt_lab import cli, datasets, search
 from jaxopt_lab.cli import arguments, console, grid, predict, process, progress, summary, tune
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.datasets import columns
-from jaxopt_lab.study.watch import Progress
+from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.tuning import tune as whole_job
 
 OPTIONS = "--target wall --folds 2 --epochs 2 --trials 4 --numeric standard --space tiny.toml"

@@ -233,6 +233,23 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     )
     _tune_network(parser)
     _tune_machine(parser)
+    _trackers(parser)
+
+
+def _trackers(parser: argparse.ArgumentParser) -> None:
+    """The options about who else is told of a search while it runs."""
+    parser.add_argument(
+        "--log",
+        metavar="KIND:WHERE",
+        action="append",
+        default=[],
+        help="a tracker, any number of times: tensorboard:DIR, mlflow:URI, wandb:DIR, trackio:NAME",
+    )
+    parser.add_argument(
+        "--optuna",
+        metavar="URL",
+        help="storage of Optuna's, such as sqlite:///x.db, for 'optuna-dashboard URL'",
+    )
 
 
 def _max_gib(parser: argparse.ArgumentParser) -> None:
@@ -349,6 +366,7 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         help="trials, the best, of which results such as weights are kept (default: 20)",
     )
     add("--plan", action="store_true", help="say what would be compiled and train nothing")
+    _trackers(parser)
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from jaxopt_lab.cli.console import duration, short
 from jaxopt_lab.core.status import Status
 
 if TYPE_CHECKING:
-    from jaxopt_lab.study.watch import Progress
+    from jaxopt_lab.study.callbacks import Progress
 
 _PHASES = {
     "search": "search",

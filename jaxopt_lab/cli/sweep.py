@@ -28,6 +28,7 @@ def execute(args: Namespace) -> int:
     tune.configure_jax(None if args.plan else tune.stored_devices(directory))
     exported = script.load(path, name, args.space)
     tune.start_jax()
+    from jaxopt_lab.integrations import trackers
     from jaxopt_lab.tuning import sweep
 
     settings = read_settings(args)
@@ -35,6 +36,7 @@ def execute(args: Namespace) -> int:
         found = sweep.plan(exported.problem, exported.space, settings)
         console.print(str(found), soft_wrap=True, highlight=False, markup=False)
         return 0
+    callbacks = trackers.from_options(args.log, args.optuna)
     console.print(_introduce(exported, path, directory), soft_wrap=True)
     with progress.display(console, args.trials, "trainings") as shown:
         content = sweep.run(
@@ -45,6 +47,7 @@ def execute(args: Namespace) -> int:
             progress=shown.update,
             say=shown.say,
             source=exported.sha256,
+            callbacks=callbacks,
         )
         _write_trials(directory)
         has_report = tune.write_report(directory)

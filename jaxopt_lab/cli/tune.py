@@ -25,9 +25,10 @@ def execute(args: Namespace) -> int:
     console = make_console()
     prepare_jax(stored_devices(directory))
     from jaxopt_lab import datasets
+    from jaxopt_lab.integrations import trackers
     from jaxopt_lab.tuning import tune
 
-    settings = read_settings(args)
+    settings, callbacks = read_settings(args), trackers.from_options(args.log, args.optuna)
     table = datasets.load_table(
         args.data,
         target=args.target,
@@ -39,7 +40,7 @@ def execute(args: Namespace) -> int:
     for note in table.notes:
         console.print(f"note: {note}", soft_wrap=True)
     with progress.display(console, args.trials) as shown:
-        content = tune.run(table, settings, directory, shown.update, shown.say)
+        content = tune.run(table, settings, directory, shown.update, shown.say, callbacks=callbacks)
         has_report = write_report(directory)
     summary.print_summary(console, content, directory)
     return 0 if has_report else process.MACHINE

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -215,29 +216,52 @@ def read(directory: str | Path) -> Contents:
         return found
     store = Store.open(folder, read_only=True)
     try:
-        trials, settings = trials_of(store), settings_of(store)
-        space, refined = undamaged(str(store.path), lambda: _spaces(store, settings))
-        _check_values(store, space, trials)
-        found = Contents(
-            folder,
-            best,
-            trials,
-            {},
-            waves_of(store),
-            settings,
-            space,
-            refined,
-            predictions,
-            missing,
-            *rungs_of(store),
-        )
-        curves = undamaged(str(store.path), lambda: _read_curves(store, found))
-        found.members.update(curves)
-        found.generations.extend(generations_of(store))
+        found = read_store(store, folder, best, predictions, missing)
         _miss_predictions(found)
         return found
     finally:
         store.close()
+
+
+def read_store(
+    store: Store,
+    folder: Path,
+    best: dict[str, Any] | None = None,
+    predictions: dict[str, list[str]] | None = None,
+    missing: Sequence[str] = (),
+) -> Contents:
+    """Read what an open study holds, one that is still running among them.
+
+    Args:
+      store: of the study.
+      folder: by which it is named.
+      best: content of `best.json`, if there is one.
+      predictions: of the test rows, if there are any.
+      missing: a sentence for each file that is not there.
+
+    Raises:
+      UserError: if something in it is damaged.
+    """
+    trials, settings = trials_of(store), settings_of(store)
+    space, refined = undamaged(str(store.path), lambda: _spaces(store, settings))
+    _check_values(store, space, trials)
+    found = Contents(
+        folder,
+        best or {},
+        trials,
+        {},
+        waves_of(store),
+        settings,
+        space,
+        refined,
+        predictions or {},
+        list(missing),
+        *rungs_of(store),
+        generations_of(store),
+    )
+    curves = undamaged(str(store.path), lambda: _read_curves(store, found))
+    found.members.update(curves)
+    return found
 
 
 def _miss_predictions(found: Contents) -> None:

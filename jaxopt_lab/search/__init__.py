@@ -1,6 +1,7 @@
 """Samplers: pure functions that propose configurations; `REGISTRY` lists them by name."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.search.bayesian import bayesian
@@ -9,6 +10,9 @@ from jaxopt_lab.search.optuna_adapter import from_optuna
 from jaxopt_lab.search.prior import with_prior
 from jaxopt_lab.search.quasi_random import quasi_random
 from jaxopt_lab.search.random import random
+
+if TYPE_CHECKING:
+    from jaxopt_lab.search.optuna_sampler import OptunaBayesianSampler
 
 #: What the command line knows by name: name -> factory with defaults.
 REGISTRY: dict[str, Callable[[], Sampler]] = {
@@ -21,6 +25,7 @@ REGISTRY: dict[str, Callable[[], Sampler]] = {
 __all__ = [
     "REGISTRY",
     "History",
+    "OptunaBayesianSampler",
     "Sampler",
     "bayesian",
     "from_optuna",
@@ -30,3 +35,16 @@ __all__ = [
     "random",
     "with_prior",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "OptunaBayesianSampler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Optuna is imported when its own kind of sampler is asked for.
+    from jaxopt_lab.core.errors import MachineError
+
+    try:
+        from jaxopt_lab.search.optuna_sampler import OptunaBayesianSampler
+    except ImportError:
+        raise MachineError("Optuna is missing: pip install 'jaxopt-lab[optuna]'") from None
+    return OptunaBayesianSampler

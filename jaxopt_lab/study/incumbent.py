@@ -1,8 +1,10 @@
 """The best trial of a study so far."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +15,15 @@ from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.rows import MemberKey
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
+from jaxopt_lab.study.later import later
 from jaxopt_lab.study.lineages import Stage, generations_of, schedule_frame, schedule_of
+from jaxopt_lab.study.lines import trial_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Incumbent:
     """The best trial so far.
 
@@ -89,6 +93,63 @@ class Incumbent:
             raise UserError("this problem has no module; study.best.result() is what it keeps")
         static = self._training.static_values(self.hyperparameters)
         return extras["module"](**static)
+
+    def save_safetensors(self, path: str | Path, fold: int = 0) -> None:
+        """Write what is kept of one training to a file that executes nothing when it is read.
+
+        Names are the path in the tree joined by "/"; the hyperparameters stand in the metadata, as
+        JSON.
+
+        Args:
+          path: of the file.
+          fold: which split or seed.
+        """
+        about = {
+            "trial_id": str(self.trial_id),
+            "hyperparameters": json.dumps(self.hyperparameters),
+        }
+        later("integrations.weights", "save_safetensors")(self.result(fold), path, about)
+
+    def save_orbax(self, path: str | Path, fold: int = 0) -> None:
+        """Write what is kept of one training as a checkpoint of Orbax.
+
+        Args:
+          path: of a directory that is not there yet.
+          fold: which split or seed.
+        """
+        later("integrations.weights", "save_orbax")(self.result(fold), path)
+
+    def train_state(self, tx: Any) -> Any:
+        """A `flax.training.train_state.TrainState` of a linen module, to train on by hand.
+
+        Args:
+          tx: the Optax transformation that goes on; its state starts anew.
+
+        Returns:
+          The state; `collections` holds what else the module has, running averages say.
+
+        Raises:
+          UserError: for a problem without a linen module.
+        """
+        return later("integrations.weights", "train_state")(self.module, self.variables, tx)
+
+    def nnx_state(self) -> Any:
+        """The `nnx.State` of an NNX module: `nnx.update(module, best.nnx_state())`.
+
+        Raises:
+          UserError: for a problem without an NNX module.
+        """
+        return later("integrations.weights", "nnx_state")(self.module, self.variables)
+
+    def __repr__(self) -> str:
+        return trial_line(self.trial_id, self._metric, self.score, self.hyperparameters)
+
+    def _repr_html_(self) -> str:
+        return str(later("integrations.notebook", "best_html")(self, self._metric))
+
+    @property
+    def _metric(self) -> str:
+        return str(self._problem.objective.metric)
 
     def refit(self) -> PyTree:
         """The same, trained on all rows that are no test rows."""

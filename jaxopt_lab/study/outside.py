@@ -1,4 +1,4 @@
-"""Trials that are trained elsewhere and live in the same study."""
+"""Trials that are, or were, trained elsewhere and live in the same study."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ from jaxopt_lab.study.proposals import propose, why_outside
 
 #: The phase of such trials.
 PHASE = "asked"
+#: The phase of those that somebody else's study had finished.
+IMPORTED = "imported"
 
 
 class Asked(NamedTuple):
@@ -94,3 +96,44 @@ def tell(
             else:
                 store.set_trial(trial_id, Status.COMPLETED, sign * float(value), None)
     return [trial_id for trial_id, *_ in plan]
+
+
+class Finished(NamedTuple):
+    """A trial of somebody else's study.
+
+    Attributes:
+      number: by which that study knows it.
+      config: its hyperparameters, in the space.
+      status: completed, stopped or infeasible.
+      value: of the objective as the problem has it; None without one.
+      reason: why it is not completed; else empty.
+    """
+
+    number: int
+    config: Config
+    status: Status
+    value: float | None
+    reason: str
+
+
+def adopt(store: Store, trials: Sequence[Finished], sign: int) -> int:
+    """Write trials of somebody else's study; those that it has already are left out.
+
+    Args:
+      store: of the study.
+      trials: finished ones.
+      sign: of the objective.
+
+    Returns:
+      How many are new.
+    """
+    known = set(store.decisions(IMPORTED))
+    new = [trial for trial in trials if trial.number not in known]
+    first = store.num_trials()
+    with store.transaction():
+        for i, trial in enumerate(new, first):
+            score = None if trial.value is None else sign * trial.value
+            store.add_trial(i, IMPORTED, trial.config)
+            store.set_trial(i, trial.status, score, None, trial.reason)
+            store.decide(IMPORTED, trial.number)
+    return len(new)

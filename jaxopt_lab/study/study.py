@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,13 +28,16 @@ from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey, Trial
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import lineages, outside, records, trials, views
+from jaxopt_lab.study.callbacks import Progress, Telling
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
+from jaxopt_lab.study.later import later
 from jaxopt_lab.study.lineages import Stage
+from jaxopt_lab.study.lines import study_line
 from jaxopt_lab.study.population import Host, Population, open_populations
 from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
 from jaxopt_lab.study.replays import Replay, Trained, cut, train_schedule
 from jaxopt_lab.study.rungs import Rungs, last_trials, num_wanted
-from jaxopt_lab.study.watch import Progress, Watch, revive, stop_pending
+from jaxopt_lab.study.watch import Watch, revive, stop_pending
 from jaxopt_lab.study.weights import Weights
 from jaxopt_lab.study.widths import fix_widths
 
@@ -42,6 +45,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OnProgress = Callable[[Progress], None]
+
+
+class Rounds(NamedTuple):
+    """What is proposed in a phase.
+
+    Attributes:
+      sampler: that proposes.
+      num_trials: of the phase in all.
+      size: proposals at a time; None for the default.
+      stopping: asked before each round.
+      space: where to search.
+    """
+
+    sampler: Sampler
+    num_trials: int
+    size: int | None
+    stopping: StoppingRule | None
+    space: SearchSpace
 
 
 class Study:
@@ -57,6 +78,8 @@ class Study:
       memory_limit: bytes that training may take on all devices; see `sizing.Sizing`.
       cohort_width: the most trials that train together on a device.
       keep: the best trials of which results (weights, say) are kept.
+      callbacks: told what happens until the study is closed; see `Callback`.
+      say: takes one line for each callback that fails; a warning by default.
 
     Raises:
       UserError: if the directory holds a study with other settings, naming them.
@@ -74,6 +97,8 @@ class Study:
         memory_limit: Any = None,
         cohort_width: Any = None,
         keep: Any = records.KEPT_TRIALS,
+        callbacks: Any = (),
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.problem: Any = problem
         seed, keep = whole("seed", seed), whole("keep", keep)
@@ -81,6 +106,7 @@ class Study:
         self.space, self.seed, self.keep = space, seed, keep
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
+        self._telling = Telling(self, callbacks, say)
         self._devices = list(devices or jax.local_devices())
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
@@ -141,9 +167,72 @@ class Study:
         space = SearchSpace.from_dict(settings["space"])
         return cls(task, space, directory, settings["seed"], devices)
 
+    @classmethod
+    def from_optuna(
+        cls,
+        theirs: Any,
+        problem: Problem,
+        space: SearchSpace | None = None,
+        directory: str | Path | None = None,
+        seed: int = 0,
+        *,
+        say: Callable[[str], None] = print,
+        **options: Any,
+    ) -> "Study":
+        """A study that begins with what a study of Optuna's has found.
+
+        Its finished trials stand in the phase "imported", where samplers learn from them: pruned
+        ones as stopped with their last value, failed ones as infeasible. Called again with the same
+        directory, trials that are there already are left out.
+
+        Args:
+          theirs: an `optuna.Study` of one objective.
+          problem: what is trained from now on.
+          space: where to search; by default that of Optuna's distributions. Trials outside of it
+            are left out.
+          directory: as for `Study`, like the rest.
+          seed: of everything.
+          say: takes a line if trials are left out.
+          **options: of `Study`.
+
+        Raises:
+          UserError: for another direction than the problem's, or parameters that not all trials
+            have where no space is given.
+        """
+        home = "integrations.optuna_studies"
+        later(home, "check_direction")(theirs, problem.objective.direction)
+        space = later(home, "space_from")(theirs) if space is None else space
+        study = cls(problem, space, directory, seed, **options)
+        later(home, "take_over")(study, theirs, say)
+        return study
+
+    def to_optuna(self, storage: Any = None, name: str | None = None) -> Any:
+        """This study as an `optuna.Study`; see `integrations.optuna_studies.to_optuna`.
+
+        Args:
+          storage: where to write it, "sqlite:///x.db" say; None keeps it in memory.
+          name: of the study there; that of the directory by default.
+        """
+        return later("integrations.optuna_studies", "to_optuna")(self, storage, name)
+
     def close(self) -> None:
-        """Close the study's file."""
+        """Tell callbacks that nothing more is trained, and close the study's file."""
+        self._telling.end()
         self.store.close()
+
+    def __repr__(self) -> str:
+        if "store" not in vars(self):  # it could not be opened
+            return object.__repr__(self)
+        return study_line(self.store, self.problem.objective.metric, self.directory)
+
+    def _repr_html_(self) -> str:
+        return str(later("integrations.notebook", "study_html")(self))
+
+    @property
+    def plot(self) -> Any:
+        """Figures of the report as Plotly's: `plot.history()`, `curves()`, `parallel()`,
+        `importance()`, `slice()`; see `integrations.plots.Plots`."""
+        return later("integrations.plots", "Plots")(self)
 
     def __enter__(self) -> "Study":
         return self
@@ -156,9 +245,8 @@ class Study:
 
     def _watch(self, phase: str, limit: float | None, progress: OnProgress | None) -> Watch:
         spent, started = self._seconds_before, self._started
-        return Watch(
-            self.store, phase, self.problem.objective.metric, spent, started, limit, progress
-        )
+        metric, telling = self.problem.objective.metric, self._telling
+        return Watch(self.store, phase, metric, spent, started, limit, progress, telling)
 
     @property
     def num_folds(self) -> int:
@@ -237,6 +325,7 @@ class Study:
         round_size: Any = None,
         stopping: StoppingRule | None = None,
         progress: OnProgress | None = None,
+        callbacks: Any = (),
     ) -> None:
         """Propose and train until the phase has `num_trials` trials; goes on where it stopped.
 
@@ -260,6 +349,7 @@ class Study:
             of its own.
           stopping: from `stopping`: asked before each round of proposals.
           progress: called after each wave.
+          callbacks: told what happens in this call, besides those of the study; see `Callback`.
 
         Raises:
           UserError: for settings other than those the study began with.
@@ -287,8 +377,19 @@ class Study:
             amount = self._amount(num_trials, num_epochs, last)
             chosen = self.training.choose(self.space, amount, self.sizing)
             self._agree({"programs": chosen.to_dict(), "costs": asdict(self.sizing.costs)})
-        watch = self._watch(phase, time_limit, progress)
         revive(self.store, phase, time_limit)
+        with self._telling.also(callbacks):
+            watch = self._watch(phase, time_limit, progress)
+            rounds = Rounds(sampler, num_trials, round_size, stopping, space or self.space)
+            self._search(rounds, scheduler, watch)
+
+    def _search(
+        self, rounds: Rounds, scheduler: Scheduler | PopulationScheduler | None, watch: Watch
+    ) -> None:
+        """Propose and train in turn until a phase has its trials or its time is over."""
+        stops = scheduler if isinstance(scheduler, Scheduler) else None
+        num_epochs, num_folds = int(self.store.setting("budget")), self.num_folds
+        phase, limit, num_trials = watch.phase, watch.limit, rounds.num_trials
         while True:
             waiting = self.store.trials(phase, Status.PENDING)
             known = self.store.num_trials(phase)
@@ -296,28 +397,28 @@ class Study:
             shape = (known, num_trials, num_epochs, num_folds, bool(waiting))
             # Brackets are made of all the trials that they are to hold.
             wanted = num_wanted(scheduler, *shape)
-            if stops is not None and round_size is not None and not stops.in_turn:
+            if stops is not None and rounds.size is not None and not stops.in_turn:
                 wanted = known
             if waiting and wanted <= known:
                 if isinstance(scheduler, PopulationScheduler):
-                    self._train_populations(scheduler, watch, space or self.space)
+                    self._train_populations(scheduler, watch, rounds.space)
                 elif scheduler is not None:
                     self._train_rungs(scheduler, num_trials, watch)
                 else:
                     self._train(waiting, watch)
                 continue
-            if missing < 1 or enough(self.store, stopping, space or self.space, phase):
+            if missing < 1 or enough(self.store, rounds.stopping, rounds.space, phase):
                 return
             if not watch.go_on(1):
-                stop_pending(self.store, phase, time_limit)
+                self._stop(watch)
                 return
-            batch = min(missing, round_of(sampler, round_size, stopping, time_limit))
+            batch = min(missing, round_of(rounds.sampler, rounds.size, rounds.stopping, limit))
             if wanted > known:
                 batch = min(batch, wanted - known)
-            where = space or self.space
             ages = num_epochs if stops is not None and stops.in_turn else None
-            proposer = sampler if stops is None else stops.sampler(sampler)
-            if not propose(self.store, proposer, where, phase, self.seed, batch, self.space, ages):
+            proposer = rounds.sampler if stops is None else stops.sampler(rounds.sampler)
+            given = (self.store, proposer, rounds.space, phase, self.seed, batch, self.space, ages)
+            if not propose(*given):
                 if not waiting:
                     return
                 num_trials -= missing
@@ -326,10 +427,16 @@ class Study:
         """Train pending trials on the folds they still lack."""
         self._run(self._jobs(waiting, range(self.num_folds)), watch)
         if watch.struck:
-            stop_pending(self.store, watch.phase, watch.limit)
+            self._stop(watch)
+
+    def _stop(self, watch: Watch, scores: Mapping[int, float] | None = None) -> None:
+        """The time limit expired."""
+        stop_pending(self.store, watch.phase, watch.limit, scores)
+        self._telling.settle()
 
     def _train_rungs(self, scheduler: Scheduler, num_trials: int, watch: Watch) -> None:
         """Train pending trials up to the rungs at which a scheduler stops them."""
+        self._telling.begin()
         queue = Rungs(
             self.store,
             scheduler,
@@ -339,6 +446,7 @@ class Study:
             self._objective_curve,
             self.runner,
         )
+        self._telling.settle()
         watch.begin(queue.num_segments)
         self._fix_widths(queue.ready())
         self.runner.expect(self.runner.plan(queue.ready()))
@@ -346,8 +454,9 @@ class Study:
         for report in waves:
             self._record(report, watch)
             queue.finished(report.results)
+            self._telling.settle()
         if watch.struck:
-            stop_pending(self.store, watch.phase, watch.limit)
+            self._stop(watch)
 
     def _objective_curve(self, trial_id: int) -> np.ndarray:
         """[epochs] the objective after each, as it is minimised, mean over folds."""
@@ -363,6 +472,7 @@ class Study:
         self, scheduler: PopulationScheduler, watch: Watch, space: SearchSpace
     ) -> None:
         """Train the populations of a phase, one after the other."""
+        self._telling.begin()
         budget = int(self.store.setting("budget"))
         host = Host(
             self.store,
@@ -395,7 +505,7 @@ class Study:
                 population.write()
             scores.update(population.scores)
         if watch.struck:
-            stop_pending(self.store, watch.phase, watch.limit, scores)
+            self._stop(watch, scores)
 
     def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
@@ -460,6 +570,7 @@ class Study:
         """Train jobs; each finished wave is one transaction."""
         if not jobs or watch.struck:
             return
+        self._telling.begin()
         watch.begin(len(jobs))
         self._fix_widths(jobs)
         for report in self.runner.run(jobs, watch.go_on):
@@ -611,7 +722,10 @@ class Study:
     ) -> list[int]:
         """Write the objective of trials that were trained elsewhere; see `outside.tell`."""
         sign = self.problem.objective.sign
-        return outside.tell(self.store, self.space, configs, values, sign)
+        told = outside.tell(self.store, self.space, configs, values, sign)
+        self._telling.begin()
+        self._telling.ended(told)
+        return told
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -659,6 +773,18 @@ class Study:
             and all(configs[trial_id].get(name) == value for name, value in static.items())
         ]
         return views.stack(kept)
+
+    def save_orbax(self, path: str | Path, **static: Any) -> None:
+        """Write what is kept of trials as one checkpoint of Orbax, sharded over the devices.
+
+        It holds `trial_ids` [n], `members` [n] and `result`, each leaf with a leading axis n.
+
+        Args:
+          path: of a directory that is not there yet.
+          **static: as for `population`.
+        """
+        save = later("integrations.weights", "save_population")
+        save(self.population(**static), path, self._devices)
 
     @property
     def best(self) -> Incumbent:

@@ -2,24 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from jaxopt_lab.core.runner import WaveReport
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
-
-
-class Progress(NamedTuple):
-    """What a running study tells about itself after each wave."""
-
-    phase: str
-    jobs_done: int
-    jobs_total: int
-    counts: dict[Status, int]
-    best: float | None
-    metric: str
-    seconds: float
+from jaxopt_lab.study.callbacks import Progress, Telling, WaveEnd
 
 
 def stop_pending(
@@ -63,6 +51,7 @@ class Watch:
       started: `time.monotonic()` when this process began.
       limit: seconds after which no wave is started; None for none.
       progress: called after each wave.
+      telling: of the study's callbacks.
     """
 
     def __init__(
@@ -74,9 +63,11 @@ class Watch:
         started: float,
         limit: float | None,
         progress: Callable[[Progress], None] | None,
+        telling: Telling,
     ) -> None:
         self.phase, self.limit, self.struck = phase, limit, False
         self._store, self._metric, self._progress = store, metric, progress
+        self.telling = telling
         self._spent, self._started = spent, started
         self._done = self._total = 0
         self._slowest = 0.0
@@ -100,10 +91,19 @@ class Watch:
         """Take note of a finished wave, and tell the caller."""
         self._done += len(report.results)
         self._slowest = max(self._slowest, report.seconds - report.compile_seconds)
-        if self._progress is None:
+        if self._progress is None and not self.telling:
             return
         counts, score = self._store.counts(), self._store.best_score()
         score = None if score is None else trials.sign_of(self._store) * score
-        self._progress(
-            Progress(self.phase, self._done, self._total, counts, score, self._metric, self.seconds)
+        progress = Progress(
+            self.phase, self._done, self._total, counts, score, self._metric, self.seconds
         )
+        if self._progress is not None:
+            self._progress(progress)
+        jobs = [result.job for result in report.results]
+        members = tuple((job.trial_id, job.fold, job.replicate) for job in jobs)
+        program = str(report.wave.program)
+        self.telling.wave(
+            WaveEnd(progress, members, program, report.seconds, report.compile_seconds)
+        )
+        self.telling.settle()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.study import trials
+from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.records import KEPT_TRIALS
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.study.watch import Progress
 from jaxopt_lab.tuning.outcome import SCHEMA, to_json, versions
 from jaxopt_lab.tuning.tune import check_search
 
@@ -70,6 +70,7 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = print,
     source: str = "",
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Search, or go on where the same call stopped before.
 
@@ -82,6 +83,7 @@ def run(
       say: takes one line of text at a time.
       source: checksum of the code that the problem comes from; another one than that the study
         began with is said.
+      callbacks: told what happens; see `Callback`.
 
     Returns:
       The content of `best.json`.
@@ -91,7 +93,7 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
-    with _study(problem, space, settings, directory) as study:
+    with _study(problem, space, settings, directory, callbacks, say) as study:
         budget = _budget(study, settings)
         if source and study.recall("source", lambda: source) != source:
             say("note: the script has changed since this study began; finished trials are kept")
@@ -126,7 +128,12 @@ def plan(problem: Any, space: SearchSpace, settings: SweepSettings) -> Plan:
 
 
 def _study(
-    problem: Any, space: SearchSpace, settings: SweepSettings, directory: str | Path | None
+    problem: Any,
+    space: SearchSpace,
+    settings: SweepSettings,
+    directory: str | Path | None,
+    callbacks: Sequence[Any] = (),
+    say: Callable[[str], None] | None = None,
 ) -> Study:
     return Study(
         problem,
@@ -136,6 +143,8 @@ def _study(
         memory_limit=settings.memory_limit,
         cohort_width=settings.cohort_width,
         keep=settings.keep,
+        callbacks=callbacks,
+        say=say,
     )
 
 

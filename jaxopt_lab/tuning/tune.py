@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from jaxopt_lab.spaces.distributions import Choice, LogUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
+from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.study.watch import Progress
 from jaxopt_lab.tuning import outcome
 
 #: Floating-point operations that the default number of trials may cost.
@@ -176,6 +176,8 @@ def run(
     directory: str | Path,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = print,
+    *,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Tune a network on a table, or go on where the same call stopped before.
 
@@ -185,6 +187,7 @@ def run(
       directory: receives `study.sqlite`, `best.json`, `model/` and `test_predictions.csv`.
       progress: called after each wave.
       say: takes one line of text at a time.
+      callbacks: told what happens; see `Callback`.
 
     Returns:
       The content of `best.json`.
@@ -194,7 +197,7 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
-    study, budget, notes = _begin(table, settings, directory)
+    study, budget, notes = _begin(table, settings, directory, callbacks, say)
     for note in notes:
         say(f"note: {note}")
     try:
@@ -258,7 +261,11 @@ def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda t
 
 
 def _begin(
-    table: Table, settings: Settings, directory: str | Path | None
+    table: Table,
+    settings: Settings,
+    directory: str | Path | None,
+    callbacks: Sequence[Any] = (),
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Study, tuple[int, int, int], list[str]]:
     """A study, how many trials, folds and epochs it gets, and notes on that."""
     task = tasks.tabular(
@@ -287,6 +294,8 @@ def _begin(
         costs=settings.costs,
         memory_limit=settings.memory_limit,
         cohort_width=settings.cohort_width,
+        callbacks=callbacks,
+        say=say,
     )
     budget = (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
     return study, budget, notes

@@ -85,6 +85,9 @@ class Restored:
       merged: what is kept -> module.
     """
 
+    #: By which what knows no NNX tells it from a linen module.
+    restores_nnx = True
+
     def __init__(self, merged: Callable[[PyTree], Any]) -> None:
         self._merged = merged
 

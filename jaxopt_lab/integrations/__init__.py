@@ -1,0 +1,1 @@
+"""Other people's tools, one file each, imported only when used."""
