@@ -17,7 +17,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
-from jaxopt_lab.stabilization.general.scale import scale_of
+from jaxopt_lab.stabilization.scale import scale_of
 
 
 class MLP(nn.Module):

@@ -8,23 +8,18 @@ import numpy as np
 from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-
-#: A cure calms if it takes the fluctuation to this share or less, certainly below 1.
-CALMER = 0.8
-#: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
-HARMLESS, STOPPED = 1.02, 1.05
-#: Within this factor of the best cure's loss, the smaller change is better.
-NEAR_BEST = 1.05
-#: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
-GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
-#: A validation loss that stays within 4 % of its trend is calm.
-HEALTHY = 0.04
-#: A validation loss that ends this many times above the lowest point of its trend overfits.
-RISES = 1.12
-#: And its training loss falls at least by this factor in the second half.
-STILL_FALLS = 1.02
-#: Against that, a cure must lower the end of the curve to this share or less.
-LOWER = 0.9
+from jaxopt_lab.stabilization.thresholds import (
+    CALMER,
+    GOAL_FLOOR,
+    GOAL_RATIO,
+    HARMLESS,
+    HEALTHY,
+    LOWER,
+    NEAR_BEST,
+    RISES,
+    STILL_FALLS,
+    STOPPED,
+)
 
 
 class Remedy(NamedTuple):

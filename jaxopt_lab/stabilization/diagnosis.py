@@ -13,19 +13,13 @@ import numpy as np
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
-from jaxopt_lab.stabilization.compare import (
-    GOAL_FLOOR,
-    GOAL_RATIO,
-    HEALTHY,
-    RISES,
-    Remedy,
-    mean,
-)
+from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.diagnose import Cause, is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import GOAL_FLOOR, GOAL_RATIO, HEALTHY, RISES
 from jaxopt_lab.storage.files import write_file
 
 SCHEMA = 1

@@ -10,13 +10,14 @@ from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.stabilization import diagnose, members
-from jaxopt_lab.stabilization.compare import HEALTHY, Remedy, mean, overfits
+from jaxopt_lab.stabilization.compare import Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
+from jaxopt_lab.stabilization.thresholds import HEALTHY
 
 
 class NotShownError(Exception):

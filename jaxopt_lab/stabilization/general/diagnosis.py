@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lab.stabilization.compare import GOAL_RATIO, HEALTHY, RISES, mean
+from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HEALTHY, RISES
 
 _SENTENCES = {
     **SENTENCES,

@@ -24,9 +24,9 @@ from jaxopt_lab.stabilization.general.curves import (
 )
 from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
-from jaxopt_lab.stabilization.general.scale import Scale, scale_of
 from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
+from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
 
 #: Seeds of the comparison; as many fresh ones confirm it.
