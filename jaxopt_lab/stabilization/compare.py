@@ -63,19 +63,41 @@ class Remedy(NamedTuple):
         return is_calm and not (self.against_rise and self.rise >= RISES)
 
 
-def compare(member: Member, found: Summary, base: Summary) -> Remedy:
+class Idle(NamedTuple):
+    """What comes of learning nothing.
+
+    Attributes:
+      loss: validation loss.
+      what: whose, in words.
+    """
+
+    loss: float
+    what: str
+
+    def is_as_good(self, found: Summary) -> bool:
+        """Whether trainings end no more than 2 % below it."""
+        return float(np.mean(found.best)) * HARMLESS > self.loss
+
+
+def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = None) -> Remedy:
     """Compare a variant with the base, seed by seed.
 
     Args:
       member: the variant.
       found: its trainings.
       base: the base's, with the same seeds.
+      idle: what learning nothing comes to, where that is known: no cure is as bad.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
     loss, final = ratio_of_means(found.best, base.best), ratio_of_means(found.final, base.final)
     higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
     against_rise = overfits(base)
     accepted, why = judge(spread, loss, higher, final if against_rise else None)
+    if accepted and idle is not None and idle.is_as_good(found):
+        accepted = False
+        why = (
+            f"learns nothing: best loss {np.mean(found.best):.3g}, {idle.what} has {idle.loss:.3g}"
+        )
     return Remedy(
         member.name,
         dict(member.settings),

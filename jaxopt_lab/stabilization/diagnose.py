@@ -34,6 +34,7 @@ CURES_OF: dict[str, tuple[str, ...]] = {
     "overfitting": ("regularisation",),
     "evaluation_noise": ("average",),
     "no_problem": (),
+    "no_single_cause": (),
 }
 #: A calm network whose gradients have such a tail may be stuck: clipping is tried all the same.
 STUCK_TAIL = 10.0
@@ -159,12 +160,14 @@ def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
     A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
-    is calm because it is stuck.
+    is calm because it is stuck; or a lower rate makes it calmer and better still. Where no cause
+    reaches its thresholds, none is named.
     """
     t = THRESHOLDS
     overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
-    if is_calm(found) and overfits < 0 and is_free:
+    rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
+    if is_calm(found) and overfits < 0 and is_free and rate_is_right:
         evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(margin(HEALTHY, found.fluctuation), flat)
@@ -215,7 +218,10 @@ def verdict(found: Evidence) -> list[Cause]:
         causes.append(Cause(name, confidence(least), evidence))
     causes.sort(key=lambda cause: -cause.confidence)
     certain = [cause for cause in causes if cause.confidence >= 0.5]
-    return certain or causes[:1]
+    if certain:
+        return certain
+    evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
+    return [Cause("no_single_cause", round(1.0 - causes[0].confidence, 3), evidence)]
 
 
 def _spread(losses: np.ndarray) -> float:
