@@ -396,7 +396,7 @@ def test_the_command_diagnoses_and_fixes(directory: Path) -> None:
     assert content["optax"].startswith("optax.chain(")
     assert recommended["name"] in content["sentence"]
     taken = {row["step"]: row for row in content["walk"] if row["loss_ratio"] is not None}
-    assert len(taken) == 12
+    assert len(taken) == 11  # a batch of 64 is more than a quarter of the rows
     assert taken["all of them together"]["change"].count("=") == 11
     slow = taken["learning rate ÷10 (0.3 → 0.03)"]
     assert slow["fluctuation_ratio"] == by_name["learning rate ÷10"]["fluctuation_ratio"]

@@ -123,7 +123,9 @@ class Diagnosis:
 
     @property
     def learned_nothing(self) -> bool:
-        """Whether the base ends no more than 2 % below a constant prediction, if that is known."""
+        """Whether the base is no more than 2 % below a constant prediction (of a table; else below
+        the untrained state), if that is known.
+        """
         idle = self.setting.get("idle_loss")
         return idle is not None and Idle(idle, "").is_as_good(self.before)
 

@@ -36,6 +36,8 @@ class GeneralDiagnosis(Diagnosis):
         if self.main_cause == "no_problem":
             if self.better is not None:
                 return f"{metric} is calm ({by}), {self._not_the_best(self.better)}."
+            if self.learned_nothing:
+                return f"{metric} is calm ({by}), but no better than without learning."
             return f"Nothing is wrong: {metric} is calm ({by})."
         rises = self.main_cause == "overfitting"
         is_calm = found.fluctuation <= HEALTHY and found.num_spikes < 1

@@ -228,6 +228,7 @@ class _Comparison(Comparison):
                 "num_kept": trainer.num_kept,
                 "seconds": round(self.clock.seconds, 1),
                 "compile_seconds": round(trainer.compile_seconds, 1),
+                "idle_loss": None if self.idle is None else self.idle.loss,
                 "stopped_by_time_limit": self.clock.passed(SHARES["cures"]),
             },
             notes=tuple(self.notes),
