@@ -42,6 +42,7 @@ LOGS: dict[str, dict[str, Any]] = {
     "overfitting": {"val_loss": OVERFIT, "loss": np.exp(-EPOCHS / 20)},
     "not_trained_enough": {"val_loss": np.exp(-EPOCHS / 70), "loss": np.exp(-EPOCHS / 60)},
     "diverged": {"val_loss": [*FALLS[:30], *[np.nan] * 50], "loss": FALLS},
+    "never_fell": {"val_loss": np.full(80, 0.7), "loss": FALLS},
     "too_short": {"val_loss": FALLS[:9]},
 }
 
@@ -67,7 +68,8 @@ def test_the_number_is_that_of_stabilize() -> None:
 def test_a_lower_end_is_no_overfitting_and_neither_is_a_rise_in_training_too() -> None:
     both = lab.diagnose_curves({"val_loss": OVERFIT, "loss": OVERFIT}).runs[0]
     assert both.measures.end_over_lowest > RISES
-    assert "overfitting" not in [f.name for f in both.causes]
+    assert [f.name for f in both.causes] == ["no_single_cause"]
+    assert "ends 55% above its lowest point" in both.sentence
     alone = lab.diagnose_curves({"val_loss": OVERFIT}).runs[0]
     assert "overfitting" not in [f.name for f in alone.causes]
     assert any("training loss too" in line for line in alone.next_steps)
@@ -90,7 +92,7 @@ def test_spikes_are_told_by_epoch_and_by_what_precedes_them() -> None:
 
 def test_a_constant_prediction_tells_what_learned_nothing() -> None:
     calm = {"val_loss": 1.0 * CALM}
-    assert lab.diagnose_curves(calm).main_cause == "no_problem"
+    assert lab.diagnose_curves(calm).main_cause == "never_fell"
     found = lab.diagnose_curves(calm, constant=1.0)
     assert found.main_cause == "stuck"
     assert "constant" in found.sentence
@@ -276,6 +278,21 @@ def test_the_guide_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert any("rows instead of 40" in line for line in names["found"].runs[0].next_steps)
 
 
+def test_a_run_that_goes_on_has_not_diverged(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    lines = [f"{i},{x:.5f},{x:.5f}" for i, x in enumerate(FALLS)]
+    path.write_text("\n".join(["epoch,loss,val_loss", *lines, "80,0.3,"]) + "\n")
+    assert lab.diagnose_curves(path).main_cause == "no_problem"
+    stopped = {"loss": [*FALLS[:40], np.nan]}
+    assert lab.diagnose_curves(stopped).main_cause == "diverged"
+
+
+def test_a_training_loss_that_rises_diverges() -> None:
+    found = lab.diagnose_curves({"loss": np.exp(EPOCHS / 30)})
+    assert found.main_cause == "diverged"
+    assert lab.diagnose_curves({"loss": 1.0 + EPOCHS / 80}).main_cause == "no_single_cause"
+
+
 TEXT = "epoch,loss,val_loss\n" + "".join(f"{i},{1 / (i + 1)},0.5\n" for i in range(20))
 
 
@@ -313,6 +330,7 @@ def test_mistakes_are_one_line(
     ("source", "options", "message"),
     [
         (3, {}, "takes a DataFrame"),
+        (pd.DataFrame(np.ones((20, 2)), columns=["loss", "loss"]), {}, "duplicate"),
         ({}, {}, "empty"),
         ({"val_loss": ["a", "b"]}, {}, "list of numbers"),
         ({"loss": [1.0, 2.0], "val_loss": [1.0]}, {}, "one length"),

@@ -121,10 +121,12 @@ def findings(found: Measures, constant: float | None) -> tuple[list[Finding], li
     holds.sort(key=lambda f: (not f.seen, -f.confidence))
     if holds:
         return holds, rejected
-    shakes = _shakes(found)
-    if shakes.holds or found.spikes:
+    doubted = [check for check in (_shakes(found), _rises(found)) if check.holds]
+    if found.spikes and not doubted:
+        doubted = [_spikes(found)]
+    if doubted:
         doubt = 1.0 - max(f.confidence for f in rejected)
-        return [Finding("no_single_cause", round(doubt, 3), True, (shakes,))], rejected
+        return [Finding("no_single_cause", round(doubt, 3), True, tuple(doubted))], rejected
     return [_calm(found)], rejected
 
 
@@ -134,15 +136,11 @@ def _finding(name: str, checks: tuple[Check, ...]) -> Finding:
     return Finding(name, least if seen else min(least, MOST_SUSPECTED), seen, checks)
 
 
-_SEEN = {"diverged", "stuck", "overfitting", "not_trained_enough"}
+_SEEN = {"diverged", "stuck", "never_fell", "overfitting", "not_trained_enough"}
 
 
 def _checks(found: Measures, constant: float | None) -> dict[str, tuple[Check, ...]]:
-    # The end of one run's trend is not more certain than its values are.
-    high = max(RISES, 1.0 + found.fluctuation)
-    rises = Check(
-        "overfit_rise", found.end_over_lowest, high, True, "end of the trend over its lowest point"
-    )
+    rises, spikes = _rises(found), _spikes(found)
     falls = Check(
         "train_fall", found.train_fall, STILL_FALLS, True, "fall of the training loss, second half"
     )
@@ -154,7 +152,6 @@ def _checks(found: Measures, constant: float | None) -> dict[str, tuple[Check, .
     chance = math.nan
     if found.spikes and not math.isnan(found.share_preceded):
         chance = found.share_preceded / max(found.spikes_by_chance, 1e-3)
-    spikes = Check("spikes", float(len(found.spikes)), 1.0, True, "spikes above the trend")
     return {
         "diverged": (
             rises._replace(threshold=DIVERGES),
@@ -162,6 +159,17 @@ def _checks(found: Measures, constant: float | None) -> dict[str, tuple[Check, .
         ),
         "stuck": (
             Check("constant_over_lowest", over, HARMLESS, False, "a constant's loss over lowest"),
+        ),
+        "never_fell": (
+            # Where a constant is known, `stuck` knows better.
+            Check(
+                "learned",
+                found.learned if constant is None else math.nan,
+                HARMLESS,
+                False,
+                "first values over the lowest point",
+            ),
+            rises._replace(at_least=False),
         ),
         "overfitting": (rises, falls),
         "exploding_gradients": (
@@ -193,6 +201,17 @@ def _checks(found: Measures, constant: float | None) -> dict[str, tuple[Check, .
             Check("floor_share", math.nan, THRESHOLDS["floor_share"], True, "noise of the rows"),
         ),
     }
+
+
+def _rises(found: Measures) -> Check:
+    # The end of one run's trend is not more certain than its values are.
+    high = max(RISES, 1.0 + found.fluctuation)
+    what = "end of the trend over its lowest point"
+    return Check("overfit_rise", found.end_over_lowest, high, True, what)
+
+
+def _spikes(found: Measures) -> Check:
+    return Check("spikes", float(len(found.spikes)), 1.0, True, "spikes above the trend")
 
 
 def _shakes(found: Measures) -> Check:

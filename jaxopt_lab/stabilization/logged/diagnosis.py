@@ -49,32 +49,39 @@ class RunDiagnosis:
     def _of_verdict(self) -> str:
         found, name = self.measures, self.run.columns[self.run.main]
         unit, kind = self.run.unit, self.verdict.name
-        off = f"stands {found.fluctuation:.1%} off its trend"
+        off = f"{found.fluctuation:.1%} off its trend"
         if not found.relative:
-            off = f"stands off its trend by {found.fluctuation:.1%} of what training gained"
+            off = f"off its trend by {found.fluctuation:.1%} of what training gained"
         if found.spikes:
             number = len(found.spikes)
             off += f", with {number} spike{'s' if number > 1 else ''}"
         after = sum(bool(spike.preceded) for spike in found.spikes)
         rise = f"ends {found.end_over_lowest - 1:.0%} above its lowest point, {unit} "
         rise += f"{found.lowest_at:g}"
+        seen = rise if self._rises else f"stands {off}"
+        both = ", and so does the training loss" if self.run.main == "loss" else ""
         return {
             "too_short": f"{name} has {found.num_values} values, too few to judge",
-            "diverged": f"The training diverges: {name} {rise}, and so does the training loss"
+            "diverged": f"The training diverges: {name} {rise}{both}"
             if math.isnan(found.not_finite_at)
             else f"The training diverged: a loss is not finite from {unit} {found.not_finite_at:g}",
             "stuck": f"{name} is no better than a constant prediction: nothing was learned",
+            "never_fell": f"{name} never fell: it ends where it began",
             "overfitting": f"It overfits: {name} {rise}, while the training loss falls",
             "not_trained_enough": f"It is not trained to its end: {name} still fell by "
             f"{1 - 1 / found.still_gains:.0%} in the last quarter",
-            "exploding_gradients": f"{name} {off}, most likely because of single large gradients: "
+            "exploding_gradients": f"{name} stands {off}, most likely because of single large gradients: "
             f"{after} of {len(found.spikes)} spikes follow one",
-            "rate_never_decays": f"{name} {off}, and the learning rate never decays, which is the "
+            "rate_never_decays": f"{name} stands {off}, and the learning rate never decays, which is the "
             "first thing to try",
-            "no_single_cause": f"{name} {off}, and curves alone do not say why",
+            "no_single_cause": f"{name} {seen}, and curves alone do not say why",
             "no_problem": f"Nothing is wrong that curves could show: {name} is calm "
-            f"({off[7:]}) and ends within {found.end_over_lowest - 1:.1%} of its lowest",
+            f"({off}) and ends within {found.end_over_lowest - 1:.1%} of its lowest",
         }[kind]
+
+    @property
+    def _rises(self) -> bool:
+        return self.verdict.checks[0].name == "overfit_rise"
 
     def row(self) -> dict[str, Any]:
         """Of `CurvesDiagnosis.table`."""

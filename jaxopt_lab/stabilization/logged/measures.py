@@ -120,6 +120,8 @@ def measure_run(run: LoggedRun) -> Measures:
         still_gains=float(np.exp(smooth[-1 - len(at) // 4] - smooth[-1])),
         learned=float(np.mean(costs[:2]) / np.exp(smooth[lowest])),
     )
+    if run.main == "train_loss":
+        found = found._replace(train_rises=found.end_over_lowest)
     found = _with_training(found, run, at, costs)
     return _with_clocks(found, run, at)
 

@@ -51,7 +51,7 @@ def _of_verdict(run: LoggedRun, found: Measures, verdict: Finding) -> list[str]:
             "was too high; if not, log the gradient norm of every step and look for the first "
             "that is not finite"
         ]
-    if name == "stuck":
+    if name in ("stuck", "never_fell"):
         return [
             f"train again with the learning rate ×10 and ÷10{_lower(found)}, and overfit 32 rows: "
             "a network that cannot learn them has a mistake or no signal"

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.reading import check_names
 from jaxopt_lab.stabilization.logged import names
 
 #: Cells that say that nothing was measured; `nan` is a number that was.
@@ -66,6 +67,7 @@ def runs_of_frame(
       UserError: for columns that are not there, text among numbers, and tables without a loss.
     """
     columns = [str(c) for c in frame.columns]
+    check_names(columns, source)
     frame = frame.set_axis(pd.Index(columns, dtype=object), axis="columns")
     if not len(frame):
         raise UserError(f"{source} has no rows")
@@ -80,10 +82,13 @@ def runs_of_frame(
     runs = names.first_of(names.RUNS, columns) if by is None else []
     split = names.column(by, columns, source) if by is not None else next(iter(runs), None)
     numbers = {c: _numbers(frame[c], c, source) for c in {*taken, *positions}}
+    # A blank cell at the end is a run that goes on; a number that is NaN is one that diverged.
+    blanks = {c: 1 if isinstance(frame[c].dtype, np.dtype) else 2 for c in taken}
+    blanks |= {c: 2 for c in taken if frame[c].dtype == object}
     if split is None:
         parts = [(name, np.arange(len(frame)))]
     else:
-        labels = frame[split].astype(str).to_numpy()
+        labels = np.asarray([str(label) for label in frame[split].tolist()], dtype=object)
         parts = [(f"{v}", np.flatnonzero(labels == v)) for v in dict.fromkeys(labels.tolist())]
     found = []
     for label, rows in parts:
@@ -91,7 +96,7 @@ def runs_of_frame(
         for part, (number, piece) in enumerate(_starts(mine, positions, str(main))):
             called = label if number == 1 else f"{label} (part {part + 1})"
             cut = {c: v[piece] for c, v in mine.items()}
-            found.append(_run(called, cut, roles, positions, number))
+            found.append(_run(called, cut, roles, positions, number, blanks))
     return found
 
 
@@ -140,8 +145,9 @@ def _run(
     roles: Mapping[str, str],
     positions: list[str],
     num_parts: int,
+    blanks: Mapping[str, int],
 ) -> LoggedRun:
-    filled = {role: _known(numbers[c]) for role, c in roles.items()}
+    filled = {role: _known(numbers[c], blanks[c]) for role, c in roles.items()}
     main = filled.get("loss", filled.get("train_loss", np.zeros(0, bool)))
     where, unit = np.arange(1.0, len(main) + 1), "row"
     for candidate in positions:
@@ -164,14 +170,15 @@ def _run(
     return LoggedRun(name, series, dict(roles), unit, tuple(notes))
 
 
-def _known(values: np.ndarray) -> np.ndarray:
+def _known(values: np.ndarray, least: int) -> np.ndarray:
     """Rows in which a column has a value. Losses of several clocks leave gaps, NaN in a table of
-    numbers; where those go on for longer than any gap before, the training has diverged.
+    numbers; where those go on for longer than any gap before, and for `least` rows or more, the
+    training has diverged.
     """
     known = ~np.isnan(values)
     rows = np.flatnonzero(known)
     if len(rows):
         widest = max([int(rows[0]), *(np.diff(rows) - 1).tolist()])
-        if len(values) - 1 - rows[-1] > widest:
+        if len(values) - 1 - rows[-1] >= max(widest + 1, least):
             known[rows[-1] + 1 :: widest + 1] = True
     return known
