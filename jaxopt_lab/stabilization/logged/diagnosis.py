@@ -70,10 +70,10 @@ class RunDiagnosis:
             "overfitting": f"It overfits: {name} {rise}, while the training loss falls",
             "not_trained_enough": f"It is not trained to its end: {name} still fell by "
             f"{1 - 1 / found.still_gains:.0%} in the last quarter",
-            "exploding_gradients": f"{name} stands {off}, most likely because of single large gradients: "
-            f"{after} of {len(found.spikes)} spikes follow one",
-            "rate_never_decays": f"{name} stands {off}, and the learning rate never decays, which is the "
-            "first thing to try",
+            "exploding_gradients": f"{name} stands {off}, most likely because of single large "
+            f"gradients: {after} of {len(found.spikes)} spikes follow one",
+            "rate_never_decays": f"{name} stands {off}, and the learning rate never decays, "
+            "which is the first thing to try",
             "no_single_cause": f"{name} {seen}, and curves alone do not say why",
             "no_problem": f"Nothing is wrong that curves could show: {name} is calm "
             f"({off}) and ends within {found.end_over_lowest - 1:.1%} of its lowest",
