@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Uniform,
     )
     from jaxopt_lab.spaces.space import SearchSpace
-    from jaxopt_lab.stabilization import stabilize
+    from jaxopt_lab.stabilization import diagnose_curves, stabilize
     from jaxopt_lab.study.callbacks import Callback
     from jaxopt_lab.study.study import Study
 
@@ -45,6 +45,7 @@ __all__ = [
     "Uniform",
     "UserError",
     "datasets",
+    "diagnose_curves",
     "from_function",
     "from_steps",
     "metrics",
@@ -78,6 +79,7 @@ _HOMES = {
     "Study": "study.study",
     "Uniform": "spaces.distributions",
     "UserError": "core.errors",
+    "diagnose_curves": "stabilization",
     "from_function": "problems.general",
     "from_steps": "problems.general",
     "read_costs": "planning.sizing",

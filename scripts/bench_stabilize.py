@@ -23,10 +23,11 @@ from bench.stabilize_cases import CASES, QUICK, Case
 
 import jaxopt_lab as lab
 from jaxopt_lab.problems.mlp.hyperparameters import complete
-from jaxopt_lab.stabilization.compare import GOAL_FLOOR, GOAL_RATIO, RISES, mean
+from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.summary import Summary, summarize
+from jaxopt_lab.stabilization.thresholds import GOAL_FLOOR, GOAL_RATIO, RISES
 
 #: Breaking must raise the fluctuation by this for a case to count.
 RAISED = 3.0

@@ -40,6 +40,7 @@ CAUSE = {
     "overfitting",
     "evaluation_noise",
     "no_problem",
+    "no_single_cause",
 }
 
 
@@ -176,10 +177,20 @@ def test_the_stronger_of_two_signs_gives_the_cause(
     assert verdict(QUIET._replace(**SIGNS[signs], **more))[0].name == cause
 
 
-def test_without_signs_confidence_is_low() -> None:
-    found = verdict(QUIET)
-    assert len(found) == 1
-    assert found[0].confidence < 0.5
+def test_without_signs_no_cause_is_named() -> None:
+    (found,) = verdict(QUIET)
+    assert found.name == "no_single_cause"
+    # Not even the likeliest: overfitting's confidence cannot fall below 0.33.
+    assert 0.5 < found.confidence < 0.67
+    assert set(found.evidence) == {"fluctuation", "overfit_rise"}
+
+
+def test_nothing_is_called_calm_while_a_lower_rate_is_calmer_and_better() -> None:
+    jitters = QUIET._replace(fluctuation=0.033, rate_calms=3.0, rate_gain=1.064)
+    assert verdict(jitters)[0].name == "learning_rate_too_high"
+    # Better alone, or calmer alone, is no sign of a rate that is too high.
+    assert verdict(jitters._replace(rate_calms=1.0))[0].name == "no_problem"
+    assert verdict(jitters._replace(rate_gain=0.99))[0].name == "no_problem"
 
 
 def test_every_cause_has_its_cures() -> None:
@@ -385,6 +396,15 @@ def test_the_command_diagnoses_and_fixes(directory: Path) -> None:
     assert recommended["hyperparameters"]["hidden_size"] == SMALL["hidden_size"]
     assert content["optax"].startswith("optax.chain(")
     assert recommended["name"] in content["sentence"]
+    taken = {row["step"]: row for row in content["walk"] if row["loss_ratio"] is not None}
+    assert len(taken) == 11  # a batch of 64 is more than a quarter of the rows
+    assert taken["all of them together"]["change"].count("=") == 11
+    slow = taken["learning rate ÷10 (0.3 → 0.03)"]
+    assert slow["fluctuation_ratio"] == by_name["learning rate ÷10"]["fluctuation_ratio"]
+    assert not any("all of them" in r["name"] for r in (recommended, recommended["confirmed"]))
+    setting = content["setting"]
+    assert 0 < setting["train_seconds"] < setting["seconds"]
+    assert setting["idle_loss"] > best["after"]
     assert content["setting"]["num_trainings"] >= 3 * len(content["remedies"])
     assert not (directory / FOLDER).exists()
 
@@ -394,6 +414,7 @@ def test_the_page_shows_every_figure(directory: Path) -> None:
     figures = json.loads(
         re.search(r'<script id="figures" type="application/json">(.*?)</script>', page, re.S)[1]
     )
+    assert "The usual walk" in page
     assert set(figures) == {"before-after", "forest", "ladder", "norms"}
     for name in figures:
         assert f'id="plot-{name}"' in page

@@ -17,7 +17,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
-from jaxopt_lab.stabilization.general.scale import scale_of
+from jaxopt_lab.stabilization.scale import scale_of
 
 
 class MLP(nn.Module):
@@ -55,6 +55,12 @@ def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
     assert any(name.startswith("b2") for name in found.remedies)
     assert any("not declared" in line and "clip_norm" in line for line in lines)
     assert found.chosen.name in found.sentence
+    steps = found.walk.set_index("step")
+    assert steps.loc["learning rate ÷10 (0.3 → 0.03)", "fluctuation_ratio"] < 1
+    assert steps.loc["reduce on plateau (0.2, patience 5, to 1e-5)", "outcome"] == (
+        "not tried: not declared"
+    )
+    assert found.setting["idle_loss"] > float(np.mean(found.after.best))
     kept = len(list((tmp_path / FOLDER).iterdir()))
     assert kept == found.setting["num_trainings"]
     found.save(tmp_path)

@@ -129,6 +129,7 @@ def _build() -> tuple[_Parser, dict[str, _Parser]]:
         ("sweep", "search hyperparameters of a problem that a Python script exports", _sweep),
         ("calibrate", "measure this machine for the choice of programs", _calibrate),
         ("stabilize", "find out why a validation loss fluctuates, and fix it", _stabilize),
+        ("diagnose", "say what the logged curves of any training show", _diagnose),
         ("show", "print the trials of a study", _show),
         ("predict", "predict the rows of a table with a tuned model", _predict),
         ("report", "write a study's report.html again", _report),
@@ -411,6 +412,35 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
         help="as in tune",
     )
     _max_gib(parser)
+
+
+def _diagnose(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="CSV file of epochs or steps, such as Keras' and Lightning's CSVLogger write, or a "
+        "folder of TensorBoard; several are several runs",
+    )
+    for name, what in (
+        ("--loss", "validation loss"),
+        ("--train-loss", "training loss"),
+        ("--grad-norm", "gradient norm"),
+        ("--lr", "learning rate"),
+        ("--step", "epoch or step"),
+        ("--run", "run, where one file holds several"),
+    ):
+        add(name, metavar="COLUMN", help=f"{what} (default: found by its name)")
+    add(
+        "--constant",
+        metavar="LOSS",
+        type=_number("a number above 0", lambda value: 0.0 < value < math.inf),
+        help="validation loss of the best constant prediction, to tell what learned nothing",
+    )
+    add("--valid-rows", metavar="N", type=_whole(1), help="validation rows that the loss is of")
+    add("--json", action="store_true", help="print JSON instead of text")
+    add("-o", "--output", metavar="FILE.json", help="write JSON there; - for standard output")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:

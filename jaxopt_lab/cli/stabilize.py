@@ -114,6 +114,19 @@ def _from_study(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
     return task, trials[args.trial].config, epochs, int(settings["seed"])
 
 
+def _one_by_one(setting: dict[str, Any]) -> str:
+    """Training alone against training alone, both without compiling; nothing where one after
+    another is no slower.
+    """
+    alone, together = setting.get("one_by_one_seconds"), setting.get("train_seconds")
+    if not alone or together is None or alone <= together:
+        return ""
+    return (
+        f"; training took {duration(together)} of it, one after another it would have taken "
+        f"{duration(alone)}"
+    )
+
+
 def _print(console: "Console", content: dict[str, Any]) -> None:
     """The verdict, the cures that were accepted, and what to change."""
     setting = content["setting"]
@@ -121,7 +134,9 @@ def _print(console: "Console", content: dict[str, Any]) -> None:
     for cause in content["causes"]:
         numbers = ", ".join(f"{k} {v:.3g}" for k, v in cause["evidence"].items())
         lines.append(f"cause: {cause['name']} (confidence {cause['confidence']:.2f}): {numbers}")
-    accepted = [r for r in content["remedies"] if r["accepted"]]
+    calm = content["causes"][0]["name"] == "no_problem"
+    cures = [r for r in content["remedies"] if r["family"] != "walk"]
+    accepted = [r for r in cures if r["accepted"] and not calm]
     for remedy in sorted(accepted, key=lambda r: r["fluctuation_ratio"])[:5]:
         lines.append(f"cure: {remedy['name']}: {remedy['why']}")
     changes = content["recommended"]["changes"]
@@ -134,11 +149,25 @@ def _print(console: "Console", content: dict[str, Any]) -> None:
         "",
         f"{setting['num_trainings']} trainings in {duration(setting['seconds'])}"
         + (f" ({setting['num_kept']} of them before)" if setting["num_kept"] else "")
-        + (
-            f"; one after another they would have taken {duration(setting['one_by_one_seconds'])}"
-            if setting.get("one_by_one_seconds")
-            else ""
-        ),
+        + (f", {duration(setting['compile_seconds'])} of it compiling")
+        + _one_by_one(setting),
     ]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
+    _print_walk(console, content["walk"])
+
+
+def _print_walk(console: "Console", walk: list[dict[str, Any]]) -> None:
+    """What each step of the usual walk did, if any was taken."""
+    from jaxopt_lab.cli.grid import Column, print_grid
+
+    if all(row["loss_ratio"] is None for row in walk):
+        return
+    console.print("\nthe usual walk, each step against the given configuration:")
+    titles = {"fluctuation_ratio": "fluctuation ×", "loss_ratio": "best loss ×"}
+    columns = [Column("step", [row["step"] for row in walk], False)]
+    for name, title in titles.items():
+        cells = ["–" if row[name] is None else f"{row[name]:.3g}" for row in walk]
+        columns.append(Column(title, cells))
+    columns.append(Column("outcome", [row["outcome"] for row in walk], False, 1))
+    print_grid(console, columns)

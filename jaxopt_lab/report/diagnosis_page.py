@@ -62,6 +62,7 @@ def _page(content: dict[str, Any]) -> Page:
     page.body += html('<div class="tiles">{}</div>', joined(_tiles(content)))
     _curves(page, content)
     _causes(page, content)
+    _walk(page, content)
     _cures(page, content)
     _probes(page, content)
     _fix(page, content)
@@ -136,8 +137,10 @@ def _tiles(content: dict[str, Any]) -> list[Markup]:
     if spread["noise_floor"] is not None:
         rows = f"of {setting['num_valid']:,} validation rows"
         found.append(tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", rows))
-    alone = setting.get("one_by_one_seconds")
-    under = f"one by one {words.seconds(alone)}" if alone else ""
+    alone, together = setting.get("one_by_one_seconds"), setting.get("train_seconds")
+    under = ""
+    if alone and together is not None and alone > together:
+        under = f"training {words.seconds(together)}, one by one {words.seconds(alone)}"
     seconds = words.seconds(setting["seconds"])
     found.append(tables.tile(f"{setting['num_trainings']} trainings", seconds, under))
     return found
@@ -168,6 +171,34 @@ def _causes(page: Page, content: dict[str, Any]) -> None:
     page.section("causes", "Causes", "Causes and their evidence", note, cards)
 
 
+def _walk(page: Page, content: dict[str, Any]) -> None:
+    """The usual steps of a person, in order; none before they were tried."""
+    walk = content.get("walk", [])
+    if not any(row["loss_ratio"] for row in walk):
+        return
+    rows = [
+        [
+            row["step"],
+            row["change"],
+            _interval(row, "fluctuation"),
+            _interval(row, "loss"),
+            row["outcome"],
+        ]
+        for row in walk
+    ]
+    head = ["Step", "Change", "Fluctuation ×", "Best loss ×", "Outcome"]
+    note = "Each against the base, with 95 % intervals over seeds; left of 1 is calmer, or better."
+    cards = [tables.card("", tables.table(head, rows, numeric=[2, 3]), note=note, kind="wide")]
+    page.section("walk", "Walk", "The usual walk, step by step", "", cards)
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    if row[f"{name}_ratio"] is None:
+        return "–"
+    value, low, high = (words.number(row[f"{name}_{x}"], 3) for x in ("ratio", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
 def _cures(page: Page, content: dict[str, Any]) -> None:
     figure = diagnosis_figures.forest(content)
     if figure is None:
@@ -177,12 +208,13 @@ def _cures(page: Page, content: dict[str, Any]) -> None:
     cards = [
         tables.card("Every cure against the base", tables.plot(figure), note=note, kind="wide")
     ]
+    calm = content["causes"][0]["name"] == "no_problem"  # which needs no cure
     rows = [
         [
             r["name"],
             words.number(r["fluctuation_ratio"], 3),
             words.number(r["loss_ratio"], 3),
-            tables.pill("accepted", "completed") if r["accepted"] else "",
+            tables.pill("accepted", "completed") if r["accepted"] and not calm else "",
             r["why"],
         ]
         for r in diagnosis_figures.cures(content)

@@ -8,23 +8,18 @@ import numpy as np
 from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-
-#: A cure calms if it takes the fluctuation to this share or less, certainly below 1.
-CALMER = 0.8
-#: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
-HARMLESS, STOPPED = 1.02, 1.05
-#: Within this factor of the best cure's loss, the smaller change is better.
-NEAR_BEST = 1.05
-#: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
-GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
-#: A validation loss that stays within 4 % of its trend is calm.
-HEALTHY = 0.04
-#: A validation loss that ends this many times above the lowest point of its trend overfits.
-RISES = 1.12
-#: And its training loss falls at least by this factor in the second half.
-STILL_FALLS = 1.02
-#: Against that, a cure must lower the end of the curve to this share or less.
-LOWER = 0.9
+from jaxopt_lab.stabilization.thresholds import (
+    CALMER,
+    GOAL_FLOOR,
+    GOAL_RATIO,
+    HARMLESS,
+    HEALTHY,
+    LOWER,
+    NEAR_BEST,
+    RISES,
+    STILL_FALLS,
+    STOPPED,
+)
 
 
 class Remedy(NamedTuple):
@@ -68,19 +63,41 @@ class Remedy(NamedTuple):
         return is_calm and not (self.against_rise and self.rise >= RISES)
 
 
-def compare(member: Member, found: Summary, base: Summary) -> Remedy:
+class Idle(NamedTuple):
+    """What comes of learning nothing.
+
+    Attributes:
+      loss: validation loss.
+      what: whose, in words.
+    """
+
+    loss: float
+    what: str
+
+    def is_as_good(self, found: Summary) -> bool:
+        """Whether trainings end no more than 2 % below it."""
+        return float(np.mean(found.best)) * HARMLESS > self.loss
+
+
+def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = None) -> Remedy:
     """Compare a variant with the base, seed by seed.
 
     Args:
       member: the variant.
       found: its trainings.
       base: the base's, with the same seeds.
+      idle: what learning nothing comes to, where that is known: no cure is as bad.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
     loss, final = ratio_of_means(found.best, base.best), ratio_of_means(found.final, base.final)
     higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
     against_rise = overfits(base)
     accepted, why = judge(spread, loss, higher, final if against_rise else None)
+    if accepted and idle is not None and idle.is_as_good(found):
+        accepted = False
+        why = (
+            f"learns nothing: best loss {np.mean(found.best):.3g}, {idle.what} has {idle.loss:.3g}"
+        )
     return Remedy(
         member.name,
         dict(member.settings),

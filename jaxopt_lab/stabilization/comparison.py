@@ -10,7 +10,7 @@ import numpy as np
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import members
-from jaxopt_lab.stabilization.compare import Remedy, compare, ranked
+from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
@@ -85,6 +85,11 @@ class Comparison(ABC):
     def curves(self, results: Sequence[Result]) -> np.ndarray:
         """[s, t], as they are shown."""
 
+    @property
+    def idle(self) -> Idle | None:
+        """What learning nothing comes to; None where nobody knows."""
+        return None
+
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Take note of trainings before they are summarised; here there is nothing to note."""
         del found
@@ -119,7 +124,7 @@ class Comparison(ABC):
         for name in names:
             if name != BASE and BASE in self.summaries:
                 member, mine = self.members[name], self.summaries[name]
-                self.remedies[name] = compare(member, mine, self.summaries[BASE])
+                self.remedies[name] = compare(member, mine, self.summaries[BASE], self.idle)
 
     def failed(self) -> list[float]:
         """Factors of the ladder of rates, above 1, at which training fails."""
@@ -143,7 +148,9 @@ class Comparison(ABC):
         found = self.trainer.train([base, *candidates], self.fresh)
         self.learn(found)
         before = self.summarize(found[BASE])
-        confirmed = [compare(m, self.summarize(found[m.name]), before) for m in candidates]
+        confirmed = [
+            compare(m, self.summarize(found[m.name]), before, self.idle) for m in candidates
+        ]
         for remedy in confirmed:
             self.remedies.setdefault(remedy.name, remedy)
         best = ranked(confirmed, self.cures_of[cause])

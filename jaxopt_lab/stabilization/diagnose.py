@@ -3,8 +3,6 @@
 Each cause has conditions: a number of evidence and the threshold it must reach. The margin of a
 condition is log(number / threshold), times `SLOPES` where small differences matter; that of a
 cause is its weakest condition's, and its confidence is 1 / (1 + exp(-2 margin)).
-The thresholds were set on the setting half of the cases of `scripts/bench_stabilize.py`; the other
-half reports.
 """
 
 import math
@@ -14,9 +12,18 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxopt_lab.core.runner import Result
-from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, RISES, STILL_FALLS, Remedy, mean
+from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import (
+    HARMLESS,
+    HEALTHY,
+    SLOPES,
+    STILL_FALLS,
+    THRESHOLDS,
+    confidence,
+    margin,
+)
 
 #: Families of cures that act on a cause.
 CURES_OF: dict[str, tuple[str, ...]] = {
@@ -27,30 +34,10 @@ CURES_OF: dict[str, tuple[str, ...]] = {
     "overfitting": ("regularisation",),
     "evaluation_noise": ("average",),
     "no_problem": (),
-}
-#: Thresholds of evidence; what each number is stands in `Evidence`.
-THRESHOLDS = {
-    "rate_calms": 1.3,
-    "rate_gain": 1.05,
-    "clipped_tail": 15.0,
-    "clip_helps": 1.3,
-    "batch_calms": 1.5,
-    "noise_over_batch": 4.0,
-    "b2_calms": 1.3,
-    "overfit_rise": RISES,
-    "floor_share": 0.8,
-    "above_floor": 1.2,
-    "train_calm": 1.5,
+    "no_single_cause": (),
 }
 #: A calm network whose gradients have such a tail may be stuck: clipping is tried all the same.
 STUCK_TAIL = 10.0
-SLOPES = {
-    "rate_gain": 5.0,
-    "rate_is_right": 10.0,
-    "b2_calms": 1.5,
-    "overfit_rise": 3.0,
-    "train_fall": 10.0,
-}
 _MOST = 1e6
 #: One of rate and clipping may gain so much more than the other before that is not to blame.
 _TIE = 1.5
@@ -173,12 +160,14 @@ def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
     A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
-    is calm because it is stuck.
+    is calm because it is stuck; or a lower rate makes it calmer and better still. Where no cause
+    reaches its thresholds, none is named.
     """
     t = THRESHOLDS
     overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
-    if is_calm(found) and overfits < 0 and is_free:
+    rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
+    if is_calm(found) and overfits < 0 and is_free and rate_is_right:
         evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(margin(HEALTHY, found.fluctuation), flat)
@@ -229,7 +218,10 @@ def verdict(found: Evidence) -> list[Cause]:
         causes.append(Cause(name, confidence(least), evidence))
     causes.sort(key=lambda cause: -cause.confidence)
     certain = [cause for cause in causes if cause.confidence >= 0.5]
-    return certain or causes[:1]
+    if certain:
+        return certain
+    evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
+    return [Cause("no_single_cause", round(1.0 - causes[0].confidence, 3), evidence)]
 
 
 def _spread(losses: np.ndarray) -> float:
@@ -239,13 +231,3 @@ def _spread(losses: np.ndarray) -> float:
 def _middle(values: list[float]) -> float:
     found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
     return min(found, _MOST)
-
-
-def margin(value: float, threshold: float) -> float:
-    """How far evidence is above its threshold, log scale."""
-    return math.log(max(value, 1e-9) / threshold)
-
-
-def confidence(least: float) -> float:
-    """Of a cause whose weakest condition has this margin."""
-    return round(1.0 / (1.0 + math.exp(-min(max(2.0 * least, -30.0), 30.0))), 3)

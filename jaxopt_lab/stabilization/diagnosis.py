@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
-from jaxopt_lab.stabilization.compare import (
-    GOAL_FLOOR,
-    GOAL_RATIO,
-    HEALTHY,
-    RISES,
-    Remedy,
-    mean,
-)
+from jaxopt_lab.stabilization.compare import Idle, Remedy, mean
 from jaxopt_lab.stabilization.diagnose import Cause, is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import GOAL_FLOOR, GOAL_RATIO, HARMLESS, HEALTHY, RISES
+from jaxopt_lab.stabilization.walk import Walked
+from jaxopt_lab.stabilization.walk import table as walk_table
 from jaxopt_lab.storage.files import write_file
 
 SCHEMA = 1
@@ -38,6 +35,7 @@ SENTENCES = {
     "overfitting": "the network overfits",
     "evaluation_noise": "there are too few validation rows to see more calmly",
     "no_problem": "nothing is wrong: the validation loss is calm",
+    "no_single_cause": "no single cause was found",
 }
 
 
@@ -60,6 +58,7 @@ class Diagnosis:
       curves: `base` and `base_train` [s, t] on the first seeds, `fresh_base` and `fixed` on the
         fresh ones.
       norm_counts: updates of the base by gradient norm.
+      walked: the usual walk, step by step, and the variant that took each.
       setting: number of epochs, seeds, rows, trainings; seconds.
     """
 
@@ -75,6 +74,7 @@ class Diagnosis:
     optax: str
     curves: Mapping[str, np.ndarray]
     norm_counts: np.ndarray
+    walked: tuple[Walked, ...]
     setting: Mapping[str, Any]
 
     @property
@@ -109,22 +109,55 @@ class Diagnosis:
         return self.chosen is not None and self.chosen.reaches_goal
 
     @property
+    def walk(self) -> pd.DataFrame:
+        """What each step of the usual walk did to calm and to loss: see `walk.table`."""
+        absent = "the curve is calm" if self.main_cause == "no_problem" else "no time was left"
+        return walk_table(self.walked, self.remedies, absent)
+
+    @property
+    def better(self) -> Remedy | None:
+        """The cure with the best loss, if that is more than 2 % below the base's, for certain."""
+        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        found = [r for r in mine if r.loss.value * HARMLESS < 1.0 and r.loss.high < 1.0]
+        return min(found, key=lambda r: r.loss.value, default=None)
+
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether the base is no more than 2 % below a constant prediction (of a table; else below
+        the untrained state), if that is known.
+        """
+        idle = self.setting.get("idle_loss")
+        return idle is not None and Idle(idle, "").is_as_good(self.before)
+
+    @property
     def sentence(self) -> str:
         """What a colleague would say."""
-        causes = [SENTENCES[c.name] for c in self.causes]
-        said = " and ".join(causes[:2])
+        if not self.learned_nothing:
+            return f"{self._said()}."
+        best, idle = np.mean(self.before.best), self.setting["idle_loss"]
+        return (
+            f"{self._said()}. It has learned nothing: its best loss is {best:.3g}, and a constant "
+            f"prediction has {idle:.3g}."
+        )
+
+    def _said(self) -> str:
+        off = f"{self.evidence.fluctuation:.1%} off its trend"
         if self.main_cause == "no_problem":
-            return f"{said[0].upper()}{said[1:]} ({self.evidence.fluctuation:.1%} off its trend)."
+            if self.better is not None:
+                return f"The validation loss is calm ({off}), {self._not_the_best(self.better)}"
+            said = SENTENCES["no_problem"]
+            if self.learned_nothing:
+                said = "the validation loss is calm"
+            return f"{said[0].upper()}{said[1:]} ({off})"
         rises = self.main_cause == "overfitting"
-        where = f"stands {self.evidence.fluctuation:.0%} off its trend"
-        if rises:
-            where = f"ends {self.evidence.overfit_rise - 1:.0%} above its lowest"
-        elif self.main_cause == "exploding_gradients" and is_calm(self.evidence):
-            where = "is calm, but stuck at a high level,"
-        likely = "most likely because" if self.causes[0].confidence < 0.5 else "because"
-        text = f"The validation loss {where} {likely} {said}"
+        text = f"The validation loss {self._where()}"
+        if self.main_cause == "no_single_cause":
+            text += f"; {SENTENCES['no_single_cause']}"
+        else:
+            said = " and ".join(SENTENCES[c.name] for c in self.causes[:2])
+            text += f" because {said}"
         if self.chosen is None:
-            return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm."
+            return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm"
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
         level += "" if abs(change) < 0.005 else ("lower" if change < 0 else "higher")
@@ -136,7 +169,27 @@ class Diagnosis:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}."
+            f"{level}"
+        )
+
+    def _where(self) -> str:
+        """What there is to see, to go before its cause."""
+        found, name = self.evidence, self.main_cause
+        rise = f"ends {found.overfit_rise - 1:.0%} above its lowest"
+        if name == "overfitting":
+            return rise
+        if is_calm(found) and name == "no_single_cause":
+            return rise if found.overfit_rise >= RISES else "is calm, but worse than it need be"
+        if is_calm(found):
+            stuck = name == "exploding_gradients"
+            return f"is calm, but {'stuck at a high level' if stuck else 'higher than it need be'},"
+        return f"stands {found.fluctuation:.0%} off its trend"
+
+    def _not_the_best(self, better: Remedy) -> str:
+        """What stands beside a calm curve where something is better."""
+        return (
+            f"but not at its best: {better.name} is {1 - better.loss.value:.1%} lower on the same "
+            "seeds, which was not confirmed on others"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,6 +223,7 @@ class Diagnosis:
                 "before": float(np.mean(before.best)),
                 "after": None if after is None else float(np.mean(after.best)),
             },
+            "walk": [_known(row) for row in self.walk.to_dict("records")],
             "remedies": [_remedy(r) for r in self.remedies.values()],
             "recommended": {
                 "name": None if self.chosen is None else self.chosen.name,
@@ -226,6 +280,13 @@ def _remedy(remedy: Remedy) -> dict[str, Any]:
         "family": remedy.family,
         "accepted": remedy.accepted,
         "why": remedy.why,
+    }
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """None where a step was not taken."""
+    return {
+        str(k): None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
     }
 
 

@@ -20,7 +20,8 @@ MAX_FLUCTUATION = 10.0
 MIN_POINTS = 8
 #: Distance between the 5 % and the 95 % quantile of a standard normal.
 _RANGE = 3.29
-_SPIKE_SPREADS, _SPIKE_FACTOR = 5.0, 1.2
+#: A spike rises above the trend by this factor, and by so many usual spreads.
+SPIKE_FACTOR, _SPIKE_SPREADS = 1.2, 5.0
 
 
 class Fluctuation(NamedTuple):
@@ -69,11 +70,34 @@ def measure(curve: Float[np.ndarray, " t"]) -> Fluctuation:
     smooth = trend(logs)
     residual = logs - smooth
     low, high = np.quantile(residual, [0.05, 0.95])
-    usual = 1.4826 * np.median(np.abs(residual - np.median(residual)))
-    above = residual > max(_SPIKE_SPREADS * usual, np.log(_SPIKE_FACTOR))
-    num_spikes = int(above[0]) + int(np.sum(above[1:] & ~above[:-1]))
+    num_spikes = len(_spikes(residual))
     spread = min(float(high - low) / _RANGE, MAX_FLUCTUATION)
     return Fluctuation(spread, num_spikes, float(residual.max()), float(smooth[-1] - smooth[0]))
+
+
+def spikes(curve: Float[np.ndarray, " t"]) -> list[tuple[int, float]]:
+    """Where a curve rises far above its trend, as `Fluctuation.num_spikes` counts it.
+
+    Args:
+      curve: losses above 0.
+
+    Returns:
+      Index of the highest point and factor above the trend, of each spike.
+    """
+    logs = np.log(np.asarray(curve, np.float64))
+    residual = logs - trend(logs)
+    found = []
+    for points in _spikes(residual):
+        highest = int(points[np.argmax(residual[points])])
+        found.append((highest, float(np.exp(residual[highest]))))
+    return found
+
+
+def _spikes(residual: Float[np.ndarray, " t"]) -> list[np.ndarray]:
+    """Indices of the points of each spike."""
+    usual = 1.4826 * np.median(np.abs(residual - np.median(residual)))
+    above = np.flatnonzero(residual > max(_SPIKE_SPREADS * usual, np.log(SPIKE_FACTOR)))
+    return np.split(above, np.flatnonzero(np.diff(above) > 1) + 1) if len(above) else []
 
 
 def rise(curve: Float[np.ndarray, " t"]) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jaxopt_lab.planning.costs import SHIPPED, Load
 from jaxopt_lab.problems.mlp import trainer
 from jaxopt_lab.problems.mlp.estimates import epoch_seconds
-from jaxopt_lab.stabilization import members
+from jaxopt_lab.stabilization import members, walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.population import Population
 
@@ -98,6 +98,8 @@ def _seconds(population: Population, length: Length) -> float:
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     rows, epochs = population.num_rows, population.num_epochs
     cures = members.cures(base, rows, (1.0, 1.0), epochs)
-    tried = len(members.ladder(base)) + len(cures)
+    known = [*members.ladder(base), *cures]
+    steps = walk.walked(walk.steps(walk.of_table(base, rows)), known)
+    tried = len(known) + len(walk.missing(steps))
     number = tried * length.num_seeds + (NUM_CONFIRMED + 1) * length.num_fresh
     return _CAUTION * number * (training + evaluating) / len(devices)

@@ -66,12 +66,6 @@ def cures(
       num_epochs: of each training; of averages that are the same for most of it one is tried.
     """
     rate = base["learning_rate"]
-    plateau = {
-        "schedule": "reduce_on_plateau",
-        "plateau_factor": 0.2,
-        "plateau_patience": 5,
-        "plateau_floor": min(1.0, PLATEAU_FLOOR / rate) if rate else 1.0,
-    }
     middle, high = (float(f"{norm:.3g}") for norm in clip_norms)
     clip = {"clip_norm": middle}
     cosine = {"schedule": "cosine", "final_fraction": 0.0}
@@ -79,7 +73,7 @@ def cures(
     epoch = {**average, "ema_decay": over_an_epoch(num_rows, base["batch_size"])}
     l2 = {"l2": 0.01}
     found = [
-        Member("reduce on plateau", plateau, "schedule"),
+        Member("reduce on plateau", plateau(rate), "schedule"),
         Member("cosine decay to 0", cosine, "schedule"),
         Member("linear decay to 0", {"schedule": "linear", "final_fraction": 0.0}, "schedule"),
         Member("warm-up", {"warmup_fraction": 0.1}, "warm-up"),
@@ -108,6 +102,16 @@ def cures(
         if 4 * size <= num_rows:
             found.append(Member(f"batch ×{factor}", {"batch_size": size}, "batch"))
     return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+
+
+def plateau(rate: float) -> Config:
+    """What reduce on plateau changes at a learning rate: factor 0.2, patience 5, floor 1e-5."""
+    return {
+        "schedule": "reduce_on_plateau",
+        "plateau_factor": 0.2,
+        "plateau_patience": 5,
+        "plateau_floor": min(1.0, PLATEAU_FLOOR / rate) if rate else 1.0,
+    }
 
 
 def _averages(num_updates: float, known: float) -> list[Member]:

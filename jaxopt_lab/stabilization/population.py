@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lab.core.cohorts import Job
@@ -99,6 +100,29 @@ class Population(SideBySide):
     def num_valid(self) -> int:
         """Validation rows."""
         return int(self.arrays.num_valid[0])
+
+    @property
+    def constant_loss(self) -> float | None:
+        """Validation loss of the training rows' mean target, or of their class shares; None where
+        targets are not one number each.
+        """
+        arrays, criterion = self.arrays, self.task.criterion
+        targets = np.asarray(arrays.targets[0])
+        if targets.ndim != 1 or not self.num_valid:
+            return None
+        trained = targets[arrays.train_rows[0][: self.num_rows]]
+        valid = targets[arrays.valid_rows[0][: self.num_valid]]
+        if criterion.num_outputs == 1:
+            outputs = np.full((1,), trained.mean())
+        elif np.issubdtype(targets.dtype, np.integer):
+            # A class without training rows counts as half a row: its logarithm is finite.
+            counts = np.bincount(trained, minlength=criterion.num_outputs)
+            outputs = np.log(np.maximum(counts, 0.5) / len(trained))
+        else:
+            return None
+        same = np.tile(outputs.astype(np.float32), (len(valid), 1))
+        losses = criterion.loss(jnp.asarray(same), jnp.asarray(valid))
+        return float(np.asarray(losses, np.float64).mean())
 
     def signature(self, config: Config) -> Signature:
         """One program for every variant: all features on, averaged weights kept.

@@ -9,14 +9,15 @@ from jaxopt_lab.core.runner import Result
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
-from jaxopt_lab.stabilization import diagnose, members
-from jaxopt_lab.stabilization.compare import HEALTHY, Remedy, mean, overfits
+from jaxopt_lab.stabilization import diagnose, members, walk
+from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
+from jaxopt_lab.stabilization.thresholds import HEALTHY
 
 
 class NotShownError(Exception):
@@ -48,6 +49,7 @@ class Stages(Comparison):
         seeds, fresh = numbers[: length.num_seeds], numbers[length.num_seeds :]
         super().__init__(population, seeds, fresh, clock, say)
         self.population, self.seen = population, seen
+        self._constant = population.constant_loss
 
     def observe(self) -> Diagnosis:
         """Of the base alone."""
@@ -81,10 +83,16 @@ class Stages(Comparison):
             tried = members.cures(base, rows, norms, epochs)
             self.say(f"trying {len(tried)} cures")
             self.train(tried, "cures")
+            self.train(walk.missing(self._walked()), "cures")
             causes = diagnose.verdict(self._evidence())
         main = causes[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
+
+    def _walked(self) -> list[walk.Walked]:
+        """The usual walk from the base, by the variants that are known."""
+        start = walk.of_table(self.population.base, self.population.num_rows)
+        return walk.walked(walk.steps(start), self.members.values())
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
@@ -97,6 +105,13 @@ class Stages(Comparison):
     @property
     def _epochs(self) -> str:
         return f"{self.population.num_epochs} epochs"
+
+    @property
+    def idle(self) -> Idle | None:
+        """A constant prediction."""
+        if self._constant is None:
+            return None
+        return Idle(self._constant, "a constant prediction")
 
     def summarize(self, results: Sequence[Result]) -> Summary:
         """With what validation rows tell."""
@@ -120,7 +135,10 @@ class Stages(Comparison):
     ) -> Diagnosis:
         population, base = self.population, self.population.base
         missed = self.clock.passed(SHARES["cures"])
-        alone = None if missed else population.solo_seconds() * population.num_trained
+        alone = None
+        if not missed:
+            trained = population.num_epochs_trained / population.num_epochs
+            alone = population.solo_seconds() * trained
         seen: Mapping[str, Any] = self.seen.setting if self.seen else {}
         if alone is not None:
             alone += seen.get("one_by_one_seconds") or 0.0
@@ -145,6 +163,7 @@ class Stages(Comparison):
                 "fixed": confirmed.get("fixed_curves", np.zeros((0, 0))),
             },
             norm_counts=norm_counts(self.results[BASE]),
+            walked=tuple(self._walked()),
             setting={
                 "num_epochs": population.num_epochs,
                 "evaluations": population.evaluations or 1,
@@ -157,8 +176,10 @@ class Stages(Comparison):
                 "compile_seconds": round(
                     population.compile_seconds + seen.get("compile_seconds", 0), 1
                 ),
+                "train_seconds": round(population.seconds + seen.get("train_seconds", 0), 1),
                 "one_by_one_seconds": None if alone is None else round(alone, 1),
                 "stopped_by_time_limit": missed,
+                "idle_loss": self._constant,
                 "observed": None if self.seen is None else self.seen.observed,
             },
         )

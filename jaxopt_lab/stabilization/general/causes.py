@@ -15,9 +15,18 @@ import numpy as np
 
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import diagnose
-from jaxopt_lab.stabilization.compare import HARMLESS, HEALTHY, STILL_FALLS, Remedy, mean
-from jaxopt_lab.stabilization.diagnose import SLOPES, THRESHOLDS, Cause, confidence, margin
+from jaxopt_lab.stabilization.compare import Remedy, mean
+from jaxopt_lab.stabilization.diagnose import Cause
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import (
+    HARMLESS,
+    HEALTHY,
+    SLOPES,
+    STILL_FALLS,
+    THRESHOLDS,
+    confidence,
+    margin,
+)
 
 #: Families of cures that act on a cause.
 CURES_OF: dict[str, tuple[str, ...]] = {

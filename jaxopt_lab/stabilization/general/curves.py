@@ -11,7 +11,7 @@ from jaxopt_lab.core.runner import Result
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import fluctuation
 from jaxopt_lab.stabilization.fluctuation import MAX_FLUCTUATION, MIN_POINTS
-from jaxopt_lab.stabilization.general.scale import Scale
+from jaxopt_lab.stabilization.scale import Scale
 from jaxopt_lab.stabilization.summary import Summary
 
 #: A curve has at least so many points: its late half can then be measured.

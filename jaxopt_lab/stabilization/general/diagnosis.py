@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lab.stabilization.compare import GOAL_RATIO, HEALTHY, RISES, mean
+from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HEALTHY, RISES
 
 _SENTENCES = {
     **SENTENCES,
@@ -33,6 +34,10 @@ class GeneralDiagnosis(Diagnosis):
         metric, found = self.setting["curve"], self.evidence
         by = self._off(found.fluctuation)
         if self.main_cause == "no_problem":
+            if self.better is not None:
+                return f"{metric} is calm ({by}), {self._not_the_best(self.better)}."
+            if self.learned_nothing:
+                return f"{metric} is calm ({by}), but no better than without learning."
             return f"Nothing is wrong: {metric} is calm ({by})."
         rises = self.main_cause == "overfitting"
         is_calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
@@ -47,7 +52,9 @@ class GeneralDiagnosis(Diagnosis):
             said = " and ".join(_SENTENCES[cause.name] for cause in self.causes[:2])
             text = f"{where} because {said}"
         if self.chosen is None:
-            accepted = [r.name for r in self.remedies.values() if r.accepted]
+            accepted = [
+                n for n, r in self.remedies.items() if r.accepted and self.members[n].is_cure
+            ]
             if accepted:
                 return f"{text}; {accepted[0]} helped, but nothing held on fresh seeds."
             return f"{text}; no cure that was tried helps without harm."

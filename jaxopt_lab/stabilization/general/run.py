@@ -12,6 +12,8 @@ import numpy as np
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.problems.general import GeneralProblem
+from jaxopt_lab.stabilization import walk
+from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnose import Cause
 from jaxopt_lab.stabilization.general import causes, variants
@@ -24,9 +26,9 @@ from jaxopt_lab.stabilization.general.curves import (
 )
 from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
-from jaxopt_lab.stabilization.general.scale import Scale, scale_of
 from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
+from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
 
 #: Seeds of the comparison; as many fresh ones confirm it.
@@ -132,10 +134,17 @@ class _Comparison(Comparison):
             if tried:
                 self.say(f"trying {len(tried)} cures")
                 self.train(tried, "cures")
+                self.train(walk.missing(self._walked()), "cures")
                 found = causes.verdict(self._evidence())
         main = found[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(found, chosen, confirmed)
+
+    @property
+    def idle(self) -> Idle | None:
+        """The member that does not learn."""
+        found = self.summaries.get(variants.UNTRAINED)
+        return None if found is None else Idle(float(np.mean(found.best)), "the untrained state")
 
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Curves of new members may change what fluctuation is relative to: all are read again."""
@@ -157,6 +166,10 @@ class _Comparison(Comparison):
     def curves(self, results: Sequence[Result]) -> np.ndarray:
         """As the problem returns them."""
         return curves_of(results, self.name)
+
+    def _walked(self) -> list[walk.Walked]:
+        """The usual walk from the base, as far as there are roles for it."""
+        return walk.walked(walk.steps(variants.start(self.knobs)), self.members.values())
 
     def _note(self, line: str) -> None:
         self.notes.append(line)
@@ -198,6 +211,7 @@ class _Comparison(Comparison):
                 "fixed": confirmed.get("fixed_curves", empty),
             },
             norm_counts=np.zeros(0),
+            walked=tuple(self._walked()),
             setting={
                 "problem": f"{problem.kind} {problem.source}",
                 "curve": self.name,
@@ -214,6 +228,7 @@ class _Comparison(Comparison):
                 "num_kept": trainer.num_kept,
                 "seconds": round(self.clock.seconds, 1),
                 "compile_seconds": round(trainer.compile_seconds, 1),
+                "idle_loss": None if self.idle is None else self.idle.loss,
                 "stopped_by_time_limit": self.clock.passed(SHARES["cures"]),
             },
             notes=tuple(self.notes),

@@ -4,6 +4,7 @@ import math
 
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.walk import Start
 
 #: Learning rates of the ladder, as multiples of the base's; 0 shows what training gains.
 RATE_LADDER = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
@@ -64,6 +65,14 @@ def cures(knobs: Knobs) -> list[Member]:
             if value < now
         ]
     return [*found, *_batches(knobs), *_pairs(knobs)]
+
+
+def start(knobs: Knobs) -> Start:
+    """What the usual walk starts from; what L2 means is the problem's own affair."""
+    roles = ("learning_rate", "b2", "clip_norm", "clip_value", "batch_size", "dropout", "l2")
+    known = {role: knobs.value(role) for role in roles}
+    values = {role: value for role, value in known.items() if value is not None}
+    return Start(values, knobs.names, knobs.num_rows, None, (0.01, "L2 0.01, as it is defined"))
 
 
 def _batches(knobs: Knobs) -> list[Member]:

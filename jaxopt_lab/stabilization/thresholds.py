@@ -1,0 +1,56 @@
+"""What the numbers of curves and cures are held against, and how far a number is beyond it.
+
+Those of causes were set on the setting half of the cases of `scripts/bench_stabilize.py`; the other
+half reports.
+"""
+
+import math
+
+#: A cure calms if it takes the fluctuation to this share or less, certainly below 1.
+CALMER = 0.8
+#: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
+HARMLESS, STOPPED = 1.02, 1.05
+#: Within this factor of the best cure's loss, the smaller change is better.
+NEAR_BEST = 1.05
+#: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
+GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
+#: A validation loss that stays within 4 % of its trend is calm.
+HEALTHY = 0.04
+#: A validation loss that ends this many times above the lowest point of its trend overfits.
+RISES = 1.12
+#: And its training loss falls at least by this factor in the second half.
+STILL_FALLS = 1.02
+#: Against that, a cure must lower the end of the curve to this share or less.
+LOWER = 0.9
+#: Thresholds of evidence; what each number is stands in `diagnose.Evidence`.
+THRESHOLDS = {
+    "rate_calms": 1.3,
+    "rate_gain": 1.05,
+    "clipped_tail": 15.0,
+    "clip_helps": 1.3,
+    "batch_calms": 1.5,
+    "noise_over_batch": 4.0,
+    "b2_calms": 1.3,
+    "overfit_rise": RISES,
+    "floor_share": 0.8,
+    "above_floor": 1.2,
+    "train_calm": 1.5,
+}
+#: Where small differences matter, margins count so many times.
+SLOPES = {
+    "rate_gain": 5.0,
+    "rate_is_right": 10.0,
+    "b2_calms": 1.5,
+    "overfit_rise": 3.0,
+    "train_fall": 10.0,
+}
+
+
+def margin(value: float, threshold: float) -> float:
+    """How far evidence is above its threshold, log scale."""
+    return math.log(max(value, 1e-9) / threshold)
+
+
+def confidence(least: float) -> float:
+    """Of a cause whose weakest condition has this margin."""
+    return round(1.0 / (1.0 + math.exp(-min(max(2.0 * least, -30.0), 30.0))), 3)

@@ -1,0 +1,216 @@
+"""Verdicts, cures and the page say the same thing; the usual walk; nothing is trained here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxopt_lab.cli import stabilize as command
+from jaxopt_lab.cli.console import make_console
+from jaxopt_lab.problems.mlp.data import classification, regression
+from jaxopt_lab.problems.mlp.hyperparameters import complete
+from jaxopt_lab.problems.mlp.rows import RowsTask
+from jaxopt_lab.stabilization import members, walk
+from jaxopt_lab.stabilization.compare import Idle, Remedy, compare
+from jaxopt_lab.stabilization.diagnose import Evidence, verdict
+from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.population import Population
+from jaxopt_lab.stabilization.summary import Summary
+
+BASE_CONFIG = complete({"learning_rate": 1e-3, "batch_size": 32})
+SEEDS = 3
+
+
+def trained(spread: float, best: float, **more: float) -> Summary:
+    """Three seeds that come to the same."""
+    values = dict.fromkeys(Summary._fields, 0.0) | {"fluctuation": spread, "best": best}
+    values |= {"final": best, "peak": spread, "noise_floor": 0.001, "norm_tail": 2.0} | more
+    jitter = 1.0 + 0.001 * np.arange(SEEDS)
+    return Summary(**{name: value * jitter for name, value in values.items()})
+
+
+def evidence(**signs: float) -> Evidence:
+    """Nothing is wrong but for the signs."""
+    ones = dict.fromkeys(Evidence._fields, 1.0)
+    quiet = {"fluctuation": 0.2, "noise_floor": 0.01, "num_spikes": 0.0, "b2_memory": 1000.0}
+    return Evidence(**ones | quiet | signs)
+
+
+def diagnosis(
+    found: Evidence, cures: Mapping[str, Summary], base: Summary, idle: float | None = None
+) -> Diagnosis:
+    """What `stabilize` would make of it, without a confirmed fix."""
+    known = {m.name: m for m in members.ladder(BASE_CONFIG)}
+    mine = {name: known[name] for name in cures}
+    setting = {"num_epochs": 20, "num_seeds": SEEDS, "num_trainings": 9, "num_kept": 0}
+    setting |= {"seconds": 43.0, "compile_seconds": 30.0, "train_seconds": 10.0, "evaluations": 1}
+    setting |= {"one_by_one_seconds": 14.0, "idle_loss": idle, "num_rows": 1000, "num_valid": 200}
+    steps = walk.steps(walk.of_table(BASE_CONFIG, 1000))
+    return Diagnosis(
+        causes=verdict(found),
+        evidence=found,
+        base=BASE_CONFIG,
+        summaries={BASE: base, **cures},
+        members={BASE: known[BASE], **mine},
+        remedies={n: compare(m, cures[n], base) for n, m in mine.items()},
+        chosen=None,
+        before=base,
+        after=None,
+        optax="",
+        curves={"base": np.ones((SEEDS, 20)), "base_train": np.ones((SEEDS, 20))},
+        norm_counts=np.zeros(64),
+        walked=tuple(walk.walked(steps, known.values())),
+        setting=setting,
+    )
+
+
+def printed(found: Diagnosis, capsys: pytest.CaptureFixture[str]) -> str:
+    command._print(make_console(), found.to_dict())
+    return capsys.readouterr().out
+
+
+def test_nothing_wrong_never_stands_beside_a_better_cure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calm, cures = trained(0.033, 0.50), {"learning rate ÷10": trained(0.011, 0.482)}
+    signs = {"fluctuation": 0.033, "rate_calms": 3.0, "rate_gain": 0.50 / 0.482}
+    found = diagnosis(evidence(**signs), cures, calm)
+    # 3.7 % are less than what names a cause, and more than nothing.
+    assert found.main_cause == "no_problem"
+    text = printed(found, capsys)
+    assert "othing is wrong" not in text
+    assert "learning rate ÷10 is 3.6% lower" in text
+    assert "cure:" not in text
+    # 6.4 % better and three times calmer is a rate that is too high.
+    named = evidence(**signs | {"rate_gain": 1.064})
+    assert verdict(named)[0].name == "learning_rate_too_high"
+    # A cure that only calms what is calm is not offered either.
+    same = diagnosis(evidence(**signs), {"learning rate ÷10": trained(0.011, 0.499)}, calm)
+    text = printed(same, capsys)
+    assert "Nothing is wrong" in text
+    assert "cure:" not in text
+
+
+def test_without_a_cause_none_is_named_and_no_end_is_0_percent_above() -> None:
+    # padded-vowels of the suite: a shaking network, nothing at its threshold.
+    signs = {"fluctuation": 0.119, "rate_gain": 0.68, "clip_gain": 1.0, "train_fall": 1.71}
+    found = diagnosis(evidence(**signs), {}, trained(0.119, 1.0))
+    assert found.main_cause == "no_single_cause"
+    assert "12% off its trend; no single cause was found" in found.sentence
+    assert "lowest" not in found.sentence
+    assert "most likely" not in found.sentence
+
+
+def test_a_named_cause_is_at_its_thresholds() -> None:
+    found = diagnosis(evidence(overfit_rise=1.3, train_fall=1.2), {}, trained(0.2, 1.0))
+    assert found.main_cause == "overfitting"
+    assert "ends 30% above its lowest because" in found.sentence
+
+
+def test_a_cure_that_learns_nothing_is_none() -> None:
+    base, flat = trained(0.5, 35.0), trained(0.01, 1.19)
+    slow = Member("learning rate ÷100", {"learning_rate": 1e-5}, "learning rate")
+    assert compare(slow, flat, base).accepted
+    remedy = compare(slow, flat, base, Idle(1.2, "a constant prediction"))
+    assert not remedy.accepted
+    assert remedy.why == "learns nothing: best loss 1.19, a constant prediction has 1.2"
+    assert compare(slow, trained(0.01, 0.9), base, Idle(1.2, "a constant")).accepted
+
+
+def test_a_base_that_learned_nothing_is_told_so() -> None:
+    calm, sign = trained(0.01, 1.0), evidence(fluctuation=0.01)
+    nothing = diagnosis(sign, {}, calm, idle=1.01)
+    assert "learned nothing: its best loss is 1, and a constant prediction has 1.01" in (
+        nothing.sentence
+    )
+    assert "othing is wrong" not in nothing.sentence
+    assert "learned nothing" not in diagnosis(sign, {}, calm, idle=2.0).sentence
+    assert diagnosis(sign, {}, calm).sentence.startswith("Nothing is wrong")
+
+
+def task(targets: np.ndarray, criterion: Any) -> Population:
+    inputs = np.zeros((len(targets), 2), np.float32)
+    config = complete({"hidden_size": 4, "num_layers": 1, "batch_size": 8})
+    return Population(RowsTask(inputs, targets, criterion, np.arange(10)), config, 1)
+
+
+def test_the_constant_prediction_is_that_of_the_training_rows() -> None:
+    targets = np.random.default_rng(0).normal(3.0, 2.0, 40).astype(np.float32)
+    expected = np.mean((targets[:10] - targets[10:].mean()) ** 2)
+    assert task(targets, regression()).constant_loss == pytest.approx(expected, rel=1e-5)
+    labels = np.asarray([0, 1, 1, 2] * 10, np.int32)
+    shares = np.bincount(labels[10:], minlength=4) / 30
+    expected = -np.log(shares[labels[:10]]).mean()
+    # A class that nobody has seen changes nothing but its own, tiny share.
+    found = task(labels, classification(4)).constant_loss
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_one_after_another_is_compared_with_training_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = diagnosis(evidence(fluctuation=0.01), {}, trained(0.01, 1.0))
+    text = printed(found, capsys)
+    assert "9 trainings in 43 s, 30 s of it compiling; training took 10 s of it" in text
+    assert "one after another it would have taken 14 s" in text
+    found.setting["one_by_one_seconds"] = 9.0
+    assert "one after another" not in printed(found, capsys)
+
+
+def test_the_walk_is_the_usual_one_in_order() -> None:
+    steps = walk.steps(walk.of_table(BASE_CONFIG | {"b2": 0.999}, 1000))
+    settings = [step.settings for step in steps]
+    assert settings[0]["learning_rate"] == pytest.approx(1e-4)
+    assert settings[1]["learning_rate"] == pytest.approx(1e-5)
+    plateau = {"plateau_factor": 0.2, "plateau_patience": 5, "plateau_floor": pytest.approx(0.01)}
+    assert settings[2] == {"schedule": "reduce_on_plateau", **plateau}
+    assert settings[3:6] == [{"b2": 0.9995}, {"clip_value": 1.0}, {"clip_norm": 1.0}]
+    assert settings[6:8] == [{"batch_size": 64}, {"batch_size": 128}]
+    # Keras adds 0.01 * sum w^2, whose gradient is 0.02 w: weight decay 0.02 in torch's sense.
+    assert settings[8:10] == [{"dropout": 0.3}, {"l2": 0.02}]
+    assert settings[10]["plateau_floor"] == pytest.approx(0.1)
+    assert settings[10]["learning_rate"] == pytest.approx(1e-4)
+    whole = settings[11]
+    assert {k: whole[k] for k in settings[10]} == settings[10]
+    rest = {"b2": 0.9995, "clip_value": 1.0, "clip_norm": 1.0, "batch_size": 128}
+    assert whole == {**settings[10], **rest, "dropout": 0.3, "l2": 0.02}
+
+
+def test_steps_that_the_base_has_taken_are_left_out_with_why() -> None:
+    base = BASE_CONFIG | {"optimizer": "sgd", "clip_norm": 0.5, "dropout": 0.4, "batch_size": 200}
+    left = {s.title: s.why for s in walk.steps(walk.of_table(base, 1000)) if not s.settings}
+    assert left == {
+        "b2 0.9995": "the optimizer has none",
+        "clip norm at 1": "it is 0.5 already",
+        "batch ×2 (200 → 400)": "more than a quarter of the 1,000 rows",
+        "batch ×4 (200 → 800)": "more than a quarter of the 1,000 rows",
+        "dropout 0.3": "it is 0.4 already",
+    }
+
+
+def test_a_step_is_trained_once_and_only_cures_are_recommended() -> None:
+    base = complete({"learning_rate": 1e-3, "batch_size": 32, "b2": 0.999})
+    known = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0), 20)]
+    rows = walk.walked(walk.steps(walk.of_table(base, 1000)), known)
+    own = walk.missing(rows)
+    assert len(own) == 4
+    assert not any(member.is_cure for member in own)
+    assert not any(member.settings == other.settings for member in own for other in known)
+    assert all(row.member is not None for row in rows)
+
+
+def test_the_walk_is_a_table_with_what_each_step_did() -> None:
+    cures = {"learning rate ÷10": trained(0.05, 0.9)}
+    found = diagnosis(evidence(rate_calms=4.0, rate_gain=1.1), cures, trained(0.2, 1.0))
+    table = found.walk
+    assert len(table) == 12
+    first = table.iloc[0]
+    assert first["step"] == "learning rate ÷10 (0.001 → 0.0001)"
+    assert first["fluctuation_ratio"] == pytest.approx(0.25, rel=0.01)
+    assert first["loss_low"] <= first["loss_ratio"] == pytest.approx(0.9, rel=0.01)
+    assert first["outcome"] == found.remedies["learning rate ÷10"].why
+    assert table.iloc[1]["outcome"] == "not tried: no time was left"
+    assert np.isnan(table.iloc[1]["loss_ratio"])
+    assert isinstance(found.remedies["learning rate ÷10"], Remedy)
