@@ -27,7 +27,7 @@ _WORDS = {
     "gather": "reading at indices that depend on data (gather)",
     "scatter": "writing at indices (scatter)",
     "scatter-add": "adding at indices (scatter-add)",
-    "erf": "the error function (erf; gelu has approximate=True)",
+    **dict.fromkeys(("erf", "erfc"), "the error function (gelu has approximate=True)"),
 }
 
 
