@@ -1,5 +1,6 @@
 """The executor `kernel`, interpreted on a CPU: the training that vmap does, each trial alone."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ from jaxopt_lab.core.executors import fitting, kernel, pallas
 from jaxopt_lab.core.executors.noise import THREEFRY
 from jaxopt_lab.core.executors.padding import NoKernelForm
 from jaxopt_lab.core.hparams import Hparams
+from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
+from jaxopt_lab.core.tracing.footprint import Footprint
 from jaxopt_lab.core.trainable import Shared, guarded
 from jaxopt_lab.problems.general.programs import StaticProgram
 
@@ -127,7 +130,7 @@ def trained(kernels: Engine) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def leaves(state: Any, slot: int) -> list[np.ndarray]:
-    return [np.asarray(leaf)[slot] for leaf in jax.tree.leaves(state)]
+    return [np.asarray(np.asarray(leaf)[slot]) for leaf in jax.tree.leaves(state)]
 
 
 def test_a_kernel_trains_what_vmap_trains(trained: Any) -> None:
@@ -307,45 +310,67 @@ class Wide(nn.Module):
         return nn.Dense(1)(x)[..., 0]
 
 
-def choice(given: Any, on_cpu: bool = False) -> tuple[str, str]:
-    training = given.training(SPACE, None, 0)
+FOOTPRINT = Footprint(
+    peak_bytes=4000,
+    trial_bytes=4000,
+    shared_bytes=0,
+    state_bytes=1000,
+    flops=1e6,
+    num_operations=100.0,
+    primitives=frozenset(),
+    kernels_differ=False,
+    unknown_length=False,
+)
+
+
+@pytest.fixture(scope="module")
+def wide() -> Any:
+    """Two layers of 128 with three TF32 passes, ready to train."""
+    given = problem(lambda: Wide(128), data=rows(16), precision="tf32x3")
+    return given.training(SPACE, None, 0)
+
+
+def choice(training: Any, executor: str | None, on_cpu: bool) -> tuple[str, str]:
+    training.problem = dataclasses.replace(training.problem, executor=executor)
+    training._choices.clear()
     return training.choice(StaticProgram({}), on_cpu)
 
 
-def test_the_planner_takes_a_kernel_where_it_fits_and_says_why_not() -> None:
-    data = rows(16)
-    assert choice(problem(lambda: Wide(), data=data))[0] == "kernel"
-    wide = {"model": lambda: Wide(128), "data": data}
-    assert choice(problem(**wide))[0] == "kernel"
+def test_the_planner_says_why_a_trial_does_not_fit(wide: Any) -> None:
     reason = "294,912 bytes of shared memory wanted, 232,448 there"
-    assert choice(problem(**wide, precision="tf32x3")) == ("vmap", reason)
+    assert choice(wide, None, on_cpu=False) == ("vmap", reason)
     with pytest.raises(UserError, match=reason):
-        choice(problem(**wide, precision="tf32x3", executor="kernel"))
-    assert choice(problem(Conv)) == ("vmap", "convolution has no kernel form")
-    plan = lab.Study(problem(executor="kernel-interpreted"), SPACE, seed=0).plan(4, budget=2)
-    assert "kernel-interpreted: as asked for" in str(plan)
-
-
-def test_no_kernel_on_a_cpu() -> None:
-    assert choice(problem(), on_cpu=True)[0] in ("vmap", "map")
+        choice(wide, "kernel", on_cpu=False)
+    assert choice(wide, None, on_cpu=True)[0] in ("vmap", "map")
     with pytest.raises(UserError, match="it is for NVIDIA's GPUs, and this is a CPU"):
-        choice(problem(executor="kernel"), on_cpu=True)
-    steps = lab.from_steps(
-        lambda: lab.Trainable(lambda key, h: jnp.ones(()), lambda x, h, s: (x, {"loss": x})),
-        executor="kernel",
-    )
-    with pytest.raises(UserError, match=r"only lab\.supervised tells the executor"):
-        steps.training(lab.SearchSpace(), None, 0).choice(StaticProgram({}), False)
+        choice(wide, "kernel", on_cpu=True)
+    found = choice(wide, "kernel-interpreted", on_cpu=True)
+    assert found == ("kernel-interpreted", "as asked for")
 
 
-def test_a_jax_that_lacks_something_says_so_and_vmap_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jax_that_lacks_something_says_so_and_vmap_runs(
+    wide: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nothing() -> Any:
         raise ImportError("cannot import name 'triton'")
 
     monkeypatch.setattr(pallas, "_names", nothing)
-    executor, reason = choice(problem())
+    executor, reason = choice(wide, None, on_cpu=False)
     assert executor == "vmap"
     assert "has no kernels as they are needed: cannot import name 'triton'" in reason
+
+
+def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits() -> None:
+    for reason in ("", "convolution has no kernel form"):
+        found = choose_executor(FOOTPRINT, "gpu", None, lambda interpret, why=reason: why)
+        assert found[0] == ("vmap" if reason else "kernel")
+        assert reason in found[1]
+    for platform in ("cpu", "tpu"):
+        assert choose_executor(FOOTPRINT, platform, None, lambda interpret: "")[0] == "vmap"
+    with pytest.raises(UserError, match=r"only lab\.supervised tells the executor"):
+        choose_executor(FOOTPRINT, "gpu", "kernel", None)
+    assert choose_width(FOOTPRINT, "kernel", "gpu", 10**6) == 16384
+    assert choose_width(FOOTPRINT, "kernel", "gpu", 100) == 128
 
 
 @pytest.mark.parametrize(
