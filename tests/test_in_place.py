@@ -160,7 +160,7 @@ def test_what_cannot_be_run_again_is_called_as_it_is(monkeypatch: pytest.MonkeyP
     def broken(*args: Any) -> Any:
         raise NotImplementedError
 
-    monkeypatch.setattr("jaxopt_lab.problems.supervised.equations.run", broken)
+    monkeypatch.setattr("jaxopt_lab.core.tracing.equations.run", broken)
     params, x = {"kernel": jnp.ones((4, 32))}, jnp.ones((3, 4))
     fast = products.with_fast_products(lambda params, x: (x @ params["kernel"]).sum())
     assert fast(params, x) == 3 * 4 * 32

@@ -41,6 +41,11 @@ def use_all_cores(num_devices: int | None = None) -> int:
     return wanted
 
 
+def accelerator() -> str:
+    """What is meant by an accelerator here: "gpu" or "tpu"; "gpu" where there is none."""
+    return "tpu" if jax.default_backend() == "tpu" else "gpu"
+
+
 @contextmanager
 def on_host() -> Iterator[None]:
     """Run what follows on a CPU device: small programs, of which an accelerator takes seconds to

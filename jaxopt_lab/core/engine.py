@@ -19,6 +19,8 @@ from jaxtyping import Array
 from jaxopt_lab.core import keys
 from jaxopt_lab.core.compilation import Compiler
 from jaxopt_lab.core.controls import Clock, Packed, Values, packed
+from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.executors import kernel
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.keys import fold_in
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
@@ -31,7 +33,7 @@ _INIT = 1
 #: What is measured on each trial at its end: (state, hparams, shared) -> name -> array; the key in
 #: `shared` is the study's.
 Probe = Callable[[Any, Any, Shared], dict[str, Array]]
-Executor = Literal["vmap", "map"]
+Executor = Literal["vmap", "map", "kernel", "kernel-interpreted"]
 
 
 class Curves(NamedTuple):
@@ -69,7 +71,8 @@ class Engine:
       seed: the study's seed.
       devices: one cohort each; all local devices by default.
       executor: "vmap" trains a cohort in lockstep, "map" one trial after the other inside the
-        program.
+        program, "kernel" each in a program of its own on a GPU, several units in one launch;
+        "kernel-interpreted" is that on whatever device there is.
       static: hyperparameters that are Python values in this program.
       curve_length: units of one call, at most.
       init_in_turn: whether the initialisation has costly branches that few trials take, so that
@@ -257,10 +260,16 @@ class Engine:
         stream = fold_in(key, now.replicate, now.fold)
         state = keys.from_data(stored, self._traced.kinds)
 
-        def unit(i: Array | int, state: PyTree) -> tuple[PyTree, Metrics]:
+        def shared_at(i: Array | int) -> Shared:
             at = now.unit + i
-            shared = Shared(fold_in(stream, at), at, now.budget, now.fold, data, now.extra)
-            return self._execute(self._unit, state, hparams, shared)
+            return Shared(fold_in(stream, at), at, now.budget, now.fold, data, now.extra)
+
+        if self.executor.startswith("kernel"):
+            state, metrics = self._in_kernel(state, hparams, shared_at, now.num_units)
+            return keys.to_data(state), Curves(metrics)
+
+        def unit(i: Array | int, state: PyTree) -> tuple[PyTree, Metrics]:
+            return self._execute(self._unit, state, hparams, shared_at(i))
 
         def body(i: Array, carry: tuple[PyTree, Curves]) -> tuple[PyTree, Curves]:
             state, curves = carry
@@ -286,6 +295,23 @@ class Engine:
         if self.executor == "vmap":
             return jax.vmap(body, in_axes=(0, 0, None))(state, hparams, shared)
         return jax.lax.map(lambda both: body(*both, shared), (state, hparams))
+
+    def _in_kernel(
+        self,
+        state: PyTree,
+        hparams: Hparams,
+        shared_at: Callable[[Any], Shared],
+        num_units: Array,
+    ) -> tuple[PyTree, dict[str, Array]]:
+        """Units of all trials of a cohort, each in a program of its own."""
+        one, own = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
+                                (state, hparams))  # fmt: skip
+        interpret = self.executor == "kernel-interpreted"
+        try:
+            found = kernel.build(self.trainable.row_loop, one, own, shared_at(0), interpret)
+        except kernel.NoKernelForm as error:
+            raise UserError(f"the executor kernel cannot train it: {error}") from None
+        return kernel.advance(found, state, hparams, shared_at, num_units, self.curve_length)
 
     def _final(self, copied: tuple[()], stored: PyTree) -> tuple[PyTree, PyTree]:
         """Body of one device."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxopt_lab.core.row_loop import RowLoop
 from jaxopt_lab.core.types import IntScalar, PRNGKey, PyTree, Scalar
 
 State = PyTree
@@ -62,6 +63,7 @@ class Trainable(NamedTuple):
         `step`.
       result: state -> what is kept of a trained trial: weights, say.
       info: state -> small arrays that the host is told of every trial at the end of each wave.
+      row_loop: the same unit as a loop over rows, for the executor `kernel`; None if it is none.
 
     Examples:
       >>> def init(key, hparams):
@@ -77,6 +79,7 @@ class Trainable(NamedTuple):
     evaluate: Callable[[State, Any, Shared], Metrics] = no_metrics
     result: Callable[[State], PyTree] = whole_state
     info: Callable[[State], PyTree] = no_info
+    row_loop: RowLoop | None = None
 
 
 class Guarded(NamedTuple):
@@ -126,7 +129,12 @@ def guarded(trainable: Trainable, objective: str) -> Trainable:
         own = trainable.info(state.inner)
         return {**own, "diverged_at": state.diverged_at, "last": state.last}
 
-    return Trainable(init, step, no_metrics, lambda state: trainable.result(state.inner), info)
+    loop = trainable.row_loop
+    if loop is not None:
+        loop = loop._replace(objective=objective)
+    return Trainable(
+        init, step, no_metrics, lambda state: trainable.result(state.inner), info, loop
+    )
 
 
 def _nan_unless(alive: Array, metric: Any) -> Array:

@@ -5,16 +5,21 @@ trial on a core takes some 0.4 microseconds per operation and 0.03 nanoseconds p
 operation; a batch saves the first part, and loses time where it no longer fits the caches.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.tracing.footprint import Footprint
 
-Executor = Literal["vmap", "map"]
-EXECUTORS: tuple[Executor, ...] = ("vmap", "map")
+Executor = Literal["vmap", "map", "kernel", "kernel-interpreted"]
+EXECUTORS: tuple[Executor, ...] = ("vmap", "map", "kernel")
+#: The executor `kernel` on whatever device there is: for tests.
+INTERPRETED: Executor = "kernel-interpreted"
 
 #: Widest cohort on an accelerator, and on a CPU.
 MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
+#: Of a kernel, whose trials do not wait for each other.
+MAX_KERNEL_WIDTH = 16384
 #: Up to this width, batching still saves much: a cohort may fill `CACHE_BYTES` of a core's caches,
 #: and `FAR_CACHE_BYTES` if more than `LARGE_SHARE` of a lone trial's time is fixed cost.
 MIDDLE_WIDTH = 16
@@ -35,29 +40,40 @@ _MAX_IN_TURN = 64
 
 
 def choose_executor(
-    footprint: Footprint, platform: str, insist: str | None = None
+    footprint: Footprint,
+    platform: str,
+    insist: str | None = None,
+    misfit: Callable[[bool], str] | None = None,
 ) -> tuple[Executor, str]:
-    """Choose how the trials of a cohort run: "vmap" as one batch, "map" one after another.
+    """Choose how the trials of a cohort run.
+
+    "vmap" as one batch, "map" one after another, "kernel" each in a program of its own on a GPU.
 
     Args:
       footprint: of one trial's unit.
       platform: "cpu", "gpu" or "tpu".
       insist: what the user asks for, if anything.
+      misfit: (whether to interpret it) -> why no kernel can train a trial, "" if one can; None if
+        there is nothing to make a kernel of.
 
     Returns:
       The executor and the reason, in words for a plan.
 
     Raises:
-      UserError: if the user asks for another one.
+      UserError: if the user asks for another one, or for a kernel that cannot be.
     """
     if insist is not None:
-        for executor in EXECUTORS:
+        for executor in (*EXECUTORS, INTERPRETED):
             if insist == executor:
+                _check_kernel(executor, platform, misfit)
                 return executor, "as asked for"
         raise UserError(
             f"executor must be {' or '.join(EXECUTORS)}, got {insist!r}."
             f"{did_you_mean(str(insist), EXECUTORS)}"
         )
+    if platform == "gpu" and misfit is not None:
+        reason = misfit(False)
+        return ("vmap", reason) if reason else ("kernel", "weights and moments stay on the chip")
     if platform != "cpu":
         return "vmap", "an accelerator computes a batch of trials at once"
     if footprint.kernels_differ:
@@ -74,6 +90,19 @@ def choose_executor(
     return "vmap", f"a batch shares the fixed cost of operations, some {share:.0%} of the time"
 
 
+def _check_kernel(executor: Executor, platform: str, misfit: Callable[[bool], str] | None) -> None:
+    if executor not in ("kernel", INTERPRETED):
+        return
+    reason = ""
+    if misfit is None:
+        reason = "only lab.supervised tells the executor its loop over rows"
+    elif executor == "kernel" and platform != "gpu":
+        reason = f"it is for NVIDIA's GPUs, and this is a {platform.upper()}"
+    reason = reason or misfit(executor == INTERPRETED) if misfit else reason
+    if reason:
+        raise UserError(f"executor='kernel' cannot be had here: {reason}; leave executor out")
+
+
 def choose_width(
     footprint: Footprint,
     executor: Executor,
@@ -85,7 +114,7 @@ def choose_width(
 
     Args:
       footprint: of one trial's unit.
-      executor: "vmap" or "map".
+      executor: "vmap", "map" or "kernel".
       platform: "cpu", "gpu" or "tpu".
       num_trials: how many there are for each device, at most.
       limit_bytes: memory that a device's trials may take.
@@ -99,6 +128,10 @@ def choose_width(
         in_turn = _power_from(_CALL_SECONDS / max(seconds_of(footprint), 1e-9))
         fitting = _power_up_to(room / max(footprint.state_bytes, 1))
         return max(1, min(widest, in_turn, fitting, _MAX_IN_TURN))
+    if executor.startswith("kernel"):
+        # What a trial computes with stays on the chip.
+        fitting = _power_up_to((limit_bytes or ACCELERATOR_BYTES) / max(footprint.state_bytes, 1))
+        return max(1, min(widest, MAX_KERNEL_WIDTH, fitting))
     each = max(footprint.trial_bytes, 1)
     if platform != "cpu":
         room = (limit_bytes or ACCELERATOR_BYTES) - footprint.shared_bytes

@@ -38,7 +38,7 @@ class GeneralProblem:
       identity: JSON-like facts that make it the same problem when a study is opened again.
       extras: what a client wants to find again on `study.best` (`module`, say).
       guard: whether a trial is frozen at the first objective that is not finite.
-      executor: "vmap" or "map"; None leaves the choice to the planner.
+      executor: "vmap", "map" or "kernel"; None leaves the choice to the planner.
     """
 
     kind: str

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,14 +11,17 @@ import numpy as np
 from jaxopt_lab.core.client import Client
 from jaxopt_lab.core.cohorts import Job, Wave, make_waves
 from jaxopt_lab.core.controls import Values
+from jaxopt_lab.core.devices import accelerator
 from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.executors.kernel import misfit as kernel_misfit
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.tracing.check import Checked, check_trainable, refuse_unread
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
 from jaxopt_lab.core.tracing.footprint import Footprint, trial_footprint
-from jaxopt_lab.core.trainable import Trainable, guarded
+from jaxopt_lab.core.trainable import Shared, Trainable, guarded
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
 from jaxopt_lab.planning.sizing import Sizing
@@ -53,6 +57,7 @@ class GeneralTraining:
         self.curve_length = min(problem.budget or CURVE_LENGTH, CURVE_LENGTH)
         self._checked: dict[StaticProgram, Checked] = {}
         self._footprints: dict[StaticProgram, Footprint] = {}
+        self._choices: dict[tuple[StaticProgram, bool], tuple[Executor, str]] = {}
 
     @property
     def client(self) -> Client:
@@ -114,9 +119,25 @@ class GeneralTraining:
 
     def choice(self, program: StaticProgram, on_cpu: bool) -> tuple[Executor, str]:
         """The executor, and why."""
-        platform = "cpu" if on_cpu else "gpu"
-        found: Any = choose_executor(self.footprint(program), platform, self.problem.executor)
-        return found
+        key = program, on_cpu
+        if key not in self._choices:
+            platform = "cpu" if on_cpu else accelerator()
+            loop = self.checked(program).trainable.row_loop
+            misfit = None if loop is None else partial(self._misfit, program)
+            self._choices[key] = choose_executor(
+                self.footprint(program), platform, self.problem.executor, misfit
+            )
+        return self._choices[key]
+
+    def _misfit(self, program: StaticProgram, interpret: bool) -> str:
+        """Why no kernel can train the program's trials; "" if one can."""
+        checked = self.checked(program)
+        traced = {name: np.zeros((), kind) for name, kind in self.declared.dtypes.items()}
+        hparams = Hparams(traced, program.values)
+        key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+        zero: Any = np.zeros((), np.int32)
+        shared = Shared(key, zero, zero, zero, self.data)
+        return kernel_misfit(checked.trainable.row_loop, checked.state, hparams, shared, interpret)
 
     def default_width(self, program: StaticProgram, on_cpu: bool) -> int:
         """By what the trace shows."""

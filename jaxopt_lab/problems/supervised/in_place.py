@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
+from jaxopt_lab.core.tracing import equations
 from jaxopt_lab.core.types import BoolScalar, Params, PyTree
-from jaxopt_lab.problems.supervised import equations
 
 #: (gradient, state, params) -> (params, state).
 Update = Callable[[PyTree, PyTree, Params], tuple[Params, PyTree]]

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lab.core.tracing import equations
 from jaxopt_lab.models.convolutions import conv_general_dilated
 from jaxopt_lab.models.products import MIN_OUTPUTS, product
-from jaxopt_lab.problems.supervised import equations
 
 _PLAIN = (((1,), (0,)), ((), ()))
 

@@ -21,6 +21,7 @@ from jaxopt_lab.problems.supervised.batches import (
 from jaxopt_lab.problems.supervised.in_place import update_in_place
 from jaxopt_lab.problems.supervised.losses import (
     Score,
+    Scored,
     call_on_rows,
     check_labels,
     one_per_row,
@@ -33,7 +34,9 @@ from jaxopt_lab.problems.supervised.products import with_fast_products
 
 _MARK = "If it is of all rows, mark it with lab.metrics.over_all_rows."
 _ORDER = 1
-_INIT, _TRAIN, _EVALUATE = 1, 2, 3
+_INIT = 1
+#: Purposes of a trial's noise.
+TRAIN, EVALUATE = 2, 3
 
 
 class TrainState(NamedTuple):
@@ -69,6 +72,8 @@ class Setting(NamedTuple):
       num_splits: K.
       num_valid: validation rows of each split; () without validation.
       label_range: least and greatest label, for messages.
+      weighted: whether rows have weights of their own.
+      precision: what products use in the executor `kernel`.
     """
 
     network: Network
@@ -82,6 +87,8 @@ class Setting(NamedTuple):
     num_splits: int
     num_valid: tuple[int, ...]
     label_range: tuple[int, int] | None
+    weighted: bool = False
+    precision: str = "float32"
 
 
 def make_trainable(setting: Setting) -> Trainable:
@@ -91,7 +98,7 @@ def make_trainable(setting: Setting) -> Trainable:
         # Of a kind that does not depend on JAX's settings, and as numbers that can be stored.
         data = jax.random.bits(key, (2,), jnp.uint32)
         example = jax.tree.map(jnp.asarray, setting.example)
-        variables = setting.network.init(_key(data, _INIT), example, hparams)
+        variables = setting.network.init(key_of(data, _INIT), example, hparams)
         optimizer = setting.build(hparams, jnp.ones((), jnp.float32))
         opt_state = optimizer.init(variables.params)
         state = TrainState(*variables, opt_state, jnp.zeros((), jnp.int32), data)
@@ -105,20 +112,28 @@ def make_trainable(setting: Setting) -> Trainable:
         return state, {**metrics, "loss": train_loss}
 
     def result(state: TrainState) -> PyTree:
-        return setting.network.exported(_evaluated(setting, state))
+        return setting.network.exported(evaluated(setting, state))
 
     return Trainable(init, step, result=result)
 
 
-def _key(data: UInt32[Array, " w"], *numbers: Any) -> PRNGKey:
+def key_of(data: UInt32[Array, " w"], *numbers: Any) -> PRNGKey:
+    """A trial's key for a purpose, from `TrainState.key`."""
     key = jax.random.wrap_key_data(data, impl="threefry2x32")
     for number in numbers:
         key = jax.random.fold_in(key, number)
     return key
 
 
-def _evaluated(setting: Setting, state: TrainState) -> Variables:
+def evaluated(setting: Setting, state: TrainState) -> Variables:
+    """What is evaluated and kept of a trial."""
     return Variables(setting.eval_params(state.opt_state, state.params), state.collections)
+
+
+def order_of_epoch(setting: Setting, shared: Shared) -> Array:
+    """The rows of a unit's minibatches, see `epoch_order`."""
+    key, split = jax.random.fold_in(shared.key, _ORDER), shared.split % setting.num_splits
+    return epoch_order(key, shared.data, split, setting.batch_size)
 
 
 def _train_epoch(
@@ -129,7 +144,7 @@ def _train_epoch(
     num_rows = data.num_train[split]
     num_steps = (num_rows + size - 1) // size
     total_steps = (num_steps * shared.budget).astype(jnp.float32)
-    order = epoch_order(jax.random.fold_in(shared.key, _ORDER), data, split, size)
+    order = order_of_epoch(setting, shared)
 
     def body(i: Array, carry: tuple[TrainState, Scalar, Scalar]) -> Any:
         state, loss_sum, weight = carry
@@ -148,7 +163,7 @@ def _train_step(
 ) -> tuple[TrainState, Scalar]:
     weight = batch.weights.sum()
     has_rows = weight > 0
-    key = _key(state.key, _TRAIN, state.step)
+    key = key_of(state.key, TRAIN, state.step)
 
     def loss_of(params: Params, collections: PyTree, hparams: Any) -> tuple[Scalar, PyTree]:
         variables = Variables(params, collections)
@@ -161,19 +176,39 @@ def _train_step(
     (loss, collections), gradient = grad(state.params, state.collections, hparams)
 
     def update(gradient: PyTree, opt_state: PyTree, params: Params) -> tuple[Params, PyTree]:
+        def value_of(params: Params) -> Scalar:
+            return loss_of(params, state.collections, hparams)[0]
+
         optimizer = setting.build(hparams, total_steps)
-        extra = {
-            "value": loss,
-            "grad": gradient,
-            "value_fn": lambda params: loss_of(params, state.collections, hparams)[0],
-        }
-        updates, new = optimizer.update(gradient, opt_state, params, **extra)
-        return optax.apply_updates(params, updates), _like(new, opt_state, "the optimizer's state")
+        return updated(optimizer, gradient, opt_state, params, loss, value_of)
 
     params, opt_state = update_in_place(update, has_rows, gradient, state.opt_state, state.params)
     collections = _like(collections, state.collections, "the module's collections")
     moved = _where(has_rows, collections, state.collections)
     return TrainState(params, moved, opt_state, state.step + has_rows, state.key), loss
+
+
+def updated(
+    optimizer: optax.GradientTransformationExtraArgs,
+    gradient: PyTree,
+    opt_state: PyTree,
+    params: Params,
+    loss: Scalar,
+    value_of: Callable[[Params], Scalar],
+) -> tuple[Params, PyTree]:
+    """Weights and the optimizer's state after an update.
+
+    Args:
+      optimizer: of the trial.
+      gradient: like `params`.
+      opt_state: of the optimizer.
+      params: weights.
+      loss: of the minibatch.
+      value_of: computes it for other weights, for the optimizers that search along a line.
+    """
+    extra = {"value": loss, "grad": gradient, "value_fn": value_of}
+    updates, new = optimizer.update(gradient, opt_state, params, **extra)
+    return optax.apply_updates(params, updates), _like(new, opt_state, "the optimizer's state")
 
 
 def _where(condition: BoolScalar, new: PyTree, old: PyTree) -> PyTree:
@@ -201,23 +236,19 @@ def _like(new: PyTree, old: PyTree, what: str) -> PyTree:
 def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared) -> Metrics:
     """Loss and metrics of the split's validation rows."""
     data, split = shared.data, shared.split % setting.num_splits
-    size, variables = setting.eval_batch_size, _evaluated(setting, state)
-    key = _key(state.key, _EVALUATE, shared.unit)
+    size, variables = setting.eval_batch_size, evaluated(setting, state)
+    key = key_of(state.key, EVALUATE, shared.unit)
     whole = {name: f for name, f in setting.metrics.items() if is_over_all_rows(f)}
-    by_row = {name: f for name, f in setting.metrics.items() if name not in whole}
 
     def chunk(number: Array) -> tuple[Scalar, dict[str, Scalar], Any]:
         batch = validation_chunk(data, split, number, size)
         chunk_key = jax.random.fold_in(key, number)
         scored = setting.score(variables, batch, hparams, chunk_key, False)
-        sums, outputs = {"loss": weighted(scored.losses, batch)}, scored.outputs
-        if setting.metrics and outputs is None:
-            outputs = setting.network.apply(variables, batch, hparams, chunk_key, False)[0]
-        for name, function in by_row.items():
-            check_labels(function, outputs, setting.label_range)
-            values = call_on_rows(function, outputs, batch.targets)
-            values = one_per_row(name_of(function), values, batch, outputs, _MARK)
-            sums[name] = weighted(values, batch)
+        outputs = _outputs(setting, scored, variables, batch, hparams, chunk_key)
+        scored = scored._replace(outputs=outputs)
+        by_row = metrics_by_row(setting, scored, variables, batch, hparams, chunk_key)
+        values = {"loss": scored.losses, **by_row}
+        sums = {name: weighted(each, batch) for name, each in values.items()}
         kept = (outputs, batch.targets, batch.weights) if whole else ()
         return batch.weights.sum(), sums, kept
 
@@ -229,6 +260,39 @@ def _validate(setting: Setting, state: TrainState, hparams: Any, shared: Shared)
         for name, function in whole.items():
             check_labels(function, rows[0], setting.label_range)
             found[name] = _of_all_rows(setting, function, rows, split)
+    return found
+
+
+def _outputs(
+    setting: Setting,
+    scored: Scored,
+    variables: Variables,
+    batch: Batch,
+    hparams: Any,
+    key: PRNGKey,
+) -> PyTree:
+    """Of the module, where a metric wants them."""
+    if setting.metrics and scored.outputs is None:
+        return setting.network.apply(variables, batch, hparams, key, False)[0]
+    return scored.outputs
+
+
+def metrics_by_row(
+    setting: Setting,
+    scored: Scored,
+    variables: Variables,
+    batch: Batch,
+    hparams: Any,
+    key: PRNGKey,
+) -> dict[str, Array]:
+    """Name -> [b], of the metrics that are no metrics of all rows."""
+    outputs, found = _outputs(setting, scored, variables, batch, hparams, key), {}
+    for name, function in setting.metrics.items():
+        if is_over_all_rows(function):
+            continue
+        check_labels(function, outputs, setting.label_range)
+        values = call_on_rows(function, outputs, batch.targets)
+        found[name] = one_per_row(name_of(function), values, batch, outputs, _MARK)
     return found
 
 

@@ -1,0 +1,72 @@
+"""One unit of a trainable as a loop over rows, for an executor that owns the loop."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from jaxopt_lab.core.types import IntScalar, PyTree, Scalar
+
+
+class Chunk(NamedTuple):
+    """Some rows of a minibatch.
+
+    Attributes:
+      rows: pytree of arrays [c, ...].
+      weights: [c] float32; 0 at a row that only fills up.
+    """
+
+    rows: PyTree
+    weights: Any
+
+
+class Minibatches(NamedTuple):
+    """The rows of a unit, minibatch after minibatch, or those of a validation.
+
+    Each minibatch is filled up to a whole number of chunks.
+
+    Attributes:
+      rows: pytree of arrays [p, ...].
+      weights: [p] float32; 0 at a row that only fills up.
+      totals: [s] float32, the weight of each minibatch.
+      num_steps: int32, how many minibatches there are; what stands behind them is not looked at.
+      common: pytree of scalars that `RowLoop.update` is given.
+    """
+
+    rows: PyTree
+    weights: Float[Array, " p"]
+    totals: Float[Array, " s"]
+    num_steps: IntScalar
+    common: PyTree = ()
+
+
+class RowLoop(NamedTuple):
+    """The inner half of a trainable, whose loss is the weighted mean over rows of a minibatch.
+
+    All functions but the first two are of ONE trial. `Trainable.step` does the same as a loop over
+    them does; the executor finds out by itself whether one row can see another.
+
+    Attributes:
+      training: (shared, rows of a chunk) -> minibatches of the unit; common to the trials.
+      validation: (shared, rows of a chunk) -> one minibatch of all rows; None without any.
+      losses: (state, hparams, chunk) -> [c] losses of rows in training.
+      gradient: (state, hparams, chunk, total) -> (sum of weighted losses / total, its gradient).
+      update: (state, hparams, gradient, loss, common) -> state, after a whole minibatch.
+      scores: (state, hparams, chunk) -> name -> [c], of validation rows, "loss" among them.
+      batch_size: rows of a minibatch.
+      may_be_empty: whether a minibatch's rows may all be without weight.
+      precision: what products use, a key of `executors.fitting.PRECISIONS`.
+      objective: name of the metric whose first value that is not finite freezes the trial, whose
+        state is then `trainable.Guarded`; None if nothing does.
+    """
+
+    training: Callable[[Any, int], Minibatches]
+    validation: Callable[[Any, int], Minibatches] | None
+    losses: Callable[[PyTree, Any, Chunk], Array]
+    gradient: Callable[[PyTree, Any, Chunk, Scalar], tuple[Scalar, PyTree]]
+    update: Callable[[PyTree, Any, PyTree, Scalar, PyTree], PyTree]
+    scores: Callable[[PyTree, Any, Chunk], dict[str, Array]] | None
+    batch_size: int
+    may_be_empty: bool = False
+    precision: str = "float32"
+    objective: str | None = None
