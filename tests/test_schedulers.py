@@ -26,6 +26,7 @@ from jaxopt_lab.search.region import frame_of
 from jaxopt_lab.study.histories import AGE
 
 NAMES = [name for name, make in schedulers.REGISTRY.items() if isinstance(make(), Scheduler)]
+SLOW = pytest.mark.slow
 each = pytest.mark.parametrize("name", NAMES)
 VALUES = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
@@ -277,12 +278,22 @@ def searched(made: Made) -> Callable[[str, str], lab.Study]:
 
 
 #: On a table those that differ in what they train or read; `test_rungs` has halving there.
-ON_TABLES = ["race", "median_stopping"]
-CASES = [*(("steps", name) for name in NAMES), *(("table", name) for name in ON_TABLES)]
-each_case = pytest.mark.parametrize(("door", "name"), CASES)
+CASES = [*(("steps", name) for name in NAMES), ("table", "race"), ("table", "median_stopping")]
 
 
-@each_case
+def cases(*quick: tuple[str, str]) -> pytest.MarkDecorator:
+    """All cases; those that are not quick are for --runslow."""
+    marked = [case if case in quick else pytest.param(*case, marks=SLOW) for case in CASES]
+    return pytest.mark.parametrize(("door", "name"), marked)
+
+
+def some(*quick: str) -> pytest.MarkDecorator:
+    """All schedulers; those that are not quick are for --runslow."""
+    marked = [name if name in quick else pytest.param(name, marks=SLOW) for name in NAMES]
+    return pytest.mark.parametrize("name", marked)
+
+
+@cases(*CASES[: len(NAMES)], ("table", "median_stopping"))
 def test_every_trial_ends_in_exactly_one_state(searched: Any, door: str, name: str) -> None:
     study = searched(door, name)
     frame = study.trials
@@ -305,7 +316,7 @@ def test_every_trial_ends_in_exactly_one_state(searched: Any, door: str, name: s
     assert sorted(placed) == list(range(NUM))
 
 
-@each_case
+@cases(*CASES[: len(NAMES)])
 def test_survivors_are_bitwise_what_they_would_be_alone(
     made: Made, searched: Any, door: str, name: str
 ) -> None:
@@ -325,7 +336,7 @@ def test_survivors_are_bitwise_what_they_would_be_alone(
             assert expected[key][2][metric][: len(curve)] == curve
 
 
-@each_case
+@cases(("steps", "bohb"), ("steps", "race"))
 def test_interrupted_it_comes_to_the_same(
     made: Made, searched: Any, door: str, name: str, tmp_path: Path
 ) -> None:
@@ -351,13 +362,13 @@ def test_interrupted_it_comes_to_the_same(
             assert study.store.decisions(kind) == whole.store.decisions(kind)
 
 
-@each
+@some("bohb")
 def test_one_trial_trains_to_the_end(made: Made, name: str) -> None:
     study = optimize(made("steps"), name, num=1)
     assert study.trials["status"].tolist() in (["completed"], ["infeasible"])
 
 
-@each
+@some("hyperband", "median_stopping")
 def test_where_all_diverge_nothing_is_promoted(name: str, problems: dict[str, Any]) -> None:
     wild = lab.SearchSpace(rate=lab.Uniform(1.0, 2.0), shift=lab.Uniform(0.0, 1.0))
     study = optimize(lab.Study(problems["steps"][0](), wild, cohort_width=2), name, num=5)
