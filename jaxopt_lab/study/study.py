@@ -266,6 +266,8 @@ class Study:
             raise UserError("give race or a scheduler, not both")
         sampler, scheduler = _sampler(sampler), _scheduler(scheduler)
         num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
+        if isinstance(scheduler, PopulationScheduler):
+            scheduler.units(num_epochs, self.problem.unit)  # refuses before anything is stored
         num_folds = self.num_folds
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         self._agree({f"scheduler of {phase}": scheduler.name if scheduler else "none"})
