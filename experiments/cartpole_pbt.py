@@ -10,9 +10,9 @@ The last line printed is JSON: `steps_to_475` is the mean over seeds; a search t
 there counts as its whole budget. Of members that were overwritten only their lineages' curves are
 left, so that the population's steps are an upper bound.
 
-As it stands it shows no difference: with 8 members both ways had a member at 475 after 3, 5, 4
-and 5 units on seeds 0 to 3 (17,408 steps in the mean; the fifth seed was not run). The best of
-eight random configurations gets there within two generations, before a copy can have learnt much.
+As it stands it shows no difference: with 8 members both ways had one at 475 after 3, 5, 4 and 5
+units on seeds 0 to 3 (17,408 steps in the mean; the fifth seed was not run). The best of eight
+random configurations gets there before copies have had two generations to learn in.
 
 Source: Jaderberg et al. 2017, arXiv:1711.09846; the task is that of `cartpole_ppo.py`.
 """

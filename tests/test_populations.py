@@ -286,8 +286,11 @@ def test_a_population_of_which_all_diverged_says_so() -> None:
 
 
 def test_a_budget_without_a_boundary_is_refused() -> None:
+    study = make()
     with pytest.raises(UserError, match=r"holds one of 7; give every = 1"):
-        train(make(), PBT(every=7))
+        train(study, PBT(every=7))
+    assert not len(study.trials)
+    assert "scheduler of search" not in study.store.settings(), "another one may be given"
     problem = lab.from_function(lambda key, hparams: {"loss": hparams["x"]})
     study = lab.Study(problem, lab.SearchSpace(x=lab.Uniform(0.0, 1.0)))
     with pytest.raises(UserError, match="a function is one whole run"):

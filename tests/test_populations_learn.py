@@ -177,3 +177,7 @@ def test_a_table_learns_as_a_population(houses: pd.DataFrame, tmp_path: Path) ->
         assert np.isfinite(best.predict(houses.head(3))).all()
         refit = study.store.member_arrays(best.trial_id)[-1]
         assert (refit.fold, refit.num_units) == (2, 6)
+        study.rerun([best.trial_id], replicate=1)
+        again = [m for m in study.store.member_arrays(best.trial_id) if m.replicate == 1]
+        assert [(m.fold, m.num_units) for m in again] == [(0, 6), (1, 6)]
+        assert again[0].curves["loss"][0] != best.curves[0]["loss"][0], "other seeds"

@@ -107,19 +107,6 @@ def check_number(losses: Float[np.ndarray, " p"], num_promoted: int) -> None:
         raise ValueError(f"num_promoted must be in [1, {len(losses)}], got {num_promoted}")
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """A whole number that a scheduler is set with.
-
-    Raises:
-      UserError: naming it, if it is another thing or below its least value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UserError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, got {value}")
-    return int(value)
-
-
 def share(name: str, value: Any) -> float:
     """A share that a scheduler is set with: a number from 0 to 1.
 

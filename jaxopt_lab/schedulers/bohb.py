@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.core.types import Config, PRNGKey
-from jaxopt_lab.schedulers.base import Scheduler, promote_best, share, whole
+from jaxopt_lab.schedulers.base import Scheduler, promote_best, share
 from jaxopt_lab.schedulers.hyperband import layout
 from jaxopt_lab.search.base import History, Sampler
 from jaxopt_lab.search.random import random

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxopt_lab.schedulers.base import Bracket, Scheduler, promote_best, whole
+from jaxopt_lab.core.scalars import whole
+from jaxopt_lab.schedulers.base import Bracket, Scheduler, promote_best
 from jaxopt_lab.schedulers.successive_halving import halved, most_halvings
 
 

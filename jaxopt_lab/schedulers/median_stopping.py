@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing, check_number, whole
+from jaxopt_lab.core.scalars import whole
+from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing, check_number
 
 #: Comparisons in a training unless something else is asked for.
 NUM_COMPARISONS = 10

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best, whole
+from jaxopt_lab.core.scalars import whole
+from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best
 
 
 def race(reduction: Any = 2, num_folds: Any = 1) -> Scheduler:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best, whole
+from jaxopt_lab.core.scalars import whole
+from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best
 
 
 def successive_halving(reduction: Any = 3, min_epochs: Any = 1, num_brackets: Any = 1) -> Scheduler:

@@ -365,6 +365,8 @@ class Study:
                 f"them, such as 'bayesian', not {sampler.name!r}"
             )
         num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
+        if isinstance(scheduler, PopulationScheduler):
+            scheduler.units(num_epochs, self.problem.unit)  # refuses before anything is stored
         num_folds = self.num_folds
         # The flag and the scheduler that it stands for are the same thing, stored as the flag.
         raced = scheduler is not None and scheduler.name == schedulers.race().name
