@@ -70,7 +70,10 @@ def test_bohb_needs_a_search_that_sees_scores(kind: type) -> None:
         kind(scheduler="bohb", scheduler_settings={"rate": 1})
 
 
-@pytest.mark.parametrize("name", schedulers.REGISTRY)
+@pytest.mark.parametrize(
+    "name",
+    [n for n in schedulers.REGISTRY if isinstance(schedulers.make(n), schedulers.Scheduler)],
+)
 def test_pieces_add_up_to_whole_trainings(name: str) -> None:
     scheduler = schedulers.make(name)
     for fold in range(3):

@@ -11,7 +11,10 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
 #: `tune.SCHEDULERS`.
-SCHEDULERS = ("race", "successive_halving", "hyperband", "median_stopping", "bohb", "none")
+SCHEDULERS = (
+    *("race", "successive_halving", "hyperband", "median_stopping", "bohb"),
+    *("population_based_training", "pb2", "none"),
+)
 TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
@@ -197,8 +200,9 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         type=_one_of(SCHEDULERS),
         metavar="NAME",
-        help=f"who is stopped early: {', '.join(SCHEDULERS)} (default: that of a table [scheduler] "
-        "in the space file, else race: one fold first, then the better half on the others)",
+        help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
+        "(default: that of a table [scheduler] in the space file, else race: one fold first, then "
+        "the better half on the others)",
     )
     add(
         "--test-fraction",
@@ -347,8 +351,8 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         type=_one_of(SCHEDULERS),
         metavar="NAME",
-        help=f"who is stopped early: {', '.join(SCHEDULERS)} (default: that of a table [scheduler] "
-        "in the space file, else none)",
+        help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
+        "(default: that of a table [scheduler] in the space file, else none)",
     )
     add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the script)")
     add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")

@@ -320,6 +320,8 @@ def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -
 def is_one_phase(settings: Settings) -> bool:
     """Whether there is no refined search: the wide one is exhaustive, or learns by itself."""
     found = _scheduler(settings)
+    if isinstance(found, schedulers.PopulationScheduler):
+        return True  # its members find better values by themselves
     return settings.search in ONE_PHASE or (found is not None and found.in_turn)
 
 
@@ -337,8 +339,10 @@ def _stopping(settings: Settings) -> stopping.StoppingRule | None:
     return stopping.any_of(*rules) if rules else None
 
 
-def _scheduler(settings: Settings) -> schedulers.Scheduler | None:
-    found: schedulers.Scheduler | None = schedulers.make(
+def _scheduler(
+    settings: Settings,
+) -> schedulers.Scheduler | schedulers.PopulationScheduler | None:
+    found: schedulers.Scheduler | schedulers.PopulationScheduler | None = schedulers.make(
         settings.scheduler, settings.scheduler_settings
     )
     return found
