@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from jaxopt_lab.cli.process import MACHINE, explain
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="supervised on Linux only")
 
 SCRIPT = """
@@ -83,3 +85,16 @@ def test_exit_codes_are_those_of_the_child_and_what_only_reads_has_none() -> Non
     process = start("time.sleep(0)", command="show")
     output, _ = process.communicate(timeout=60)
     assert int(output) == process.pid
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libopenblas.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_want_of_memory_is_called_that(error: Exception) -> None:
+    assert explain(error) == ("out of memory; what is finished is kept", MACHINE)

@@ -15,6 +15,8 @@ from jaxopt_lab.core.errors import MachineError, UserError
 #: Exit codes: the user must correct something, the machine cannot do it, Ctrl-C, SIGTERM, SIGPIPE.
 USER, MACHINE, INTERRUPTED, TERMINATED, PIPE = 2, 1, 130, 143, 141
 DEBUG = "JAXOPT_LAB_DEBUG"
+#: What Linux and Python say where a library or a thread gets no memory.
+_NO_ROOM = ("failed to map segment from shared object", "can't start new thread")
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -60,7 +62,7 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), USER
     if isinstance(error, MachineError):
         return str(error), MACHINE
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_ROOM):
         return "out of memory; what is finished is kept", MACHINE
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
         return "there is no home directory that ~ could stand for: write the whole path", USER
