@@ -4,6 +4,7 @@ A wave is one cohort of V trials per device. What the trials of a cohort share (
 batched; split, replicate and age are scalars per device, so one compiled program serves all.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -100,13 +101,17 @@ class Engine:
 
     def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
         """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
-        with self.compiler.lock:
+
+        def compile_both() -> None:
             args = self.compiler.put(self._controls(seeds, clock, hparams))
             state = self.compiler.lower("init", self._init, args, self.key, once=True)
             self._tree = jax.tree.structure(state)
             copied = (self.key, self.data)
             self.compiler.lower("advance", self._advance, (state, *args[1:]), copied)
             self.compiler.compile_lowered()
+
+        with self.compiler.lock:
+            self._or_with_vmap(compile_both)
 
     def init(self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed) -> PyTree:
         """Initialise a wave.
@@ -152,7 +157,10 @@ class Engine:
         budget is cut into calls.
         """
         args = (state, *self.compiler.put((clock.packed(), packed(hparams))))
-        return self.compiler.call("advance", self._advance, args, (self.key, self.data))
+        copied = (self.key, self.data)
+        return self._or_with_vmap(
+            lambda: self.compiler.call("advance", self._advance, args, copied)
+        )
 
     def probe(
         self, state: PyTree, clock: Clock, hparams: Values | Packed, probe: Probe
@@ -186,6 +194,20 @@ class Engine:
         """Hyperparameters on the devices, for several calls."""
         placed: Packed = self.compiler.put(packed(hparams))
         return placed
+
+    def _or_with_vmap(self, run: Callable[[], Any]) -> Any:
+        """Run what compiles; should this JAX or this GPU not take a kernel, again with `vmap`."""
+        try:
+            return run()
+        except UserError:
+            raise
+        except Exception as error:
+            if self.executor != "kernel":
+                raise
+            self.executor = "vmap"
+            why = " ".join(str(error).split())[:200]
+            warnings.warn(f"no kernel could be made, vmap trains instead: {why}", stacklevel=3)
+            return run()
 
     def _controls(
         self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed
