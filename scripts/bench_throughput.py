@@ -7,6 +7,7 @@
     python scripts/bench_throughput.py --sizes
     python scripts/bench_throughput.py --systems ours,vmap --trials 4096 --width 1024
     python scripts/bench_throughput.py --model gru
+    python scripts/bench_throughput.py --kernel --trials 1024
 
 Every system trains the same trial-epochs in processes of its own that stay alive; rounds
 alternate (A B C A B C ...) and medians count. A slow system trains a part of the trials and its
@@ -17,6 +18,10 @@ Compilation is timed apart. Only numbers from an otherwise idle machine mean any
 `--model gru|cnn` trains a module of Flax's own layers through `supervised`, `ours_shipped` the same
 network out of `jaxopt_lab.models`; peers train the module of Flax's layers. `flax_mlp` is the case
 of the MLP with such a module beside our tabular MLP: `ratio` of `ours_flax` is what it costs.
+`--kernel` trains the cases of the executor `kernel` on a GPU: `kernel` and `vmap_bf16x3` multiply
+in three passes of bfloat16, `kernel_tf32x3` and `vmap_tf32x3` of TF32, `kernel_scalar` and `vmap`
+in float32, `planned` leaves the choice to the planner; `ratio` is over `kernel`. On a CPU the
+kernel is interpreted, to see that the script works: `--kernel --trials 2 --epochs 1 --rows 64`.
 `function` is a whole training as one function, 64 configurations x 4 seeds, against a `vmap` of it
 written by hand in its best width.
 """
@@ -31,9 +36,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cases import CASES, Case
+from bench.cases import CASES, KERNEL_CASES, Case
 from bench.pool import Failed, Pool
-from bench.systems import DEFAULT, SWEEP, SYSTEMS
+from bench.systems import DEFAULT, KERNEL, SWEEP, SYSTEMS
 
 HIDDEN_SIZES, BATCH_SIZES = (16, 32, 128, 256, 512), (32, 128)
 MIN_ROUNDS = 3
@@ -152,7 +157,8 @@ class Bench:
                 break
         for case in cases:
             mine = [entry for entry in entries if entry.case == case]
-            ours = next((e.median for e in mine if e.system == "ours"), None)
+            base = "ours" if "ours" in self.pools else "kernel"
+            ours = next((e.median for e in mine if e.system == base), None)
             for entry in mine:
                 print(json.dumps(entry.line(ours, self.device)), flush=True)
 
@@ -179,6 +185,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", action="store_true", help=f"hidden sizes and batches against {SWEEP[1:]}"
     )
+    parser.add_argument("--kernel", action="store_true", help="cases of the executor `kernel`")
+    parser.add_argument("--rows", type=int, help="training rows [8192]")
     parser.add_argument("--model", choices=DEFAULT, default="mlp")
     parser.add_argument("--trials", type=int, help="networks [64; gru and cnn: 32]")
     parser.add_argument("--epochs", type=int, help="of every trial [8; quick or sizes: 2]")
@@ -194,9 +202,15 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     common = {"num_epochs": epochs, "width": args.width}
     if args.trials:
         common["num_trials"] = args.trials
+    if args.rows:
+        common["num_rows"] = args.rows
     if not is_mlp:
         return [Case(**{"model": args.model, **CASES[args.model], **common})]
-    if args.sizes:
+    if args.kernel:
+        small = args.trials and args.trials < 1024
+        fewer = {"num_trials": args.trials} if small else {}
+        cases = [Case(**{**common, **changes, **fewer}) for changes in KERNEL_CASES]
+    elif args.sizes:
         grid = itertools.product(HIDDEN_SIZES, BATCH_SIZES)
         cases = [Case(hidden_size=h, batch_size=b, **common) for h, b in grid]
     else:
@@ -212,7 +226,9 @@ def main() -> None:
     args = _parse()
     if args.sizes and args.model != "mlp":
         sys.exit("--sizes are those of the MLP")
-    default = SWEEP if args.sizes else DEFAULT[args.model]
+    if args.kernel and (args.sizes or args.model != "mlp"):
+        sys.exit("--kernel has cases of its own")
+    default = KERNEL if args.kernel else SWEEP if args.sizes else DEFAULT[args.model]
     systems = args.systems.split(",") if args.systems else list(default)
     for name in systems:
         if name not in SYSTEMS:
@@ -225,7 +241,7 @@ def main() -> None:
     cases = _cases(args)
     try:
         # The sweep measures case by case, to have lines early; the headline cases alternate.
-        for group in [[case] for case in cases] if args.sizes else [cases]:
+        for group in [[case] for case in cases] if args.sizes or args.kernel else [cases]:
             bench.measure(group)
     finally:
         bench.close()

@@ -127,15 +127,18 @@ class Engine:
 
     def prepare(self, seeds: np.ndarray, clock: Clock, hparams: Values) -> None:
         """Compile `init` and `advance`, both at the same time; arguments as for `init`."""
-        with self.compiler.lock:
-            if self.compiler.has("init", "advance"):
-                return
+
+        def compile_both() -> None:
             args = self.compiler.put(self._controls(seeds, clock, hparams))
             state = self.compiler.lower("init", self._init, args, self.key, once=True)
             self._traced.tree = jax.tree.structure(state)
             copied = (self.key, self.data)
             self.compiler.lower("advance", self._advance, (state, *args[1:]), copied)
             self.compiler.compile_lowered()
+
+        with self.compiler.lock:
+            if not self.compiler.has("init", "advance"):
+                self._as_kernel(compile_both)
 
     def init(self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed) -> PyTree:
         """Initialise a wave.
@@ -191,7 +194,8 @@ class Engine:
         budget is cut into calls.
         """
         args = (state, *self.compiler.put((clock.packed(), packed(hparams))))
-        return self.compiler.call("advance", self._advance, args, (self.key, self.data))
+        copied = (self.key, self.data)
+        return self._as_kernel(lambda: self.compiler.call("advance", self._advance, args, copied))
 
     def probe(
         self, state: PyTree, clock: Clock, hparams: Values | Packed, probe: Probe
@@ -225,6 +229,20 @@ class Engine:
         """Hyperparameters on the devices, for several calls."""
         placed: Packed = self.compiler.put(packed(hparams))
         return placed
+
+    def _as_kernel(self, run: Callable[[], Any]) -> Any:
+        """Run what compiles; say it in a line where this JAX or this GPU does not take a kernel."""
+        try:
+            return run()
+        except UserError:
+            raise
+        except Exception as error:
+            if self.executor != "kernel":
+                raise
+            why = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"executor='kernel' cannot be had here: {why}; leave executor out"
+            ) from error
 
     def _controls(
         self, seeds: np.ndarray, clock: Clock, hparams: Values | Packed

@@ -33,6 +33,8 @@ class Case:
         an MLP as one function.
       size: steps of a sequence; rows and columns of an image.
       num_seeds: trainings of each configuration.
+      activation: of the MLP.
+      chain: whether gradients are clipped by their norm and the rate falls along a cosine.
     """
 
     hidden_size: int = 64
@@ -47,6 +49,8 @@ class Case:
     model: str = "mlp"
     size: int = 1
     num_seeds: int = 1
+    activation: str = "relu"
+    chain: bool = False
 
     @property
     def name(self) -> str:
@@ -55,6 +59,8 @@ class Case:
         shape += f"-t{self.size}" if self.size > 1 else ""
         name = f"{self.model}-{shape}-b{self.batch_size}-n{self.num_trials}"
         name += f"x{self.num_seeds}" if self.num_seeds > 1 else ""
+        name += f"-{self.activation}" if self.activation != "relu" else ""
+        name += "-chain" if self.chain else ""
         return name + (f"-dropout{self.dropout:g}" if self.dropout else "")
 
     @property
@@ -130,3 +136,14 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "function": {"num_layers": 2, "hidden_size": 32, "num_rows": 1024, "num_seeds": 4},
 }
+#: The cases of the executor `kernel`, in what differs from the MLP's.
+KERNEL_CASES: tuple[dict[str, Any], ...] = (
+    {"chain": True},
+    {"chain": True, "dropout": 0.2},
+    {"batch_size": 128},
+    {"num_layers": 2, "hidden_size": 32},
+    {"num_layers": 2, "hidden_size": 16, "num_trials": 16384},
+    {"num_layers": 2, "activation": "tanh", "batch_size": 64},
+    {"num_layers": 2, "hidden_size": 128},
+    {"num_layers": 4},
+)

@@ -1,24 +1,30 @@
 """The networks of a case as Flax modules: of Flax's own layers, and those that ship."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import optax
 
 from bench.cases import Case
 from jaxopt_lab import models
 
 
 class Mlp(nn.Module):
-    """He-normal kernels, relu, dropout after each hidden layer."""
+    """He-normal kernels, one activation, dropout after each hidden layer."""
 
     num_layers: int
     hidden_size: int
     dropout: float
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         x = inputs
         for _ in range(self.num_layers):
-            x = nn.relu(nn.Dense(self.hidden_size, kernel_init=nn.initializers.he_normal())(x))
+            x = nn.Dense(self.hidden_size, kernel_init=nn.initializers.he_normal())(x)
+            x = getattr(nn, self.activation)(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(1)(x)[:, 0]
@@ -52,13 +58,26 @@ class Cnn(nn.Module):
         return nn.Dense(1)(x)[:, 0]
 
 
+def optimizer(
+    case: Case, learning_rate: Any, weight_decay: Any, total_steps: Any
+) -> optax.GradientTransformation:
+    """AdamW; with `chain`, clipped by the norm and along a cosine."""
+    if not case.chain:
+        return optax.adamw(learning_rate, weight_decay=weight_decay)
+
+    def rate(step: jax.Array) -> jax.Array:
+        return learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * step / total_steps))
+
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=weight_decay))
+
+
 def plain(case: Case) -> nn.Module:
     """As anyone writes it."""
     if case.model == "gru":
         return Gru(case.hidden_size)
     if case.model == "cnn":
         return Cnn(case.hidden_size)
-    return Mlp(case.num_layers, case.hidden_size, case.dropout)
+    return Mlp(case.num_layers, case.hidden_size, case.dropout, case.activation)
 
 
 def shipped(case: Case) -> nn.Module:
@@ -68,4 +87,5 @@ def shipped(case: Case) -> nn.Module:
     if case.model == "cnn":
         features = (case.hidden_size, 2 * case.hidden_size)
         return models.CNN(None, features, hidden_size=64, batch_norm=False)
-    return models.MLP(None, case.num_layers, case.hidden_size, dropout=case.dropout)
+    shape = case.num_layers, case.hidden_size, case.activation
+    return models.MLP(None, *shape, dropout=case.dropout)

@@ -10,6 +10,7 @@ import optax
 
 import jaxopt_lab as lab
 from bench.cases import HIGH_DECAY, HIGH_RATE, LOW_DECAY, LOW_RATE, Case
+from bench.networks import optimizer as optimizer_of
 from bench.networks import plain
 from bench.networks import shipped as shipped_network
 from bench.peers_jax import train_as_one_function
@@ -77,14 +78,14 @@ class General:
         return self.score_of(self.first)
 
 
-def _supervised(case: Case, module: nn.Module) -> General:
+def _supervised(case: Case, module: nn.Module, **options: Any) -> General:
     inputs, targets = case.data()
 
     def model() -> nn.Module:
         return module
 
-    def optimizer(hparams: Any) -> optax.GradientTransformation:
-        return optax.adamw(hparams["learning_rate"], weight_decay=hparams["weight_decay"])
+    def optimizer(hparams: Any, total_steps: Any) -> optax.GradientTransformation:
+        return optimizer_of(case, hparams["learning_rate"], hparams["weight_decay"], total_steps)
 
     def mean_squared_error(result: Result) -> float:
         return float(jnp.mean((module.apply(result.params, inputs) - targets) ** 2))
@@ -96,6 +97,7 @@ def _supervised(case: Case, module: nn.Module) -> General:
         optimizer=optimizer,
         splits=None,
         batch_size=case.batch_size,
+        **options,
     )
     return General(case, problem, case.num_epochs, mean_squared_error)
 
@@ -108,6 +110,32 @@ def flax(case: Case) -> General:
 def shipped(case: Case) -> General:
     """A module that ships through `supervised`."""
     return _supervised(case, shipped_network(case))
+
+
+def _in_kernel(case: Case, precision: str) -> General:
+    on_cpu = jax.default_backend() == "cpu"
+    executor = "kernel-interpreted" if on_cpu else "kernel"
+    return _supervised(case, plain(case), executor=executor, precision=precision)
+
+
+def kernel(case: Case) -> General:
+    """A program for each network, products in three passes of bfloat16."""
+    return _in_kernel(case, "float32")
+
+
+def kernel_tf32x3(case: Case) -> General:
+    """Products in three passes of TF32."""
+    return _in_kernel(case, "tf32x3")
+
+
+def kernel_scalar(case: Case) -> General:
+    """Products in float32 without tensor cores."""
+    return _in_kernel(case, "scalar")
+
+
+def planned(case: Case) -> General:
+    """A module through `supervised`, the executor left to the planner."""
+    return _supervised(case, plain(case))
 
 
 def whole_training(case: Case) -> General:

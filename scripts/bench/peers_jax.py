@@ -1,6 +1,7 @@
 """What a JAX user writes without a population engine: a jitted scan, or a vmap of it."""
 
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 from bench.cases import Case
+from bench.networks import optimizer as optimizer_of
 from bench.networks import plain
 
 Params = list[tuple[jax.Array, jax.Array]]
@@ -31,11 +33,17 @@ def init(key: jax.Array, sizes: list[int]) -> Params:
     ]
 
 
-def apply(params: Params, x: jax.Array, rate: Any = None, key: jax.Array | None = None) -> Any:
+def apply(
+    params: Params,
+    x: jax.Array,
+    rate: Any = None,
+    key: jax.Array | None = None,
+    activation: str = "relu",
+) -> Any:
     """The network; with a key, dropout at a traced rate after each hidden layer."""
     keys = [None] * len(params) if key is None else jax.random.split(key, len(params) - 1)
     for (kernel, bias), layer_key in zip(params[:-1], keys, strict=False):
-        x = jax.nn.relu(x @ kernel + bias)
+        x = getattr(jax.nn, activation)(x @ kernel + bias)
         if layer_key is not None:
             keep = jax.random.bernoulli(layer_key, 1 - rate, x.shape)
             x = jnp.where(keep, x / (1 - rate), 0.0)
@@ -54,7 +62,7 @@ def network_of(case: Case) -> Network:
     """The MLP by hand; of another model, Flax's own layers."""
     if case.model in ("mlp", "function"):
         sizes = [case.num_features, *[case.hidden_size] * case.num_layers, 1]
-        return Network(lambda key: init(key, sizes), apply)
+        return Network(lambda key: init(key, sizes), partial(apply, activation=case.activation))
     module, inputs = plain(case), case.data()[0]
     return Network(
         lambda key: module.init(key, inputs[:1]), lambda params, x, *_: module.apply(params, x)
@@ -67,7 +75,8 @@ def make_train(case: Case) -> Any:
     num_steps = case.num_rows // case.batch_size
 
     def train(key: jax.Array, hparams: Hparams, inputs: jax.Array, targets: jax.Array) -> Any:
-        optimizer = optax.adamw(hparams.learning_rate, weight_decay=hparams.weight_decay)
+        rates = hparams.learning_rate, hparams.weight_decay
+        optimizer = optimizer_of(case, *rates, num_steps * case.num_epochs)
 
         def step(carry: Any, batch: Any) -> Any:
             params, state = carry

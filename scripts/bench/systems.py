@@ -36,6 +36,7 @@ class Spec:
       devices: JAX devices: one per core.
       models: which cases it can train.
       on_gpu: why it is left out on a GPU; empty if it runs there.
+      precision: of products on a GPU, as `jax_default_matmul_precision` takes it.
     """
 
     factory: str
@@ -44,6 +45,7 @@ class Spec:
     devices: bool = False
     on_gpu: str = ""
     models: tuple[str, ...] = ("mlp",)
+    precision: str = "highest"
 
     def make(self, case: Case) -> System:
         """Set it up; imports its libraries."""
@@ -76,6 +78,12 @@ SYSTEMS: dict[str, Spec] = {
     "scan": Spec("peers_jax:Scan", one_core=True, models=_NETWORKS),
     "scan_all_cores": Spec("peers_jax:Scan", per_core=True, on_gpu=_PROCESSES, models=_NETWORKS),
     "vmap": Spec("peers_jax:Vmap", models=_NETWORKS),
+    "vmap_bf16x3": Spec("peers_jax:Vmap", precision="BF16_BF16_F32_X3"),
+    "vmap_tf32x3": Spec("peers_jax:Vmap", precision="TF32_TF32_F32_X3"),
+    "kernel": Spec("ours_general:kernel"),
+    "kernel_tf32x3": Spec("ours_general:kernel_tf32x3"),
+    "kernel_scalar": Spec("ours_general:kernel_scalar"),
+    "planned": Spec("ours_general:planned"),
     "best_vmap": Spec("peers_jax:BestVmap", per_core=True, on_gpu=_PROCESSES, models=("function",)),
     "pytorch": Spec("peers_other:PyTorch", per_core=True),
     "keras": Spec("peers_other:Keras"),
@@ -90,5 +98,9 @@ DEFAULT = {
     "cnn": ("ours", "ours_shipped", "scan", "scan_all_cores", "vmap"),
     "function": ("ours", "best_vmap"),
 }
+#: Of the cases of the executor `kernel`.
+KERNEL = (
+    "kernel", "vmap_bf16x3", "kernel_tf32x3", "vmap_tf32x3", "kernel_scalar", "vmap", "planned",
+)  # fmt: skip
 SWEEP = ("ours", "scan", "scan_all_cores")
 Reply = dict[str, Any]

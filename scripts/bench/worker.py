@@ -57,8 +57,8 @@ def _start_jax(spec: Spec) -> str:
         use_all_cores()
     if jax.default_backend() == "cpu":
         return f"cpu, {os.cpu_count()} cores"
-    # All in float32, as PyTorch and our engine are by themselves.
-    jax.config.update("jax_default_matmul_precision", "highest")
+    # In float32 unless it says otherwise, as PyTorch and our engine are by themselves.
+    jax.config.update("jax_default_matmul_precision", spec.precision)
     return jax.devices()[0].device_kind
 
 

@@ -94,6 +94,8 @@ def build(
     weights_like = jax.ShapeDtypeStruct((), jnp.float32)
     # A first guess of rows, to know the gradient, of which the rows follow.
     sizes, rows = None, fitting.FEW_ROWS
+    first = jax.eval_shape(lambda shared: loop.training(shared, rows), shared)
+    _check_losses(loop, inner, hparams, _chunk_of(first, rows))
     for _ in range(2):
         training = jax.eval_shape(lambda shared, n=rows: loop.training(shared, n), shared)
         chunk = _chunk_of(training, rows)
@@ -148,17 +150,28 @@ def _chunk_of(found: Minibatches, rows: int) -> Chunk:
     )
 
 
+def _check_losses(loop: RowLoop, state: PyTree, hparams: Hparams, chunk: Chunk) -> None:
+    """See whether rows are apart, by what is quickest to trace."""
+    losses, num_rows = Traced(loop.losses, state, hparams, chunk), chunk.weights.shape[0]
+
+    def evaluate() -> None:
+        rows = jax.tree.map(lambda x: _padded_example(x, 0), chunk)
+        context = Context(None, NOISE, num_rows, apart=True)
+        constants = [_padded_example(x) for x in losses.constants]
+        own = _padded_examples(state), _padded_examples(hparams)
+        _check_rows(losses(context, constants, *own, rows), "losses", num_rows)
+
+    jax.eval_shape(evaluate)
+
+
 def _check(kernel: Kernel, state: PyTree, hparams: Hparams, chunk: Chunk) -> None:
-    """Evaluate everything once without computing, and see whether rows are apart."""
-    losses = Traced(kernel.loop.losses, state, hparams, chunk)
+    """Evaluate everything once without computing."""
     apart = kernel.context._replace(apart=True)
 
     def everything() -> None:
         own = _padded_examples(state), _padded_examples(hparams)
         rows = jax.tree.map(lambda x: _padded_example(x, 0), chunk)
         zero = Padded(jnp.zeros(()), (), False)
-        per_row = losses(apart, [_padded_example(x) for x in losses.constants], *own, rows)
-        _check_rows(per_row, "losses", kernel.context.num_rows)
         constants = iter([_padded_example(x) for x in kernel.constants])
         given = [[next(constants) for _ in part.constants] for part in _parts(kernel)]
         gradient = kernel.gradient(kernel.context, given[0], *own, rows, zero)[1]

@@ -16,6 +16,8 @@ EXECUTORS: tuple[Executor, ...] = ("vmap", "map", "kernel")
 #: The executor `kernel` on whatever device there is: for tests.
 INTERPRETED: Executor = "kernel-interpreted"
 
+#: Kernels are chosen by themselves once this code of theirs has been measured on a GPU.
+KERNELS_ARE_MEASURED = False
 #: Widest cohort on an accelerator, and on a CPU.
 MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
 #: Of a kernel, whose trials do not wait for each other.
@@ -68,12 +70,14 @@ def choose_executor(
                 _check_kernel(executor, platform, misfit)
                 return executor, "as asked for"
         raise UserError(
-            f"executor must be {' or '.join(EXECUTORS)}, got {insist!r}."
+            f"executor must be {', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}, got {insist!r}."
             f"{did_you_mean(str(insist), EXECUTORS)}"
         )
     if platform == "gpu" and misfit is not None:
         reason = misfit(False)
-        return ("vmap", reason) if reason else ("kernel", "weights and moments stay on the chip")
+        if not reason and KERNELS_ARE_MEASURED:
+            return "kernel", "weights and moments stay on the chip"
+        return "vmap", reason or "a kernel fits, but none was measured yet: executor='kernel' asks"
     if platform != "cpu":
         return "vmap", "an accelerator computes a batch of trials at once"
     if footprint.kernels_differ:
