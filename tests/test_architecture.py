@@ -33,9 +33,15 @@ ORDER = [
 # axis over the layers of one network, over noise keys, or over rows.
 MAY_VMAP = {"core", "search", "analysis", "stabilization", "models", "problems"}
 
-# Who finds modules by name when they are asked for: the front pages, and what a study offers from
-# rooms below it.
-BY_NAME = {"__init__.py", "cli/__init__.py", "study/later.py"}
+# Who finds modules by name when they are asked for: front pages, of the package and of its rooms, and
+# what a study offers from rooms below it.
+BY_NAME = {
+    "__init__.py",
+    "cli/__init__.py",
+    "datasets/__init__.py",
+    "stabilization/__init__.py",
+    "study/later.py",
+}
 
 ROOT = Path(__file__).resolve().parent.parent / "jaxopt_lab"
 FILES = sorted(ROOT.rglob("*.py"))
