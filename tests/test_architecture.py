@@ -33,8 +33,8 @@ ORDER = [
 # axis over the layers of one network, over noise keys, or over rows.
 MAY_VMAP = {"core", "search", "analysis", "stabilization", "models", "problems"}
 
-# Who finds modules by name when they are asked for: front pages, of the package and of its rooms, and
-# what a study offers from rooms below it.
+# Who finds modules by name when they are asked for: front pages, of the package and of its rooms,
+# and what a study offers from rooms below it.
 BY_NAME = {
     "__init__.py",
     "cli/__init__.py",
