@@ -463,6 +463,13 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--single", action="store_true", help="use the single network, not the ensemble"
     )
     parser.add_argument(
+        "--interval",
+        type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+        metavar="C",
+        help="add columns TARGET_lower and TARGET_upper, which hold the truth of a new row with "
+        "probability C (0.9, say)",
+    )
+    parser.add_argument(
         "--excel",
         action="store_true",
         help="put ' before labels that a spreadsheet takes for formulas: those with = + - @ first",

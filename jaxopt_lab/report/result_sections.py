@@ -28,6 +28,7 @@ def headline(page: "Page", contents: Contents, source: str) -> None:
     figure = result_figures.models(contents, scores, metric)
     page.figures.append(figure)
     note = "Every model saw the same training rows and the same transformed target."
+    note += _intervals(contents.best.get("intervals"))
     cards = [
         tables.card("Models side by side", tables.plot(figure)),
         tables.card("Test scores", _score_table(scores), note=note),
@@ -146,6 +147,18 @@ def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[Mark
     if best.get("parameters"):
         found.append(tables.tile("Parameters", f"{best['parameters']:,}", "of the tuned network"))
     return found
+
+
+def _intervals(found: dict[str, Any] | None) -> str:
+    """How the intervals of our models did; they are no model, and so no row of the table."""
+    if not found:
+        return ""
+    shares = ", ".join(
+        f"{words.model(name).lower()}: {found[name]['coverage']:.1%}, mean width "
+        f"{words.number(found[name]['mean_width'])}"
+        for name in OURS
+    )
+    return f" Intervals of {found['asked']:.0%} hold the truth of these test rows: {shares}."
 
 
 def _score_table(scores: dict[str, dict[str, float]]) -> Markup:
