@@ -29,12 +29,15 @@ def houses(rows: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     size = rng.uniform(1.0, 9.0, rows).round(3)
     price = np.exp(0.4 * size + rng.normal(0, 0.3, rows)).round(4)
-    return pd.DataFrame({"size": size, "kind": rng.choice(["a", "b"], rows), "price": price})
+    store = np.arange(rows) // 5
+    return pd.DataFrame(
+        {"store": store, "size": size, "kind": rng.choice(["a", "b"], rows), "price": price}
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of a regression by two folds."""
+    """A finished study of a regression by two folds of whole stores."""
     place = tmp_path_factory.mktemp("intervals")
     houses(150, 0).to_csv(place / "houses.csv", index=False)
     (place / "tiny.toml").write_text(SPACE)
@@ -42,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(place)
         patch.setattr(tune, "prepare_jax", lambda num_devices: None)
         patch.setattr(baselines, "fit_baselines", lambda *args: {})  # they have no intervals
-        options = "--space tiny.toml --trials 2 --folds 2 --epochs 8 --numeric standard --out study"
+        options = "--group store --space tiny.toml --trials 2 --folds 2 --epochs 8 --numeric standard --out study"
         assert run(f"tune houses.csv --target price {options}".split()) == 0
     return place
 
@@ -105,19 +108,23 @@ def test_new_rows_lie_within(folder: Path) -> None:
 
 
 def test_coverage_of_test_rows_is_told(folder: Path) -> None:
-    found = read_best(folder / "study" / "best.json")["intervals"]
+    path = folder / "study" / "best.json"
+    assert json.loads(path.read_text())["split"] == {"by": "group", "column": "store"}
+    found = read_best(path)["intervals"]
     assert found["asked"] == 0.9
     model = lab.Predictor.load(folder / "study" / "model")
     rows = pd.read_csv(folder / "study" / "test_predictions.csv")
     ends = model.interval_around(rows["ensemble"].to_numpy(), 0.9)
     assert found["ensemble"] == pytest.approx(interval_scores(rows["truth"].to_numpy(), ends))
+    assert set(rows["row"] // 5) == set(rows["row"][rows["row"] % 5 == 0] // 5), "whole stores"
     page = (folder / "study" / "report.html").read_text()
     assert f"{found['ensemble']['coverage']:.1%}, mean width" in page
+    assert "rows of the same store kept together" in page
 
 
 def test_predict_adds_two_columns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    houses(5, 2).drop(columns="price").to_csv("new.csv", index=False)
+    houses(5, 2).drop(columns=["price", "store"]).to_csv("new.csv", index=False)
     assert run(["predict", "study", "new.csv", "-o", "out.csv", "--interval", "0.8"]) == 0
     found = pd.read_csv("out.csv")
     assert list(found) == ["price", "price_lower", "price_upper"]

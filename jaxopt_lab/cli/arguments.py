@@ -276,6 +276,18 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(LOG_TARGETS),
         help="learn the logarithm; auto: if positive and skewed",
     )
+    add("--group", metavar="COLUMN", help="splits keep rows with the same value there together")
+    add(
+        "--time",
+        metavar="COLUMN",
+        help="dates or numbers; validation and test rows are later than training rows",
+    )
+    add("--weights", metavar="COLUMN", help="numbers of at least 0, what each row counts in losses")
+    add(
+        "--keep-split-column",
+        action="store_true",
+        help="learn from the column of --group or --time, too",
+    )
     add("--widen", action="store_true", help="let refined ranges leave those of the space file")
     add(
         "--prefer",

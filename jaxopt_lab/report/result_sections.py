@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from jaxopt_lab.report.sections import Page
 
 OURS = {"ensemble": "The ensemble", "single": "The tuned network"}
+#: What columns with a role do.
+_ROLES = {
+    "group": "rows of the same {} kept together",
+    "time": "validated and tested on later rows by {}",
+    "weights": "rows weighted by {}",
+}
 _ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
 
 
@@ -108,6 +114,9 @@ def _setting(contents: Contents, source: str) -> str:
         parts.append(f"{settings['budget']} epochs")
     if task.get("test_fraction"):
         parts.append(f"{task['test_fraction']:.0%} of the rows held out for the test")
+    for role, text in _ROLES.items():
+        if task.get(role):
+            parts.append(text.format(task[role]))
     if task.get("log_target"):
         parts.append(f"learned on the logarithm of {contents.target}")
     return " · ".join(parts)

@@ -60,6 +60,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "trial_id": winner,
         "hyperparameters": row.config,
         "optax": _optax(study, config),
+        "split": _split(study.problem.table),
         "validation": {
             "metric": study.problem.metric,
             "mean": row.score,
@@ -97,6 +98,13 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         models.save(study.directory / "model")
         write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def _split(table: Table) -> dict[str, Any]:
+    """How rows were split and weighted, and by which columns."""
+    kind = next((role for role in ("group", "time") if role in table.roles), "random")
+    columns = {"column": table.roles.get(kind), "weights": table.roles.get("weights")}
+    return {"by": kind, **{k: v for k, v in columns.items() if v is not None}}
 
 
 def _before_reruns(study: Study) -> dict[str, Any]:
