@@ -45,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(place)
         patch.setattr(tune, "prepare_jax", lambda num_devices: None)
         patch.setattr(baselines, "fit_baselines", lambda *args: {})  # they have no intervals
-        options = "--group store --space tiny.toml --trials 2 --folds 2 --epochs 8 --numeric standard --out study"
+        options = "--group store --space tiny.toml --trials 2 --folds 2 --epochs 8"
+        options += " --numeric standard --out study"
         assert run(f"tune houses.csv --target price {options}".split()) == 0
     return place
 

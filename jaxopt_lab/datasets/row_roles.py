@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ def read_roles(
     for role, name in names.items():
         found[_FIELDS[role]] = _READERS[role](frame[name].reset_index(drop=True), columns[name])
         _refuse(np.isnan(found[_FIELDS[role]]) & rows, role, name, "holds no value it could go by")
-    roles = {field: values[rows] for field, values in found.items()}
+    roles: dict[str, Any] = {field: values[rows] for field, values in found.items()}
     if "groups" in roles:
         roles["groups"] = np.unique(roles["groups"], return_inverse=True)[1]
     if "weights" in roles:
@@ -87,7 +88,7 @@ def without_weightless(column: TargetColumn, roles: RowRoles) -> tuple[TargetCol
             f"class {str(column.classes[index])[:40]!r} has rows of weight 0 only; give it weight, "
             "or remove its rows"
         )
-    taken = {
+    taken: dict[str, Any] = {
         name: value[kept]
         for name in ("groups", "times", "weights")
         if (value := getattr(roles, name)) is not None

@@ -113,7 +113,9 @@ class Table:
         chosen = np.asarray(rows)
         frame = self.frame.iloc[chosen].reset_index(drop=True)
         known = {name: getattr(self, name) for name in _PER_ROW}
-        taken = {name: None if v is None else v[chosen] for name, v in known.items()}
+        taken: dict[str, Any] = {
+            name: None if v is None else v[chosen] for name, v in known.items()
+        }
         return replace(self, frame=frame, target=self.target[chosen], **taken)
 
 
