@@ -280,6 +280,18 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(LOG_TARGETS),
         help="learn the logarithm; auto: if positive and skewed",
     )
+    add("--group", metavar="COLUMN", help="splits keep rows with the same value there together")
+    add(
+        "--time",
+        metavar="COLUMN",
+        help="dates or numbers; validation and test rows are later than training rows",
+    )
+    add("--weights", metavar="COLUMN", help="numbers of at least 0, what each row counts in losses")
+    add(
+        "--keep-split-column",
+        action="store_true",
+        help="learn from the column of --group or --time, too",
+    )
     add("--widen", action="store_true", help="let refined ranges leave those of the space file")
     add(
         "--prefer",
@@ -465,6 +477,13 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--single", action="store_true", help="use the single network, not the ensemble"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+        metavar="C",
+        help="add columns TARGET_lower and TARGET_upper, which hold the truth of a new row with "
+        "probability C (0.9, say)",
     )
     parser.add_argument(
         "--excel",

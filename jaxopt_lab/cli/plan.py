@@ -4,25 +4,18 @@ from argparse import Namespace
 from pathlib import Path
 
 from jaxopt_lab.cli.console import make_console
-from jaxopt_lab.cli.tune import prepare_jax, read_settings
+from jaxopt_lab.cli.tune import load, prepare_jax, read_settings
 
 
 def execute(args: Namespace) -> int:
     """Print programs, cohorts, padding and expected seconds. Nothing is written."""
     console = make_console()
     prepare_jax(None)
-    from jaxopt_lab import datasets
     from jaxopt_lab.storage.store import FILE_NAME
     from jaxopt_lab.tuning import tune
 
     settings = read_settings(args)
-    table = datasets.load_table(
-        args.data,
-        target=args.target,
-        task=args.task,
-        log_target=args.log_target,
-        max_bytes=args.max_bytes,
-    )
+    table = load(args)
     for note in table.notes:
         console.print(f"note: {note}", soft_wrap=True)
     found = tune.plan(table, settings, lambda text: console.print(text, soft_wrap=True))

@@ -28,11 +28,13 @@ def execute(args: Namespace) -> int:
     # Where predictions may be read by a program, what is said about them must not come between.
     said = sys.stderr if is_stream(output) else sys.stdout
     model = Predictor.load(folder)
+    if args.interval is not None:  # what cannot be is said before a large table is read
+        model.interval_distance(args.interval, args.single)
     encoder = model.encoders[0]
     frame = datasets.load_frame(args.data, wanted=encoder.columns, max_bytes=args.max_bytes)
     for note in encoder.check(frame):
         print(f"note: {note}", file=said)
-    found = predictions(model, frame, args.single)
+    found = predictions(model, frame, args.single, args.interval)
     if args.excel:
         found = guarded(found)
     text = found.to_csv(index=False, lineterminator="\n")
@@ -82,14 +84,22 @@ def model_folder(directory: str) -> Path:
     return given / "model"
 
 
-def predictions(model: "Predictor", frame: "pd.DataFrame", single: bool) -> "pd.DataFrame":
-    """A column named like the target; for classes also one with each probability."""
+def predictions(
+    model: "Predictor", frame: "pd.DataFrame", single: bool, interval: float | None = None
+) -> "pd.DataFrame":
+    """A column named like the target; for classes also one with each probability, and with the
+    coverage of an interval one for each end of it."""
     import numpy as np
     import pandas as pd
 
     raw = model.predict_raw(frame, single)
     if model.task == "regression":
-        return pd.DataFrame({model.target_name: raw})
+        columns = {model.target_name: raw}
+        if interval is not None:
+            ends = model.interval_around(raw, interval, single)
+            columns[f"{model.target_name}_lower"] = ends[:, 0]
+            columns[f"{model.target_name}_upper"] = ends[:, 1]
+        return pd.DataFrame(columns)
     labels = np.asarray(model.classes, dtype=object)[raw.argmax(axis=1)]
     shares = {f"probability_{name}": raw[:, i] for i, name in enumerate(model.classes)}
     return pd.DataFrame({model.target_name: labels, **shares})

@@ -30,6 +30,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     around = f" (standard error over folds {short(error, 2)})" if error is not None else ""
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
     lines = [
+        *_intervals(content.get("intervals")),
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
         *_rerun(validation, content["trial_id"]),
@@ -75,6 +76,18 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]], first: s
     if left_out:
         missing = ", ".join(column.title for column in left_out)
         console.print(f"not shown, for want of width: {missing}", soft_wrap=not console.is_terminal)
+
+
+def _intervals(found: dict[str, Any] | None) -> list[str]:
+    """A line on the intervals of the test rows, if they were measured."""
+    if not found:
+        return []
+    of_ensemble = found["ensemble"]
+    return [
+        f"intervals of {found['asked']:.0%} (predict --interval {found['asked']:g}): they hold the "
+        f"truth of {of_ensemble['coverage']:.1%} of the test rows, mean width "
+        f"{short(of_ensemble['mean_width'])} (ensemble)"
+    ]
 
 
 def _rerun(validation: dict[str, Any], winner: int) -> list[str]:

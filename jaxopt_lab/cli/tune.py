@@ -24,18 +24,11 @@ def execute(args: Namespace) -> int:
     directory = Path(args.out).expanduser() if args.out else default_directory(args.data)
     console = make_console()
     prepare_jax(stored_devices(directory))
-    from jaxopt_lab import datasets
     from jaxopt_lab.integrations import trackers
     from jaxopt_lab.tuning import tune
 
     settings, callbacks = read_settings(args), trackers.from_options(args.log, args.optuna)
-    table = datasets.load_table(
-        args.data,
-        target=args.target,
-        task=args.task,
-        log_target=args.log_target,
-        max_bytes=args.max_bytes,
-    )
+    table = load(args)
     console.print(_introduce(table, directory), soft_wrap=True)
     for note in table.notes:
         console.print(f"note: {note}", soft_wrap=True)
@@ -44,6 +37,23 @@ def execute(args: Namespace) -> int:
         has_report = write_report(directory)
     summary.print_summary(console, content, directory)
     return 0 if has_report else process.MACHINE
+
+
+def load(args: Namespace) -> "Table":
+    """The table that the options of `tune` name."""
+    from jaxopt_lab import datasets
+
+    return datasets.load_table(
+        args.data,
+        target=args.target,
+        task=args.task,
+        log_target=args.log_target,
+        group=args.group,
+        time=args.time,
+        weights=args.weights,
+        keep_split_column=args.keep_split_column,
+        max_bytes=args.max_bytes,
+    )
 
 
 def default_directory(data: str) -> Path:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxopt_lab.datasets.reading import load_frame
     from jaxopt_lab.datasets.scores import classification_scores, regression_scores
     from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
-    from jaxopt_lab.datasets.splits import folds, rarest, test_split
+    from jaxopt_lab.datasets.splits import folds, rarest, table_folds, test_split
     from jaxopt_lab.datasets.tables import Table, load_table, table_of
     from jaxopt_lab.datasets.targets import TargetTransform
 
@@ -31,6 +31,7 @@ __all__ = [
     "pad",
     "rarest",
     "regression_scores",
+    "table_folds",
     "table_of",
     "test_split",
 ]
@@ -52,6 +53,7 @@ _HOMES = {
     "pad": "sequences",
     "rarest": "splits",
     "regression_scores": "scores",
+    "table_folds": "splits",
     "table_of": "tables",
     "test_split": "splits",
 }

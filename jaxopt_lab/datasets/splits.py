@@ -1,4 +1,7 @@
-"""Rows for training, validation and test, by scikit-learn's own splitters."""
+"""Rows for training, validation and test, by scikit-learn's own splitters.
+
+Tables with groups or times are split by `dependent_splits`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.dependent_splits import (
+    group_folds,
+    hold_out_groups,
+    hold_out_latest,
+    time_folds,
+)
 from jaxopt_lab.datasets.tables import Table
 
 Rows = NDArray[np.intp]
+#: Validation share of a single split.
+HOLDOUT_FRACTION = 0.2
 
 
 def test_split(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Hold out test rows: scikit-learn's `train_test_split`, stratified for classes.
+    """Hold out test rows: scikit-learn's `train_test_split`, stratified for classes; whole groups
+    or the latest rows for a table that has groups or times.
 
     Args:
       table: n rows.
@@ -31,6 +43,8 @@ def test_split(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:
       UserError: if the fraction is outside its range or leaves too few rows of a class.
     """
     stratify = table.task == "classification"
+    if table.groups is not None or table.times is not None:
+        return _hold_out_dependent(table, fraction, seed)
     return _hold_out(table.target, fraction, seed, stratify, table.classes)
 
 
@@ -42,7 +56,7 @@ def folds(
     num_folds: int,
     seed: int,
     stratify: bool,
-    holdout_fraction: float = 0.2,
+    holdout_fraction: float = HOLDOUT_FRACTION,
     classes: Sequence[Any] = (),
 ) -> list[tuple[Rows, Rows]]:
     """Split rows for cross-validation, or once for `num_folds` = 1.
@@ -70,16 +84,44 @@ def folds(
     if num_folds > len(values):
         raise UserError(f"{num_folds} folds are more than the {len(values)} training rows")
     if stratify:
-        least, label = rarest(values, classes)
-        if least < num_folds:
-            most = f"use at most {least} folds, or " if least > 1 else ""
-            raise UserError(
-                f"{num_folds} folds, but the smallest class has only {least} training"
-                f" {'row' if least == 1 else 'rows'}: {label}; {most}merge or remove that class"
-            )
+        _check_folds(values, num_folds, classes)
     splitter = StratifiedKFold if stratify else KFold
     pairs = splitter(num_folds, shuffle=True, random_state=seed).split(values[:, None], values)
     return [(train, valid) for train, valid in pairs]
+
+
+def table_folds(table: Table, num_folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """`folds` of a table, by its groups or times if it has any.
+
+    Raises:
+      UserError: as `folds`, and for too few groups or times.
+    """
+    stratify = table.task == "classification"
+    if table.groups is None and table.times is None:
+        return folds(table.target, num_folds, seed, stratify, classes=table.classes)
+    if num_folds < 1:
+        raise UserError(f"folds must be at least 1, got {num_folds}")
+    if num_folds == 1:
+        return [_hold_out_dependent(table, HOLDOUT_FRACTION, seed)]
+    if table.times is not None:
+        return time_folds(table.times, num_folds, table.roles.get("time", "time"))
+    assert table.groups is not None
+    if stratify:
+        _check_folds(table.target, num_folds, table.classes)
+    classes = table.target if stratify else None
+    return group_folds(table.groups, num_folds, seed, classes, table.roles.get("group", "group"))
+
+
+def _hold_out_dependent(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Hold out groups or the latest rows."""
+    if not 0.0 < fraction < 1.0:
+        raise UserError(f"the held-out fraction must lie between 0 and 1, got {fraction}")
+    if table.times is not None:
+        return hold_out_latest(table.times, fraction, table.roles.get("time", "time"))
+    classes = table.target if table.task == "classification" else None
+    assert table.groups is not None
+    name = table.roles.get("group", "group")
+    return hold_out_groups(table.groups, fraction, seed, classes, name)
 
 
 def rarest(target: ArrayLike, classes: Sequence[Any] = ()) -> tuple[int, str]:
@@ -111,6 +153,17 @@ def _hold_out(
     except ValueError as error:
         raise UserError(f"cannot hold out {fraction:g} of {len(rows)} rows: {error}") from None
     return train, held
+
+
+def _check_folds(target: NDArray[Any], num_folds: int, classes: Sequence[Any]) -> None:
+    """Refuse more folds than a class has rows."""
+    least, label = rarest(target, classes)
+    if least < num_folds:
+        most = f"use at most {least} folds, or " if least > 1 else ""
+        raise UserError(
+            f"{num_folds} folds, but the smallest class has only {least} training"
+            f" {'row' if least == 1 else 'rows'}: {label}; {most}merge or remove that class"
+        )
 
 
 def _check_classes(target: NDArray[Any], fraction: float, classes: Sequence[Any]) -> None:

@@ -13,14 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.datasets.cleaning import clean_features, row_identifiers
+from jaxopt_lab.datasets.cleaning import CleanFeatures, clean_features, row_identifiers
 from jaxopt_lab.datasets.columns import Kind, decide_columns
 from jaxopt_lab.datasets.number_reading import NumberReading
 from jaxopt_lab.datasets.reading import MAX_BYTES, RawTable, as_name, read_table
+from jaxopt_lab.datasets.row_roles import read_roles, without_weightless
 from jaxopt_lab.datasets.target_column import Task, decide_log, read_target
 
 MIN_ROWS = 10
 """Fewer rows than this cannot be split into training, validation and test."""
+
+
+_PER_ROW = ("weights", "groups", "times")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,10 @@ class Table:
       sha256: of the file's bytes, or of the DataFrame's content.
       path: absolute path of the file, the built-in name, or "" for a DataFrame.
       weights: [n] float64 above 0, what each row counts in losses; None: all the same.
+      groups: int [n], the same number for rows that splits keep together; None: each by itself.
+      times: float64 [n]; validation and test rows are later than training rows; None: no order.
+      roles: "group", "time" and "weights" -> the column they were read from.
+      keep_split_column: whether the column of groups or times is a feature, too.
 
     Raises:
       ValueError: if the parts do not fit each other.
@@ -61,6 +69,10 @@ class Table:
     sha256: str = ""
     path: str = ""
     weights: NDArray[np.float64] | None = None
+    groups: NDArray[np.intp] | None = None
+    times: NDArray[np.float64] | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    keep_split_column: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
@@ -74,8 +86,12 @@ class Table:
             raise ValueError(f"{self.task} target must be {expected}, got {self.target.dtype}")
         if (self.task == "classification") != bool(self.classes):
             raise ValueError("a classification table has classes, a regression table has none")
-        if self.weights is not None and self.weights.shape != self.target.shape:
-            raise ValueError(f"weights have shape {self.weights.shape}, not {self.target.shape}")
+        for name in _PER_ROW:
+            values = getattr(self, name)
+            if values is not None and values.shape != self.target.shape:
+                raise ValueError(f"{name} have shape {values.shape}, not {self.target.shape}")
+        if self.groups is not None and self.times is not None:
+            raise ValueError("rows are split by groups or by times, not by both")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -96,8 +112,11 @@ class Table:
         """
         chosen = np.asarray(rows)
         frame = self.frame.iloc[chosen].reset_index(drop=True)
-        weights = None if self.weights is None else self.weights[chosen]
-        return replace(self, frame=frame, target=self.target[chosen], weights=weights)
+        known = {name: getattr(self, name) for name in _PER_ROW}
+        taken: dict[str, Any] = {
+            name: None if v is None else v[chosen] for name, v in known.items()
+        }
+        return replace(self, frame=frame, target=self.target[chosen], **taken)
 
 
 def load_table(
@@ -106,6 +125,10 @@ def load_table(
     *,
     task: str = "auto",
     log_target: str | bool = "auto",
+    group: Any = None,
+    time: Any = None,
+    weights: Any = None,
+    keep_split_column: bool = False,
     max_bytes: int | None = MAX_BYTES,
 ) -> Table:
     """Read a table and work out what its columns hold.
@@ -118,6 +141,12 @@ def load_table(
         and integers of at most 20 distinct values (and no more than half the rows).
       log_target: learn the logarithm: "yes", "no" or "auto", which does so for a positive
         target of skewness above 1.
+      group: name of a column; rows with the same value in it are never on two sides of a split.
+      time: name of a column of dates or numbers; validation and test rows are later in it than
+        training rows. Not together with `group`.
+      weights: name of a column of numbers of at least 0, what each row counts in the losses of
+        training and validation; rows of weight 0 are left out. Never a feature.
+      keep_split_column: whether the column of `group` or `time` is a feature, too.
       max_bytes: a file that holds more bytes, unpacked, is refused; None for no limit.
 
     Returns:
@@ -132,27 +161,37 @@ def load_table(
       {'rooms': 'numeric'}
     """
     target = as_name(target)
-    raw = read_table(source, wanted=(target,), max_bytes=max_bytes)
-    if target not in raw.frame.columns:
-        raise UserError(_no_column(target, raw))
+    roles = _asked(target, group=group, time=time, weights=weights)
+    raw = read_table(source, wanted=(target, *roles.values()), max_bytes=max_bytes)
+    for name in (target, *roles.values()):
+        if name not in raw.frame.columns:
+            raise UserError(_no_column(name, raw))
     notes = [*raw.notes, *_duplicate_note(raw.frame)]
     columns = decide_columns(raw.frame)
     column = read_target(raw.frame[target], target, task, columns[target])
     notes += column.notes
     if not column.rows.all():
         notes.append(f"dropped {int((~column.rows).sum())} rows without a target")
+    of_rows = read_roles(raw.frame, columns, column.rows, roles)
+    column, of_rows, weightless = without_weightless(column, of_rows)
+    if weightless:
+        notes.append(f"dropped {weightless} rows of weight 0")
+    notes += [_ROLE_NOTES[role].format(name) for role, name in roles.items()]
     if column.values.size < MIN_ROWS:
         raise UserError(
             f"{raw.source} has {column.values.size} rows with a target;"
             f" at least {MIN_ROWS} are needed"
         )
-    features = raw.frame.drop(columns=target)
+    gone = [n for role, n in roles.items() if role == "weights" or not keep_split_column]
+    features = raw.frame.drop(columns=[target, *gone])
     numbering = row_identifiers(features, columns)
     if numbering and len(numbering) < features.shape[1]:
         notes.append(f"dropped columns that number the rows: {', '.join(numbering)}")
         features = features.drop(columns=numbering)
     clean = clean_features(features, columns, column.rows)
     notes += clean.notes
+    if not {"group", "time"} & set(roles):
+        notes += _order_note(clean)
     if clean.frame.shape[1] == 0:
         why = "; ".join(clean.notes) or "there is no other column"
         raise UserError(f"{raw.source} has no usable feature columns beside {target!r}: {why}")
@@ -173,6 +212,11 @@ def load_table(
         source=raw.source,
         sha256=raw.sha256,
         path=raw.path,
+        weights=of_rows.weights,
+        groups=of_rows.groups,
+        times=of_rows.times,
+        roles=roles,
+        keep_split_column=keep_split_column,
     )
 
 
@@ -221,6 +265,42 @@ def table_of(
         sha256=digest.hexdigest(),
         weights=weights,
     )
+
+
+_ROLE_NOTES = {
+    "group": "rows of the same {} stay on one side of every split",
+    "time": "validation and test rows are later than training rows, by {}",
+    "weights": "rows count by {} in training and validation",
+}
+
+
+def _asked(target: str, **columns: Any) -> dict[str, str]:
+    """Role -> column, of those that were asked for.
+
+    Raises:
+      UserError: if they contradict each other.
+    """
+    roles = {role: as_name(name) for role, name in columns.items() if name is not None}
+    if {"group", "time"} <= set(roles):
+        raise UserError("give --group or --time, not both: rows are split by groups or by times")
+    owners = {target: "the target"}
+    for role, name in roles.items():
+        if name in owners:
+            raise UserError(f"{role} column {name!r} is {owners[name]}; give another column")
+        owners[name] = f"the {role} column"
+    return roles
+
+
+def _order_note(clean: CleanFeatures) -> list[str]:
+    """Whether the rows are in the order of a date, which a random split does not respect."""
+    for name, kind in clean.kinds.items():
+        dates = clean.frame[name]
+        if kind == "date" and (dates.is_monotonic_increasing or dates.is_monotonic_decreasing):
+            return [
+                f"rows are in the order of {name}: a random split may flatter; split by time "
+                f"(--time {name}) to be tested on later rows"
+            ]
+    return []
 
 
 def _no_column(target: str, raw: RawTable) -> str:

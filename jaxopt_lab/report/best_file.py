@@ -34,6 +34,23 @@ class Ensemble(TypedDict, total=False):
 
 
 @_IGNORING
+class IntervalScores(TypedDict):
+    """How intervals did on test rows."""
+
+    coverage: Number
+    mean_width: Number
+
+
+@_IGNORING
+class Intervals(TypedDict):
+    """Intervals of a coverage that was asked for."""
+
+    asked: Number
+    single: IntervalScores
+    ensemble: IntervalScores
+
+
+@_IGNORING
 class FindingRow(TypedDict):
     """A finding about a range."""
 
@@ -63,6 +80,7 @@ class Best(TypedDict, total=False):
     test: dict[Text, Scores]
     baselines: dict[Text, Scores]
     ensemble: Ensemble
+    intervals: Intervals
     efficiency: dict[Text, Number | Scores | None]
     analysis: Analysis
     trials: dict[Text, Count]

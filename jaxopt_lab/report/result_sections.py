@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from jaxopt_lab.report.sections import Page
 
 OURS = {"ensemble": "The ensemble", "single": "The tuned network"}
+#: What columns with a role do.
+_ROLES = {
+    "group": "rows of the same {} kept together",
+    "time": "validated and tested on later rows by {}",
+    "weights": "rows weighted by {}",
+}
 _ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
 
 
@@ -28,6 +34,7 @@ def headline(page: "Page", contents: Contents, source: str) -> None:
     figure = result_figures.models(contents, scores, metric)
     page.figures.append(figure)
     note = "Every model saw the same training rows and the same transformed target."
+    note += _intervals(contents.best.get("intervals"))
     cards = [
         tables.card("Models side by side", tables.plot(figure)),
         tables.card("Test scores", _score_table(scores), note=note),
@@ -107,6 +114,9 @@ def _setting(contents: Contents, source: str) -> str:
         parts.append(f"{settings['budget']} epochs")
     if task.get("test_fraction"):
         parts.append(f"{task['test_fraction']:.0%} of the rows held out for the test")
+    for role, text in _ROLES.items():
+        if task.get(role):
+            parts.append(text.format(task[role]))
     if task.get("log_target"):
         parts.append(f"learned on the logarithm of {contents.target}")
     return " · ".join(parts)
@@ -146,6 +156,18 @@ def _tiles(contents: Contents, scores: dict[str, dict[str, float]]) -> list[Mark
     if best.get("parameters"):
         found.append(tables.tile("Parameters", f"{best['parameters']:,}", "of the tuned network"))
     return found
+
+
+def _intervals(found: dict[str, Any] | None) -> str:
+    """How the intervals of our models did; they are no model, and so no row of the table."""
+    if not found:
+        return ""
+    shares = ", ".join(
+        f"{words.model(name).lower()}: {found[name]['coverage']:.1%}, mean width "
+        f"{words.number(found[name]['mean_width'])}"
+        for name in OURS
+    )
+    return f" Intervals of {found['asked']:.0%} hold the truth of these test rows: {shares}."
 
 
 def _score_table(scores: dict[str, dict[str, float]]) -> Markup:

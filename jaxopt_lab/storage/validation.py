@@ -118,6 +118,9 @@ class TaskTable(TypedDict, total=False):
     task: Text
     log_target: Flag
     test_fraction: Annotated[float, Field(ge=0, lt=1, strict=True)]
+    group: Text
+    time: Text
+    weights: Text
     numeric: Text
     num_bins: Count | None
 

@@ -5,16 +5,24 @@ import json
 import math
 import platform
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jaxopt_lab import analysis
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, Status
+from jaxopt_lab.datasets import Table
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
+from jaxopt_lab.problems.tabular.intervals import (
+    REPORTED_COVERAGE,
+    Residuals,
+    interval_scores,
+)
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
@@ -52,6 +60,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "trial_id": winner,
         "hyperparameters": row.config,
         "optax": _optax(study, config),
+        "split": _split(study.problem.table),
         "validation": {
             "metric": study.problem.metric,
             "mean": row.score,
@@ -89,6 +98,13 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         models.save(study.directory / "model")
         write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def _split(table: Table) -> dict[str, Any]:
+    """How rows were split and weighted, and by which columns."""
+    kind = next((role for role in ("group", "time") if role in table.roles), "random")
+    columns = {"column": table.roles.get(kind), "weights": table.roles.get("weights")}
+    return {"by": kind, **{k: v for k, v in columns.items() if v is not None}}
 
 
 def _before_reruns(study: Study) -> dict[str, Any]:
@@ -165,13 +181,12 @@ def final_predictor(
             weights.append(share)
     if not chosen:
         weights = [1.0]
-    return assemble(study.problem, _prepared(study), networks, weights)
+    models = assemble(study.problem, _prepared(study), networks, weights)
+    return replace(models, residuals=_residuals(study, winner, chosen))
 
 
 def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
     """Greedy ensemble of trials, chosen on the rows that each fold's networks did not see."""
-    folds = _prepared(study).folds[: study.num_folds]
-    rows = np.concatenate([valid for _, valid in folds])
     names, predictions = [], []
     for trial_id in ranked:
         members = [
@@ -185,13 +200,47 @@ def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
             predictions.append(np.concatenate([_decode(study, m) for m in members]))
     if not names:
         return {}
-    table = study.problem.table.take(_prepared(study).development[rows])
-    truth = np.log(table.target) if table.log_target else table.target
+    table, truth = _out_of_fold(study)
     loss = partial(_rmse if study.problem.is_regression else _log_loss, weights=table.weights)
     weights = ensemble.greedy(np.stack(predictions), truth, loss)
     chosen = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
     study.recall("ensemble", lambda: [[n, w] for n, w in chosen.items()], again=True)
     return chosen
+
+
+def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
+    """Validation rows of all folds in turn, and their target on the scale that is learnt."""
+    folds = _prepared(study).folds[: study.num_folds]
+    rows = np.concatenate([valid for _, valid in folds])
+    table = study.problem.table.take(_prepared(study).development[rows])
+    return table, np.log(table.target) if table.log_target else table.target
+
+
+def _residuals(study: Study, winner: int, chosen: dict[int, float]) -> Residuals | None:
+    """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes."""
+    if not study.problem.is_regression:
+        return None
+    _, truth = _out_of_fold(study)
+    transforms = _prepared(study).transforms
+
+    def predicted(trial_id: int) -> np.ndarray:
+        members = [
+            m
+            for m in study.store.member_arrays(trial_id)
+            if m.fold < study.num_folds and m.replicate == 0
+        ]
+        found = [to_target(m.outputs, transforms[m.fold]) for m in members]
+        values = np.concatenate(found)
+        return np.log(values) if study.problem.table.log_target else values
+
+    def errors(values: np.ndarray) -> np.ndarray:
+        return np.sort(np.abs(truth - values))
+
+    single = errors(predicted(winner))
+    if not chosen:
+        return Residuals(single, single)
+    together = sum(weight * predicted(trial_id) for trial_id, weight in chosen.items())
+    return Residuals(single, errors(np.asarray(together)))
 
 
 def _prepared(study: Study) -> Prepared:
@@ -255,8 +304,26 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
     return {
         "test": scores,
         "baselines": baselines,
+        **_intervals(models, test.target, {"single": single, "ensemble": together}),
         **({"failed_baselines": failed} if failed else {}),
     }
+
+
+def _intervals(
+    models: Predictor, truth: np.ndarray, predicted: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Coverage and mean width of intervals about predictions of test rows, if there are any."""
+    if models.residuals is None:
+        return {}
+    scores: dict[str, Any] = {}
+    for name, values in predicted.items():
+        try:
+            ends = models.interval_around(values, REPORTED_COVERAGE, name == "single")
+        except UserError:  # too few rows
+            return {}
+        scores[name] = interval_scores(truth, ends)
+    rows = len(models.residuals.single)
+    return {"intervals": {"asked": REPORTED_COVERAGE, "residuals": rows, **scores}}
 
 
 def _analysis(study: Study) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxopt_lab import analysis, schedulers, search
 from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
@@ -284,6 +286,11 @@ def _begin(
         if least < folds:
             notes.append(f"{least} folds instead of {folds}: class {label} has no more rows")
             folds = least
+    if table.groups is not None and not settings.folds:
+        number = len(np.unique(table.groups[prepared.development]))
+        if number < folds:
+            notes.append(f"{number} folds instead of {folds}: there are no more groups")
+            folds = number
     # What cannot be folded is refused before anything is written.
     task.prepare(settings.folds or folds, settings.seed)
     study = Study(

@@ -6,7 +6,8 @@ to it. New weights are laid beside the old ones under a name made of their check
 weights take their usual name. Whoever reads finds weights by checksum, under either name, so a
 process may be killed at any moment.
 
-A folder of an earlier version has no checksums and is read without.
+A folder of an earlier version has no checksums and is read without. One without residuals is of
+schema 1 still, which earlier versions read.
 """
 
 import hashlib
@@ -26,8 +27,10 @@ from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, REGISTRY
 from jaxopt_lab.storage.files import explain, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 1
+SCHEMA = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+#: What the names of residuals begin with, where those of weights have a network's number.
+RESIDUALS = "residuals"
 _STRICT = with_config(ConfigDict(extra="forbid"))
 #: Beyond any table or ensemble, and small enough to be held in memory.
 _MANY = 2**20
@@ -81,7 +84,10 @@ class Description(TypedDict):
 
 
 def publish(
-    folder: Path, content: Mapping[str, Any], networks: Sequence[Mapping[str, np.ndarray]]
+    folder: Path,
+    content: Mapping[str, Any],
+    networks: Sequence[Mapping[str, np.ndarray]],
+    residuals: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write a model so that the folder holds the old one or the new one at every moment.
 
@@ -89,6 +95,7 @@ def publish(
       folder: of the model; other files in it are left alone.
       content: of `model.json`, without checksums.
       networks: name -> float32 weights, of each network.
+      residuals: name -> float64 residuals, kept with the weights.
 
     Raises:
       MachineError: if the disk is full or the folder cannot be written.
@@ -99,6 +106,8 @@ def publish(
         for i, flat in enumerate(networks)
         for name, value in flat.items()
     }
+    for name, value in (residuals or {}).items():
+        arrays[f"{RESIDUALS}/{name}"] = np.ascontiguousarray(value)
     weights = save(arrays)
     digest = hashlib.sha256(weights).hexdigest()
     described = {**content, "weights_sha256": digest}
@@ -114,11 +123,13 @@ def publish(
         raise explain(error, folder) from None
 
 
-def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+def read(
+    folder: Path,
+) -> tuple[dict[str, Any], list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Read a model, its checksums verified where it has any.
 
     Returns:
-      The description, and name -> weights of each network.
+      The description, name -> weights of each network, and name -> residuals, if it has any.
 
     Raises:
       UserError: if it is missing, damaged, changed or of a later version.
@@ -133,12 +144,16 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
         raise explain(error, folder, reading=True) from None
     num = len(described["networks"])
     found: list[dict[str, np.ndarray]] = [{} for _ in range(num)]
+    residuals: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
         head, _, rest = name.partition("/")
+        if head == RESIDUALS:
+            residuals[rest] = value
+            continue
         if not (head.isascii() and head.isdigit() and int(head) < num):
             raise UserError(f"{where} is damaged: it has weights of no network, {name[:40]!r}")
         found[int(head)][rest] = value
-    return described, found
+    return described, found, residuals
 
 
 def _read_description(folder: Path, where: str) -> dict[str, Any]:

@@ -5,19 +5,20 @@ How a model folder is written and read is in `model_folder`.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.problems.mlp import forward
 from jaxopt_lab.problems.tabular import model_folder
+from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_target
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
@@ -53,6 +54,7 @@ class Predictor:
       transforms: target transforms, likewise; empty for classification.
       networks: the networks; the first is the single winner.
       ensemble: weight of each network, summing to 1; all on the first where there is none.
+      residuals: of held-out rows, for intervals; None for classes, and where nobody kept them.
     """
 
     task: str
@@ -62,6 +64,7 @@ class Predictor:
     transforms: tuple[TargetTransform, ...]
     networks: tuple[Network, ...]
     ensemble: tuple[float, ...]
+    residuals: Residuals | None = None
 
     def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Predict rows.
@@ -107,6 +110,53 @@ class Predictor:
             )
         return found
 
+    def predict_interval(
+        self, frame: "pd.DataFrame", coverage: Any = 0.9, single: bool = False
+    ) -> np.ndarray:
+        """Predict ranges that hold the truth of a new row with a given probability.
+
+        See `intervals` for what is proved of them and what is measured.
+
+        Args:
+          frame: as in `predict`.
+          coverage: the probability, between 0 and 1.
+          single: use the single network where there is an ensemble.
+
+        Returns:
+          [n, 2] float64, lower and upper ends in the target's units. All are equally wide on the
+          scale that was learnt: where that is a logarithm, by the same factor.
+
+        Raises:
+          UserError: for classes, a model without residuals, or a coverage that needs more rows.
+        """
+        self.interval_distance(coverage, single)  # what cannot be is said first
+        return self.interval_around(self.predict_raw(frame, single), coverage, single)
+
+    def interval_around(
+        self, predicted: np.ndarray, coverage: Any, single: bool = False
+    ) -> np.ndarray:
+        """The same [n, 2] about predictions [n] that are known."""
+        return around(predicted, self.interval_distance(coverage, single), self.transforms[0].log)
+
+    def interval_distance(self, coverage: Any, single: bool = False) -> float:
+        """How far the ends of an interval lie from the prediction, on the scale that was learnt.
+
+        Raises:
+          UserError: as `predict_interval`.
+        """
+        if self.task != "regression":
+            raise UserError(
+                f"intervals need a number to predict, and {self.target_name!r} holds classes: "
+                "their probabilities say how sure the model is"
+            )
+        if self.residuals is None:
+            raise UserError(
+                "the model has no residuals for intervals, as those of earlier versions; run the "
+                "tune command of its study again, which adds them without a search"
+            )
+        known = self.residuals.single if single else self.residuals.ensemble
+        return conformal_quantile(known, coverage)
+
     def save(self, directory: str | Path) -> None:
         """Write the model folder.
 
@@ -114,7 +164,7 @@ class Predictor:
           MachineError: if the disk is full or the folder cannot be written.
         """
         content = {
-            "schema": SCHEMA,
+            "schema": SCHEMA if self.residuals else 1,
             "task": self.task,
             "target_name": self.target_name,
             "classes": list(self.classes),
@@ -125,7 +175,12 @@ class Predictor:
             ],
             "ensemble": list(self.ensemble),
         }
-        model_folder.publish(Path(directory), content, [flatten(n.params) for n in self.networks])
+        model_folder.publish(
+            Path(directory),
+            content,
+            [flatten(n.params) for n in self.networks],
+            asdict(self.residuals) if self.residuals else None,
+        )
 
     @classmethod
     def load(cls, directory: str | Path) -> "Predictor":
@@ -135,7 +190,7 @@ class Predictor:
           UserError: if it is missing, damaged, changed or of a later version.
         """
         folder = Path(directory)
-        content, weights = model_folder.read(folder)
+        content, weights, residuals = model_folder.read(folder)
         networks = zip(content["networks"], weights, strict=True)
         where = f"the model in {folder}"
         return undamaged(
@@ -148,6 +203,7 @@ class Predictor:
                 tuple(TargetTransform.from_dict(t) for t in content["transforms"]),
                 tuple(Network(n["architecture"], unflatten(w), n["encoder"]) for n, w in networks),
                 tuple(content["ensemble"]),
+                Residuals(**residuals) if residuals else None,
             )._fitting(),
         )
 
@@ -165,6 +221,8 @@ class Predictor:
             raise ValueError(f"{len(self.ensemble)} weights of {len(self.networks)} networks")
         if abs(sum(self.ensemble) - 1) > 1e-6:
             raise ValueError(f"the weights of the networks sum to {sum(self.ensemble):g}, not 1")
+        if self.residuals is not None and self.task != "regression":
+            raise ValueError("a classification has no residuals")
         for encoder in self.encoders:
             _check_encoder(encoder)
         if not all(isinstance(transform.log, bool) for transform in self.transforms):

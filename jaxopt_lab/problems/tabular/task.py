@@ -140,6 +140,8 @@ class TabularTask:
             "test_fraction": self.test_fraction,
             "numeric": self.numeric,
             "num_bins": self.num_bins,
+            **self.table.roles,
+            **({"keep_split_column": True} if self.table.keep_split_column else {}),
             **({} if self.splits is None else {"splits": _digest(self.splits)}),
             **({"share_programs": True} if self.share_programs else {}),
         }
@@ -170,13 +172,13 @@ class TabularTask:
         return self.prepare(1, seed).arrays
 
     def _prepare(self, num_folds: int, seed: int) -> Prepared:
-        table, stratify = self.table, not self.is_regression
+        table = self.table
         development, test = np.arange(len(table)), np.zeros(0, np.int64)
         if self.test_fraction:
             development, test = datasets.test_split(table, self.test_fraction, seed)
         rows = table.take(development)
         if self.splits is None:
-            folds = datasets.folds(rows.target, num_folds, seed, stratify, classes=table.classes)
+            folds = datasets.table_folds(rows, num_folds, seed)
         else:
             folds = [(np.asarray(train), np.asarray(valid)) for train, valid in self.splits]
         folds = [*folds, (np.arange(len(rows)), np.zeros(0, np.int64))]
@@ -313,6 +315,10 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         target=description["target"],
         task=description["task"],
         log_target="yes" if description["log_target"] else "no",
+        group=description.get("group"),
+        time=description.get("time"),
+        weights=description.get("weights"),
+        keep_split_column=description.get("keep_split_column", False),
         max_bytes=None,  # it was read before
     )
     if table.sha256 != description["sha256"]:
