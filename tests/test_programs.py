@@ -160,7 +160,7 @@ def test_sizes_of_a_range_are_rounded_up_to_few() -> None:
     assert not any(width % choosing.LANES for width in found.widths[:-1])
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(SPACES, LOADS, st.sampled_from([1, 2, 4, 8, 16]))
 def test_no_other_cohorts_take_less_time_by_the_same_estimate(
     parameters: dict[str, Any], load: Load, width: int

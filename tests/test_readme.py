@@ -15,9 +15,13 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def names(
-    houses: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+    houses: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Any]]:
-    """What the blocks leave behind, run one after the other in a folder with `houses.csv`."""
+    """What the blocks leave behind, run one after the other in a folder with `houses.csv`.
+
+    A diagnosis of digits takes a minute: for `--runslow`; docs/stabilize.md has a quick one.
+    """
+    quick = not request.config.getoption("--runslow")
     folder = tmp_path_factory.mktemp("readme")
     houses.to_csv(folder / "houses.csv", index=False)
     found: dict[str, Any] = {
@@ -26,6 +30,8 @@ def names(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for block in BLOCKS:
+            if quick and "lab.stabilize(" in block:
+                continue
             # use_all_cores is for the start of a process; the tests have set JAX up already.
             exec(block.replace("lab.use_all_cores()", "pass"), found)
     yield found
