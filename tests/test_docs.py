@@ -15,7 +15,18 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("page", [p for p, text in PAGES.items() if BLOCK.search(text)], ids=str)
+#: Pages whose examples take ten seconds and more; those of the README are of the same kinds.
+LONG = ("integrations.md", "own-code.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.name in LONG else (), id=page.name)
+        for page, text in PAGES.items()
+        if BLOCK.search(text)
+    ],
+)
 def test_examples_run(page: Path, houses: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     houses.to_csv("houses.csv", index=False)
@@ -27,7 +38,7 @@ def test_examples_run(page: Path, houses: pd.DataFrame, tmp_path: Path, monkeypa
     close()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(PAGES[page]):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -64,6 +64,7 @@ def write_series(path: Path, num: int, seed: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_vowels(tmp_path: Path) -> None:
     train = write_series(tmp_path / "train.ts.gz", 60, 0)
     test = write_series(tmp_path / "test.ts.gz", 40, 1)

@@ -111,6 +111,11 @@ DOORS: dict[str, tuple[Callable[[], Any], lab.SearchSpace, int]] = {
     "supervised": (supervised_problem, SUPERVISED_SPACE, 3),
 }
 each_door = pytest.mark.parametrize("door", DOORS)
+#: Modules compile long; of them the table's own tests say the same.
+each_quick_door = pytest.mark.parametrize(
+    "door",
+    [pytest.param(d, marks=pytest.mark.slow) if d == "supervised" else d for d in DOORS],
+)
 
 
 def make(door: str, directory: Path | None = None, **options: Any) -> lab.Study:
@@ -189,7 +194,7 @@ def test_any_company_is_bitwise_the_same(
     np.testing.assert_array_equal(single.metrics(name), whole.metrics(name))
 
 
-@each_door
+@each_quick_door
 def test_survivors_of_rungs_are_bitwise_the_trials_that_never_stopped(door: str) -> None:
     if door == "function":
         pytest.skip("one unit has no rungs")

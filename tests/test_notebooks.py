@@ -236,6 +236,7 @@ def test_checkpoints_of_orbax_are_the_same_bits(study: lab.Study, tmp_path: Path
         best.save_orbax(tmp_path / "best")
 
 
+@pytest.mark.slow
 def test_flaxs_own_states_compute_what_the_trial_does(study: lab.Study, of_nnx: lab.Study) -> None:
     best, tx = study.best, optax.sgd(0.1)
     state = best.train_state(tx)

@@ -397,6 +397,7 @@ def test_spaces_that_have_no_hull(inner: SearchSpace) -> None:
     assert hull(outer, outer) == outer
 
 
+@pytest.mark.slow
 def test_many_conditions_in_a_chain() -> None:
     chain = {f"c{i}": Choice([1, 2]).when(**{f"c{i + 1}": 1}) for i in range(1500)}
     space = SearchSpace(**chain, c1500=1)

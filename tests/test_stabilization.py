@@ -459,6 +459,7 @@ def test_a_long_comparison_is_spared_where_the_base_is_calm(
     assert 'id="plot-ladder"' not in page
 
 
+@pytest.mark.slow
 def test_what_shortened_trainings_do_not_show_is_compared_in_whole_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
