@@ -208,7 +208,7 @@ def test_survivors_of_rungs_are_bitwise_the_trials_that_never_stopped(door: str)
     np.testing.assert_array_equal(halved.metrics(name)[done], whole.metrics(name)[done])
 
 
-@each_door
+@each_quick_door
 def test_a_stored_study_goes_on(door: str, tmp_path: Path) -> None:
     # The first search fixes the cohort width, which is part of what makes results bitwise the same.
     whole = search(make(door, tmp_path / "whole", cohort_width=1), door, round_size=4)

@@ -24,8 +24,9 @@ from jaxopt_lab.spaces.distributions import Choice, LogIntUniform, Uniform  # no
 from jaxopt_lab.spaces.space import SearchSpace  # noqa: E402
 
 
+@pytest.mark.slow
 class TestOptunasOwnCases(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
-    @pytest.fixture(params=[10, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.fixture(params=[10, 1])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return lambda: OptunaBayesianSampler(seed=0, num_initial=request.param)
 

@@ -353,6 +353,7 @@ def test_an_end_is_reached_where_the_values_fall_towards_it() -> None:
     assert np.median([c["a"] for c in configs]) < 0.02
 
 
+@pytest.mark.slow
 def test_a_part_of_a_space_learns_from_the_rest() -> None:
     outer = SearchSpace(x=Uniform(0, 1), kind=Choice(["a", "b"]), n=IntUniform(1, 4))
     inner = SearchSpace(x=Uniform(0.5, 1.2), kind="a", n=IntUniform(2, 3))

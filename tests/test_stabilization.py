@@ -434,6 +434,7 @@ def shortened(
     return lab.stabilize(task, base, num_epochs=20, shorten=True, say=lines.append), lines
 
 
+@pytest.mark.slow
 def test_a_long_comparison_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     found, lines = shortened(monkeypatch, waves(400))
     assert found.setting["num_seeds"] == 2
