@@ -202,7 +202,7 @@ _PARAMETERS = """
       space: a `lab.SearchSpace`, a mapping of hyperparameters to distributions or values, or a TOML
         file; `tune`'s own by default.
       search: "bayesian", "random", "quasi_random" or "grid".
-      scheduler: "race", "successive_halving" or "none".
+      scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say, or "none".
       ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
         one alone.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
