@@ -1,7 +1,7 @@
 """A population that learns while it trains: generation by generation, each written as a whole."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +10,8 @@ import numpy as np
 from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.keys import fold_in, fold_in_name
 from jaxopt_lab.core.residents import Residents
-from jaxopt_lab.core.runner import Result, Runner, WaveReport
+from jaxopt_lab.core.runner import Result, WaveReport
 from jaxopt_lab.core.types import Config, PyTree, Status
-from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.schedulers.populations import Past, PopulationScheduler, Seen, axes_of
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.packing import pack_state, unpack_state
@@ -20,44 +19,13 @@ from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import records, replays, trials
 from jaxopt_lab.study.lineages import GENERATION, POPULATION, Generation, generations_of
-from jaxopt_lab.study.rungs import MakeJob
+from jaxopt_lab.study.trainings import Trainings
 from jaxopt_lab.study.watch import Watch
-from jaxopt_lab.study.weights import Weights
 
 #: The purpose of the keys of decisions: no trial has this number, and no proposals have it.
 _DECISIONS = 2**31 - 2
 #: Trial and split or seed.
 _Place = tuple[int, int]
-
-
-class Host(NamedTuple):
-    """What a population needs of its study.
-
-    Attributes:
-      store: where generations are written.
-      weights: of the store; the best members' results are kept there.
-      training: judges members, and says which values may change.
-      runner: trains.
-      space: whose values are explored.
-      seed: of the study.
-      budget: units of a trial.
-      unit: what they are called.
-      keep: the best trials of which results are kept.
-      make_job: makes a job.
-      expected: a finished wave -> seconds to compile its program and to run it.
-    """
-
-    store: Store
-    weights: Weights
-    training: Training
-    runner: Runner
-    space: SearchSpace
-    seed: int
-    budget: int
-    unit: str
-    keep: int
-    make_job: MakeJob
-    expected: Callable[[WaveReport], tuple[float, float]]
 
 
 class _Ended(NamedTuple):
@@ -109,7 +77,8 @@ class Population:
     stays. While a generation is written the devices compute the next.
 
     Args:
-      host: of the study.
+      trainings: of the study.
+      space: whose values are explored.
       scheduler: decides who goes on from whom, and with which values.
       number: of this population in its phase.
       members: its trials.
@@ -118,39 +87,40 @@ class Population:
 
     def __init__(
         self,
-        host: Host,
+        trainings: Trainings,
+        space: SearchSpace,
         scheduler: PopulationScheduler,
         number: int,
         members: Sequence[int],
         watch: Watch,
     ) -> None:
-        self._host, self._scheduler = host, scheduler
+        self._trainings, self._space, self._scheduler = trainings, space, scheduler
         self._number, self._watch = number, watch
-        self._every = scheduler.units(host.budget, host.unit)
-        self._folds = range(host.training.num_members)
-        rows = [t for t in host.store.trials() if t.trial_id in set(members)]
+        self._every = scheduler.units(trainings.budget, trainings.unit)
+        self._folds = range(trainings.training.num_members)
+        rows = [t for t in trainings.store.trials() if t.trial_id in set(members)]
         self._configs = {t.trial_id: t.config for t in rows}
         self._alive = [t.trial_id for t in rows if t.status == Status.PENDING]
-        self._axes = axes_of(host.space, host.training.changeable(host.space))
+        self._axes = axes_of(space, trainings.training.changeable(space))
         mine = (watch.phase, number)
-        self._past = [g for g in generations_of(host.store) if (g.phase, g.population) == mine]
+        self._past = [g for g in generations_of(trainings.store) if (g.phase, g.population) == mine]
         self._age = self._past[-1].unit + self._past[-1].units if self._past else 0
         self._members: dict[_Place, TrainedMember] = {}
         for trial_id in self._alive if self._age else ():
-            for member in host.store.member_arrays(trial_id):
+            for member in trainings.store.member_arrays(trial_id):
                 if member.replicate == 0 and member.fold in self._folds:
                     self._members[trial_id, member.fold] = member
         self._states: dict[_Place, list[np.ndarray]] = {}
-        self._residents = Residents(host.runner)
+        self._residents = Residents(trainings.runner)
         self._unwritten: _Ended | None = None
         self._begin_generation()
 
     def _begin_generation(self) -> None:
         """What trains in the next generation."""
-        units = min(self._every, self._host.budget - self._age)
-        goes_on = self._age + units < self._host.budget
+        units = min(self._every, self._trainings.budget - self._age)
+        goes_on = self._age + units < self._trainings.budget
         self.jobs: list[Job] = [
-            self._host.make_job(trial_id, self._configs[trial_id], fold)._replace(
+            self._trainings.job(trial_id, self._configs[trial_id], fold)._replace(
                 start=self._age, num_units=units, resumable=goes_on
             )
             for fold in self._folds
@@ -164,7 +134,7 @@ class Population:
     @property
     def num_segments(self) -> int:
         """How many pieces of training are left."""
-        generations = math.ceil((self._host.budget - self._age) / self._every)
+        generations = math.ceil((self._trainings.budget - self._age) / self._every)
         return generations * len(self._alive) * len(self._folds)
 
     def take(self) -> Wave | None:
@@ -175,7 +145,7 @@ class Population:
             if not self.jobs or not self._watch.go_on(1):
                 self.write()
                 return None
-            self._queue = self._host.runner.plan(self.jobs)
+            self._queue = self._trainings.runner.plan(self.jobs)
             self._under_way, self._missing = True, len(self._queue)
             return self._queue.pop(0)
         self.write()
@@ -189,7 +159,7 @@ class Population:
         """The state from which a trial goes on."""
         place = (job.trial_id, job.fold)
         if place not in self._states:
-            self._states[place] = unpack_state(self._host.store.kept("state", (*place, 0)))
+            self._states[place] = unpack_state(self._trainings.store.kept("state", (*place, 0)))
         return self._states[place]
 
     def finished(self, report: WaveReport) -> None:
@@ -206,11 +176,11 @@ class Population:
             for result in report.results
         }
         judged = {
-            place: replays.judged(self._host.training, result, self._members.get(place))
+            place: replays.judged(self._trainings.training, result, self._members.get(place))
             for place, result in results.items()
         }
         units = self.jobs[0].num_units
-        is_last = self._age + units == self._host.budget
+        is_last = self._age + units == self._trainings.budget
         scores = {trial_id: self._score(judged, trial_id) for trial_id in self._alive}
         parents, changed = ({i: i for i in self._alive}, {}) if is_last else self._decide(scores)
         record = Generation(
@@ -260,14 +230,14 @@ class Population:
         """Parents of all trials, and new values of those that are copies."""
         parents, changed = {}, {}
         for group in self._groups():
-            space = self._host.space
+            space = self._space
             seen = Seen(
                 np.array([scores[i] for i in group]),
                 space.to_unit([self._configs[i] for i in group]),
                 self._axes,
                 self._gains(group, scores),
                 len(self._past),
-                math.ceil(self._host.budget / self._every),
+                math.ceil(self._trainings.budget / self._every),
             )
             found = self._scheduler.decide(self._key(group[0]), seen)
             explored = space.from_unit(found.points)
@@ -279,9 +249,7 @@ class Population:
 
     def _copied(self, parent: Config, explored: Config) -> Config:
         """The parent's values, those that may change as explored."""
-        free = {
-            name for name, axis in zip(self._host.space.names, self._axes, strict=True) if axis.free
-        }
+        free = {name for name, axis in zip(self._space.names, self._axes, strict=True) if axis.free}
         return {
             name: value if name in free else parent.get(name, value)
             for name, value in explored.items()
@@ -297,7 +265,7 @@ class Population:
 
     def _key(self, first: int) -> jax.Array:
         """Of a decision: by purpose, phase, population, generation and group."""
-        key = jax.random.key(self._host.seed, impl="threefry2x32")
+        key = jax.random.key(self._trainings.seed, impl="threefry2x32")
         key = fold_in_name(fold_in(key, _DECISIONS), self._watch.phase)
         return fold_in(key, self._number, len(self._past), first)
 
@@ -319,7 +287,7 @@ class Population:
                     gains.append(math.nan if score is None else first - score)
             known = dict(zip(members, after, strict=True))
             before = {i: known[j] for i, j in zip(members, parents, strict=False)}
-        points = self._host.space.to_unit(configs)
+        points = self._space.to_unit(configs)
         return Past(np.array(when, np.int64), points, np.array(gains, np.float64))
 
     def write(self) -> None:
@@ -327,38 +295,41 @@ class Population:
         ended = self._unwritten
         if ended is None:
             return
-        host, record = self._host, ended.record
-        with host.store.transaction():
-            host.store.decide(GENERATION, record.to_dict())
+        trainings, store, record = self._trainings, self._trainings.store, ended.record
+        with store.transaction():
+            store.decide(GENERATION, record.to_dict())
             for report in ended.reports:
-                records.write_cost(host.store, report, record.phase, host.expected(report))
+                records.write_cost(store, report, record.phase, trainings.expected(report))
             for trial_id, config in ended.changed.items():
-                host.store.set_config(trial_id, config)
+                store.set_config(trial_id, config)
             for m in ended.members.values():
                 facts = (m.trial_id, m.fold, m.replicate, m.score, m.reason, m.best_unit)
-                host.store.add_member(*facts, m.curves, m.outputs, m.num_units)
+                store.add_member(*facts, m.curves, m.outputs, m.num_units)
             for place, content in ended.states.items():
-                host.store.keep("state", (*place, 0), content)
+                store.keep("state", (*place, 0), content)
             if ended.results:
                 self._keep_best(ended)
-            over = trials.settle(host.store, record.trials, host.training.num_members, host.budget)
-            host.store.drop("state", over)
-            pending = host.store.trials_with(Status.PENDING, among=sorted(host.weights.trials))
-            host.weights.keep_only([*host.store.best_trials(host.keep), *pending])
+            over = trials.settle(
+                store, record.trials, trainings.training.num_members, trainings.budget
+            )
+            store.drop("state", over)
+            pending = store.trials_with(Status.PENDING, among=sorted(trainings.weights.trials))
+            trainings.weights.keep_only([*store.best_trials(trainings.keep), *pending])
         self._unwritten = None
         self._watch.after(_together(ended.reports))
 
     def _keep_best(self, ended: _Ended) -> None:
         """Write the results of members that are among the study's best trials."""
-        host, record = self._host, ended.record
+        trainings, keep, record = self._trainings, self._trainings.keep, ended.record
         known = zip(record.scores, record.trials, strict=True)
         ranked = sorted((score, i) for score, i in known if score is not None)
-        worst = sorted([*host.store.best_scores(host.keep), *(s for s, _ in ranked)])[: host.keep]
-        for score, trial_id in ranked[: host.keep]:
+        known_best = trainings.store.best_scores(keep)
+        worst = sorted([*known_best, *(score for score, _ in ranked)])[:keep]
+        for score, trial_id in ranked[:keep]:
             if score <= worst[-1]:
                 for fold in self._folds:
                     params = ended.results[trial_id, fold].params
-                    host.weights.put((trial_id, fold, 0), params, host.training)
+                    trainings.weights.put((trial_id, fold, 0), params, trainings.training)
 
     @property
     def scores(self) -> dict[int, float]:

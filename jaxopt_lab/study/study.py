@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -12,57 +12,39 @@ import numpy as np
 from jaxopt_lab import schedulers, search
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.core.runner import Runner, WaveReport
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.scalars import number, scalar, whole
-from jaxopt_lab.core.types import Config, PyTree, Status
+from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
-from jaxopt_lab.problems.contract import Amount, Problem, Programs, Training
+from jaxopt_lab.problems.contract import Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
 from jaxopt_lab.schedulers import PopulationScheduler, Scheduler
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
-from jaxopt_lab.storage.rows import MemberKey, Trial
+from jaxopt_lab.storage.rows import MemberKey
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import lineages, outside, records, trials, views
+from jaxopt_lab.study import lineages, outside, records, retraining, trials, views
 from jaxopt_lab.study.callbacks import Progress, Telling
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.later import later
 from jaxopt_lab.study.lineages import Stage
 from jaxopt_lab.study.lines import study_line
-from jaxopt_lab.study.population import Host, Population, open_populations
-from jaxopt_lab.study.proposals import enough, enqueue, first_proposals, propose, round_of
-from jaxopt_lab.study.replays import Replay, Trained, cut, train_schedule
-from jaxopt_lab.study.rungs import Rungs, last_trials, num_wanted
-from jaxopt_lab.study.watch import Watch, revive, stop_pending
+from jaxopt_lab.study.proposals import enqueue, first_proposals
+from jaxopt_lab.study.replays import Replay
+from jaxopt_lab.study.rungs import last_trials
+from jaxopt_lab.study.searching import Rounds, Search
+from jaxopt_lab.study.trainings import Trainings
+from jaxopt_lab.study.watch import Watch, revive
 from jaxopt_lab.study.weights import Weights
-from jaxopt_lab.study.widths import fix_widths
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OnProgress = Callable[[Progress], None]
-
-
-class Rounds(NamedTuple):
-    """What is proposed in a phase.
-
-    Attributes:
-      sampler: that proposes.
-      num_trials: of the phase in all.
-      size: proposals at a time; None for the default.
-      stopping: asked before each round.
-      space: where to search.
-    """
-
-    sampler: Sampler
-    num_trials: int
-    size: int | None
-    stopping: StoppingRule | None
-    space: SearchSpace
 
 
 class Study:
@@ -103,23 +85,16 @@ class Study:
         self.problem: Any = problem
         seed, keep = whole("seed", seed), whole("keep", keep)
         memory_limit, cohort_width = scalar(memory_limit), scalar(cohort_width)
-        self.space, self.seed, self.keep = space, seed, keep
+        self.space, self.seed = space, seed
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
         self._telling = Telling(self, callbacks, say)
         self._devices = list(devices or jax.local_devices())
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
-        self.weights = Weights(self.store)
-        self._runner: Runner | None = None
-        self._programs: Programs | None = None
-        self._budget = 0
-        self._training: Training | None = None
         self._started = time.monotonic()
         #: What earlier processes spent on this study's waves.
         self._seconds_before = sum((w.seconds for w in self.store.waves()), 0.0)
-        #: Whether this process has trained anything.
-        self.trained = False
         identity = {
             "task": problem.describe(),
             "space": space.to_dict(),
@@ -142,6 +117,8 @@ class Study:
         except BaseException:
             self.store.close()
             raise
+        where = (self.store, problem, self.space, seed, self._devices)
+        self._trainings = Trainings(*where, self.sizing, keep, self._telling)
 
     @classmethod
     def load(
@@ -251,22 +228,36 @@ class Study:
     @property
     def num_folds(self) -> int:
         """K, once `optimize` has been called."""
-        return int(self.store.setting("num_folds"))
+        return self._trainings.num_folds
 
     @property
     def training(self) -> Training:
         """The problem ready to train, once `optimize` has been called."""
-        if self._training is None:
-            num_folds = self.store.settings().get("num_folds")
-            self._training = self.problem.training(self.space, num_folds, self.seed)
-        return self._training
+        return self._trainings.training
 
     @property
     def runner(self) -> Runner:
         """What trains networks; its cohort widths are the stored ones."""
-        if self._runner is None:
-            self._runner = Runner(self.training.client, self.seed, {}, self._devices)
-        return self._runner
+        return self._trainings.runner
+
+    @property
+    def weights(self) -> Weights:
+        """What is kept of trials."""
+        return self._trainings.weights
+
+    @property
+    def keep(self) -> int:
+        """The best trials of which results are kept, from now on."""
+        return self._trainings.keep
+
+    @keep.setter
+    def keep(self, number: int) -> None:
+        self._trainings.keep = number
+
+    @property
+    def trained(self) -> bool:
+        """Whether this process has trained anything."""
+        return self._trainings.trained
 
     def configure(self, budget: Any = None, num_splits: Any = None) -> int:
         """Fix the budget of every trial, or check that it is the one the study began with.
@@ -295,15 +286,10 @@ class Study:
         self._agree({"budget": budget, "num_folds": training.num_members})
         return budget
 
-    def _amount(self, trials: int, budget: int, last: int | None = None) -> Amount:
-        return Amount(trials, budget, len(self._devices), last)
-
     @property
     def programs(self) -> Programs:
         """Which shapes trials are rounded up to, once `optimize` has been called."""
-        if self._programs is None:
-            self._programs = self.training.programs_from(self.store.setting("programs"))
-        return self._programs
+        return self._trainings.programs
 
     def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
         """Put configurations before a sampler's own; see `proposals.enqueue`."""
@@ -376,158 +362,20 @@ class Study:
         self._agree({f"scheduler of {phase}": known_by})
         last = last_trials(num_trials, num_epochs, num_folds, scheduler)
         if "programs" not in self.store.settings():
-            amount = self._amount(num_trials, num_epochs, last)
+            amount = self._trainings.amount(num_trials, num_epochs, last)
             chosen = self.training.choose(self.space, amount, self.sizing)
             self._agree({"programs": chosen.to_dict(), "costs": asdict(self.sizing.costs)})
         revive(self.store, phase, time_limit)
         with self._telling.also(callbacks):
             watch = self._watch(phase, time_limit, progress)
             rounds = Rounds(sampler, num_trials, round_size, stopping, space or self.space)
-            self._search(rounds, scheduler, watch)
-
-    def _search(
-        self, rounds: Rounds, scheduler: Scheduler | PopulationScheduler | None, watch: Watch
-    ) -> None:
-        """Propose and train in turn until a phase has its trials or its time is over."""
-        stops = scheduler if isinstance(scheduler, Scheduler) else None
-        num_epochs, num_folds = int(self.store.setting("budget")), self.num_folds
-        phase, limit, num_trials = watch.phase, watch.limit, rounds.num_trials
-        while True:
-            waiting = self.store.trials(phase, Status.PENDING)
-            known = self.store.num_trials(phase)
-            missing = num_trials - known
-            shape = (known, num_trials, num_epochs, num_folds, bool(waiting))
-            # Brackets are made of all the trials that they are to hold.
-            wanted = num_wanted(scheduler, *shape)
-            if stops is not None and rounds.size is not None and not stops.in_turn:
-                wanted = known
-            if waiting and wanted <= known:
-                if isinstance(scheduler, PopulationScheduler):
-                    self._train_populations(scheduler, watch, rounds.space)
-                elif scheduler is not None:
-                    self._train_rungs(scheduler, num_trials, watch)
-                else:
-                    self._train(waiting, watch)
-                continue
-            if missing < 1 or enough(self.store, rounds.stopping, rounds.space, phase):
-                return
-            if not watch.go_on(1):
-                self._stop(watch)
-                return
-            batch = min(missing, round_of(rounds.sampler, rounds.size, rounds.stopping, limit))
-            if wanted > known:
-                batch = min(batch, wanted - known)
-            ages = num_epochs if stops is not None and stops.in_turn else None
-            proposer = rounds.sampler if stops is None else stops.sampler(rounds.sampler)
-            given = (self.store, proposer, rounds.space, phase, self.seed, batch, self.space, ages)
-            if not propose(*given):
-                if not waiting:
-                    return
-                num_trials -= missing
-
-    def _train(self, waiting: list[Trial], watch: Watch) -> None:
-        """Train pending trials on the folds they still lack."""
-        self._run(self._jobs(waiting, range(self.num_folds)), watch)
-        if watch.struck:
-            self._stop(watch)
-
-    def _stop(self, watch: Watch, scores: Mapping[int, float] | None = None) -> None:
-        """The time limit expired."""
-        stop_pending(self.store, watch.phase, watch.limit, scores)
-        self._telling.settle()
-
-    def _train_rungs(self, scheduler: Scheduler, num_trials: int, watch: Watch) -> None:
-        """Train pending trials up to the rungs at which a scheduler stops them."""
-        self._telling.begin()
-        queue = Rungs(
-            self.store,
-            scheduler,
-            watch.phase,
-            num_trials,
-            self.job,
-            self._objective_curve,
-            self.runner,
-        )
-        self._telling.settle()
-        watch.begin(queue.num_segments)
-        self._fix_widths(queue.ready())
-        self.runner.expect(self.runner.plan(queue.ready()))
-        waves = self.runner.stream(lambda: queue.take() if watch.go_on(1) else None, queue.load)
-        for report in waves:
-            self._record(report, watch)
-            queue.finished(report.results)
-            self._telling.settle()
-        if watch.struck:
-            self._stop(watch)
-
-    def _objective_curve(self, trial_id: int) -> np.ndarray:
-        """[epochs] the objective after each, as it is minimised, mean over folds."""
-        curves = [
-            self.training.objective_curve(m.curves, m.fold)
-            for m in self.store.member_arrays(trial_id)
-            if m.replicate == 0 and m.fold < self.num_folds
-        ]
-        length = min(map(len, curves))
-        return np.mean([curve[:length] for curve in curves], axis=0)
-
-    def _train_populations(
-        self, scheduler: PopulationScheduler, watch: Watch, space: SearchSpace
-    ) -> None:
-        """Train the populations of a phase, one after the other."""
-        self._telling.begin()
-        budget = int(self.store.setting("budget"))
-        host = Host(
-            self.store,
-            self.weights,
-            self.training,
-            self.runner,
-            space,
-            self.seed,
-            budget,
-            self.problem.unit,
-            self.keep,
-            self.job,
-            self._expected,
-        )
-        scores: dict[int, float] = {}
-        for i, members in enumerate(open_populations(self.store, watch.phase)):
-            population = Population(host, scheduler, i, members, watch)
-            if not population.jobs:
-                continue
-            watch.begin(population.num_segments)
-            self._fix_widths(population.jobs)
-            self.runner.expect(self.runner.plan(population.jobs))
-            try:
-                for report in self.runner.stream(
-                    population.take, population.load, begin=population.begin
-                ):
-                    self.trained = True
-                    population.finished(report)
-            finally:
-                population.write()
-            scores.update(population.scores)
-        if watch.struck:
-            self._stop(watch, scores)
-
-    def _jobs(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
-        """The members that these trials still lack on these folds, fold by fold."""
-        first = min((row.trial_id for row in rows), default=0)
-        done = {member.key for member in self.store.members(first)}
-        return [
-            self.job(row.trial_id, row.config, fold)
-            for fold in folds
-            for row in rows
-            if (row.trial_id, fold, 0) not in done
-        ]
+            Search(self._trainings, rounds, scheduler, watch).run()
 
     def job(
         self, trial_id: int, config: Config, fold: int, replicate: int = 0, num_epochs: int = 0
     ) -> Job:
         """One network to train, within this study's budget."""
-        budget = self._budget = self._budget or int(self.store.setting("budget"))
-        full = self.training.complete(config)
-        program = self.programs.signature(full)
-        return Job(trial_id, fold, replicate, full, program, num_epochs or budget, budget)
+        return self._trainings.job(trial_id, config, fold, replicate, num_epochs)
 
     def plan(
         self,
@@ -560,39 +408,13 @@ class Study:
         if isinstance(scheduler, PopulationScheduler):
             scheduler = None  # it trains as many units
         last = last_trials(first, units, num_folds, scheduler)
-        amount = self._amount(first, units, last)
+        amount = self._trainings.amount(first, units, last)
         configs = first_proposals(search.random(), self.space, self.seed, num_trials)
         found = training.plan(configs, self.space, amount, self.sizing, scheduler)
         if scheduler is None:
             return found
         shape = (num_trials, units, num_folds, self.problem.unit)
         return replace(found, rungs=rungs_in_words(*shape, scheduler))
-
-    def _run(self, jobs: list[Job], watch: Watch) -> None:
-        """Train jobs; each finished wave is one transaction."""
-        if not jobs or watch.struck:
-            return
-        self._telling.begin()
-        watch.begin(len(jobs))
-        self._fix_widths(jobs)
-        for report in self.runner.run(jobs, watch.go_on):
-            self._record(report, watch)
-
-    def _expected(self, report: WaveReport) -> tuple[float, float]:
-        """Seconds to compile a wave's program and to run it, by the costs of the devices."""
-        width, amount = self.runner.width(report.wave.program), self._amount(1, 1, 1)
-        return self.training.expected_seconds(
-            report.wave, width, self.programs, amount, self.sizing
-        )
-
-    def _record(self, report: WaveReport, watch: Watch) -> None:
-        self.trained = True
-        where = (self.store, self.weights, self.training)
-        records.write_wave(*where, report, watch.phase, self._expected(report), self.keep)
-        watch.after(report)
-
-    def _fix_widths(self, jobs: Sequence[Job]) -> None:
-        fix_widths(self.store, self.runner, self.sizing, self.training, self.programs, jobs)
 
     def recall(self, kind: str, decide: Callable[[], Any], again: bool = False) -> Any:
         """A decision taken before, or taken now and stored; `again` replaces it."""
@@ -608,10 +430,7 @@ class Study:
     def schedule(self, trial_id: int) -> list[Stage]:
         """The values that a trial's state was trained with, from its root on; one stage for a trial
         of no population."""
-        row = self.store.trials()[trial_id]
-        units = max((m.num_units for m in self.store.members_of(trial_id)), default=0)
-        generations = lineages.generations_of(self.store)
-        return lineages.schedule_of(generations, trial_id, row.config, row.score, units)
+        return retraining.schedule_of(self._trainings, trial_id)
 
     def replay(self, trial_id: int | None = None) -> Replay:
         """Train the schedule of a trial alone; what is stored stays as it is.
@@ -624,38 +443,7 @@ class Study:
         Raises:
           UserError: for a trial that was not trained.
         """
-        trial_id = trials.best_trial(self.store) if trial_id is None else trial_id
-        if not 0 <= trial_id < self.store.num_trials():
-            raise UserError(f"there is no trial {trial_id}; give a number below {len(self.trials)}")
-        stages = self.schedule(trial_id)
-        members = [
-            m
-            for m in self.store.member_arrays(trial_id)
-            if m.replicate == 0 and m.fold < self.training.num_members
-        ]
-        if not members or not stages[-1].units:
-            raise UserError(f"trial {trial_id} was not trained; replay another one")
-        found = self._train_schedule(stages, [m.fold for m in members])
-        frame = lineages.schedule_frame(stages, self.problem.objective.sign)
-        return Replay(frame, [t.member.curves for t in found], [m.curves for m in members])
-
-    def _train_schedule(
-        self, stages: Sequence[Stage], folds: Sequence[int], replicate: int = 0
-    ) -> list[Trained]:
-        self._fix_widths([self.job(stages[0].trial_id, stages[0].config, fold) for fold in folds])
-        return train_schedule(self.runner, self.training, self.job, stages, folds, replicate)
-
-    def _write_schedule(
-        self, trial_id: int, stages: Sequence[Stage], folds: Sequence[int], replicate: int
-    ) -> None:
-        """Train the schedule of a trial on other rows or with other seeds, and keep the results."""
-        for trained in self._train_schedule(stages, folds, replicate):
-            m = trained.member
-            facts = (trial_id, m.fold, replicate, m.score, m.reason, m.best_unit)
-            with self.store.transaction():
-                self.store.add_member(*facts, m.curves, m.outputs, m.num_units)
-                params = trained.result.params
-                self.weights.put((trial_id, m.fold, replicate), params, self.training)
+        return retraining.replay(self._trainings, trial_id)
 
     def rerun(
         self,
@@ -665,20 +453,8 @@ class Study:
         progress: OnProgress | None = None,
     ) -> None:
         """Train trials once more on every fold with other seeds: other weights, other order."""
-        done = {member.key for member in self.store.members()}
-        rows = self.store.trials()
-        schedules = {i: self.schedule(i) for i in trial_ids}
-        jobs = [
-            self.job(i, rows[i].config, fold, replicate)
-            for fold in range(self.num_folds)
-            for i in trial_ids
-            if (i, fold, replicate) not in done and len(schedules[i]) == 1
-        ]
-        for i, stages in schedules.items():
-            left = [k for k in range(self.num_folds) if (i, k, replicate) not in done]
-            if left and len(stages) > 1:
-                self._write_schedule(i, stages, left, replicate)
-        self._run(jobs, self._watch("rerun", time_limit, progress))
+        watch = self._watch("rerun", time_limit, progress)
+        retraining.rerun(self._trainings, trial_ids, replicate, watch)
 
     def kept(self, member: MemberKey) -> PyTree:
         """What is kept of (trial, fold, replicate): weights, say.
@@ -698,21 +474,8 @@ class Study:
         Raises:
           UserError: for a problem without rows.
         """
-        training = self.training
-        if training.refit_member is None:
-            raise UserError("only a problem with splits of rows can be refitted on all of them")
-        member = (trial_id, training.refit_member, 0)
-        if not self.weights.has(member):
-            config = training.complete(self.store.trials()[trial_id].config)
-            best = trials.mean_best_epochs(self.store, trial_id, self.num_folds)
-            units = training.refit_units(config, best)
-            stages = cut(self.schedule(trial_id), units or int(self.store.setting("budget")))
-            if len(stages) > 1:
-                self._write_schedule(trial_id, stages, [training.refit_member], 0)
-                return self.kept(member)
-            job = self.job(trial_id, config, training.refit_member, num_epochs=units)
-            self._run([job], self._watch("refit", None, None))
-        return self.kept(member)
+        retraining.refit(self._trainings, trial_id, self._watch("refit", None, None))
+        return self.kept((trial_id, self.training.refit_member or 0, 0))
 
     def ask(self, n: Any, sampler: Sampler | str = "random") -> list[outside.Asked]:
         """Propose n trials for somebody else to train; see `outside.ask`."""
