@@ -268,6 +268,10 @@ def test_trials_trained_elsewhere_live_in_the_same_study() -> None:
         study.tell([{"learning_rate": 0.1, "momentum": 0.7}], [1.0])
     with pytest.raises(UserError, match="trial 0 is not one that was asked for"):
         study.tell([asked[0]], [1.0])
+    with pytest.raises(UserError, match=r"a value must be a number, .* got 'good'"):
+        study.tell([mine], ["good"])
+    with pytest.raises(UserError, match="tell takes a list of trials and a list of values"):
+        study.tell([mine], 1.0)
     study.optimize(lab.search.bayesian(), 4, budget=2)
     assert len(study.trials) == 8
 
@@ -290,6 +294,45 @@ def test_a_diverging_trial_is_infeasible_and_harms_nobody() -> None:
     assert "last finite value 1e+30" in frame["reason"][1]
     assert study.best.hyperparameters == {"factor": 0.5}
     assert np.isnan(study.metrics("loss")[1, 0, 1:]).all()
+
+
+def drops(key: Any, hparams: Any) -> Any:
+    layer = nn.Dropout(hparams["x"], deterministic=False)
+    return {"loss": layer.apply({}, jnp.ones(3), rngs={"dropout": key}).sum()}
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (drops, "on x .*or use lab.models.Dropout, whose rate may be traced"),
+        (lambda hparams: {"loss": 1.0}, r"is called with \(key, hparams\), but is written with"),
+        (lambda key, hparams: {"loss": 1.0, "tag": "a"}, r"metrics\['tag'\] is the text 'a'"),
+        (
+            lambda key, hparams: {"loss": 1.0, "all": {"a": 1}},
+            "'all' must be one array, got a dict",
+        ),
+        (lambda key, hparams: {"loss": 1.0, "none": None}, "'none' must be one array, got None"),
+        (lambda key, hparams: hparams.__setitem__("x", 1.0), "hyperparameters cannot be changed"),
+    ],
+)
+def test_a_wrong_function_is_one_line(function: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        lab.Study(lab.from_function(function), lab.SearchSpace(x=lab.Uniform(0.0, 1.0)), seed=0)
+    assert "\n" not in str(refused.value)
+
+
+def test_data_that_are_no_numbers_are_named_where_everything_diverged() -> None:
+    x, y = np.ones((20, 2), "float32"), np.ones(20, "float32")
+    x[4, 1] = np.nan
+    problem = lab.supervised(
+        lambda: nn.Dense(1), (x, y[:, None]),
+        loss=lambda outputs, targets: (outputs - targets)[:, 0] ** 2,
+        optimizer=lambda h: optax.sgd(h["rate"]), splits=2, batch_size=8,
+    )  # fmt: skip
+    study = lab.Study(problem, lab.SearchSpace(rate=lab.Uniform(0.0, 0.1)), seed=0)
+    study.optimize("random", 1, budget=1)
+    with pytest.raises(MachineError, match=r"inputs hold NaN or infinity, in row 4 first"):
+        _ = study.best
 
 
 def test_everything_diverged_says_so() -> None:

@@ -559,6 +559,19 @@ class TwoColumns(nn.Module):
         return nn.Dense(2)(x)
 
 
+class AlwaysMoving(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.BatchNorm(use_running_average=False)(nn.Dense(1)(x))[..., 0]
+
+
+def test_rows_that_are_no_numbers_are_told_of_where_all_diverged() -> None:
+    x, y = _rows()
+    assert _problem().doubt() == ""
+    said = _problem(data=(x, np.where(np.arange(70) == 3, np.nan, y))).doubt()
+    assert said.startswith("targets hold NaN or infinity, in row 3 first (1 such rows)")
+
+
 def test_mistakes_get_one_line() -> None:
     x, y = _rows()
     labels = np.arange(70) % 3
@@ -572,7 +585,19 @@ def test_mistakes_get_one_line() -> None:
     _fails("mark it with lab.metrics.over_all_rows", metrics={"m": _nothing})
     _fails("got labels from 0 to 2, but the module has 2 outputs", model=TwoColumns,
            data=(x, labels), loss=_cross_entropy)  # fmt: skip
-    _fails("got labels from -1 to 1", model=TwoColumns, data=(x, labels - 1), loss=_cross_entropy)
+    _fails("for labels from 0 to 1; number the classes from 0", model=TwoColumns,
+           data=(x, labels - 1), loss=_cross_entropy)  # fmt: skip
+    for wrong, mend in (
+        (np.float32(labels % 2), "give targets.astype('int32')"),
+        (labels % 2 == 1, "got bool [16]; give targets.astype('int32')"),
+        ((labels % 2)[:, None], "got int32 [16, 1]; give targets[..., 0]"),
+        (np.eye(2, dtype="float32")[labels % 2], "targets.argmax(-1), or the loss optax.softmax"),
+    ):
+        _fails(mend, model=TwoColumns, data=(x, wrong), loss=_cross_entropy)
+    _fails("accuracy takes one array of targets, got a dict", model=TwoColumns,
+           data=(x, {"a": labels % 2}), loss=lambda o, t: _cross_entropy(o, t["a"]),
+           metrics={"accuracy": metrics.accuracy})  # fmt: skip
+    _fails("use_running_average=not train", model=AlwaysMoving)
     _fails("there is no metric 'acuracy' to optimise", objective="acuracy",
            metrics={"accuracy": metrics.accuracy})  # fmt: skip
     _fails("Did you mean 'accuracy'?", objective="acuracy", metrics={"accuracy": metrics.accuracy})

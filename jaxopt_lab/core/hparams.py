@@ -52,6 +52,8 @@ class Hparams(Mapping[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         raise TypeError("hyperparameters cannot be changed; copy them: {**hparams, name: value}")
 
+    __setitem__ = __setattr__
+
     def __iter__(self) -> Iterator[str]:
         yield from self._traced
         yield from self._static

@@ -177,7 +177,8 @@ def incumbent_of(
     Raises:
       MachineError: if every trial diverged or none is complete.
     """
-    trial_id = trials.best_trial(store)
+    doubt = getattr(problem, "doubt", str)()
+    trial_id = trials.best_trial(store, doubt)
     row = store.trials()[trial_id]
     members = [
         m

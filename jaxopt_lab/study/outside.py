@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Config, Status
 from jaxopt_lab.search.base import Sampler
@@ -46,8 +48,8 @@ def ask(store: Store, sampler: Sampler, space: SearchSpace, seed: int, n: int) -
 def tell(
     store: Store,
     space: SearchSpace,
-    configs: Sequence[Mapping[str, Any] | Asked],
-    values: Sequence[float | None],
+    configs: Any,
+    values: Any,
     sign: int,
 ) -> list[int]:
     """Write what trials came to that were trained elsewhere.
@@ -66,6 +68,11 @@ def tell(
       UserError: for a configuration outside the space, or lists of different lengths; then nothing
         is written.
     """
+    for what, given in (("trials", configs), ("values", values)):
+        if isinstance(given, str | Mapping) or not hasattr(given, "__len__"):
+            raise UserError(
+                f"tell takes a list of trials and a list of values, got {what} {given!r:.60}"
+            )
     if len(configs) != len(values):
         raise UserError(f"tell: {len(configs)} trials but {len(values)} values")
     waiting = {t.trial_id: t.config for t in store.trials(PHASE, Status.PENDING)}
@@ -86,7 +93,7 @@ def tell(
         if trial_id is None:
             trial_id, number = number, number + 1
         free.pop(trial_id, None)
-        plan.append((trial_id, dict(config), value, new))
+        plan.append((trial_id, dict(config), _number(value), new))
     with store.transaction():
         for trial_id, config, value, new in plan:
             if new:
@@ -96,6 +103,18 @@ def tell(
             else:
                 store.set_trial(trial_id, Status.COMPLETED, sign * float(value), None)
     return [trial_id for trial_id, *_ in plan]
+
+
+def _number(value: Any) -> float | None:
+    """A value that was told; None stands for a trial that has none."""
+    if value is None:
+        return None
+    number: Any = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "biuf":
+        raise UserError(
+            f"tell: a value must be a number, or None for a failed trial, got {value!r:.60}"
+        )
+    return float(number.reshape(()))
 
 
 class Finished(NamedTuple):

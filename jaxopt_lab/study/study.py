@@ -482,9 +482,7 @@ class Study:
         n = whole("the number of trials to ask for", n, least=1)
         return outside.ask(self.store, _sampler(sampler), self.space, self.seed, n)
 
-    def tell(
-        self, configs: Sequence[Mapping[str, Any] | outside.Asked], values: Sequence[float | None]
-    ) -> list[int]:
+    def tell(self, configs: Any, values: Any) -> list[int]:
         """Write the objective of trials that were trained elsewhere; see `outside.tell`."""
         sign = self.problem.objective.sign
         told = outside.tell(self.store, self.space, configs, values, sign)

@@ -1,6 +1,7 @@
 """An exception of the user's function as one line: function, hyperparameter, mend."""
 
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -149,6 +150,8 @@ def _by_hyperparameters(
     branch = ""
     if isinstance(error, jax.errors.TracerBoolConversionError):
         branch = ", or branch with jnp.where or jax.lax.cond"
+        if _inside(error, "flax", "stochastic.py"):
+            branch = ", or use lab.models.Dropout, whose rate may be traced"
     elif isinstance(error, jax.errors.NonConcreteBooleanIndexError):
         branch = ", or mask with jnp.where"
     elif isinstance(error, jax.errors.TracerArrayConversionError):
@@ -159,6 +162,12 @@ def _by_hyperparameters(
         f"{'whose values are' if several else 'whose value is'} traced (one program for all "
         f"trials): make {them} of {subject.source}, or lab.Choice([...], static=True){branch}"
     )
+
+
+def _inside(error: BaseException, *parts: str) -> bool:
+    """Whether an exception passed through a file whose path holds these parts."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(all(part in frame.filename for part in parts) for frame in frames)
 
 
 def _by_others(error: Exception, subject: Subject, where: list[Place], deed: str) -> UserError:
@@ -182,8 +191,8 @@ def _leak(error: Exception, subject: Subject, where: list[Place]) -> UserError:
     at = f" ({where[0]})" if where else ""
     return UserError(
         f"{_function(subject, where)}{at} is not pure: it puts a traced value where it outlives "
-        f"the call{into}, a global or an attribute, say, or takes one from there; return it in "
-        "the state or the metrics"
+        f"the call{into}, a global, an attribute or the optimizer of a TrainState, say, or takes "
+        "one from there; return it in the state or the metrics, make the optimizer in step"
     )
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.core.tracing.arguments import keywords_of
+from jaxopt_lab.core.tracing.arguments import check_arguments, keywords_of
+from jaxopt_lab.core.tracing.outputs import check_leaves
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
 from jaxopt_lab.core.types import PRNGKey, PyTree
 from jaxopt_lab.problems.general.problem import REQUIRED, GeneralProblem, check_seeds, roles_of
@@ -51,6 +52,8 @@ def from_function(
     num_seeds = check_seeds(num_seeds)
     source = getattr(train, "__qualname__", repr(train))
     keywords = keywords_of(train, REQUIRED, skip=2)
+    given = {name: None for name, default in keywords.items() if default is REQUIRED}
+    check_arguments(partial(train, **given), source, ("key", "hparams"))
 
     def build(**chosen: Any) -> Trainable:
         def init(key: PRNGKey, hparams: Any) -> PyTree:
@@ -88,4 +91,9 @@ def _scores(source: str, found: Any) -> Metrics:
             f"{source} must return a dict, name -> array, got {type(found).__name__}; return "
             '{"loss": loss}'
         )
+    for name, value in found.items():
+        if value is None or isinstance(value, Mapping):
+            kind = "None" if value is None else "a dict; give each of its entries a name of its own"
+            raise UserError(f"{source}: the metric {name!r} must be one array, got {kind}")
+    check_leaves(source, "metrics", dict(found))
     return {name: jnp.asarray(value) for name, value in found.items()}

@@ -39,6 +39,7 @@ class GeneralProblem:
       extras: what a client wants to find again on `study.best` (`module`, say).
       guard: whether a trial is frozen at the first objective that is not finite.
       executor: "vmap", "map" or "kernel"; None leaves the choice to the planner.
+      doubt: says what is wrong with the data where every trial has diverged, or "".
     """
 
     kind: str
@@ -55,6 +56,7 @@ class GeneralProblem:
     extras: Mapping[str, Any] = field(default_factory=dict)
     guard: bool = True
     executor: str | None = None
+    doubt: Callable[[], str] = str
     _trainings: dict[Any, GeneralTraining] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:

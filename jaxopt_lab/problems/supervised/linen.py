@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 
@@ -45,7 +46,13 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
         rngs, old = rngs_of(key), variables.collections
         moving = list(old) if train else []
         if not moving:
-            return module.apply(joined(variables), batch.inputs, rngs=rngs, **given), old
+            try:
+                return module.apply(joined(variables), batch.inputs, rngs=rngs, **given), old
+            except flax.errors.ModifyScopeVariableError as error:
+                raise UserError(
+                    f"{name} changes {', '.join(old) or 'a collection'} while it is evaluated; let "
+                    "__call__ take `train`, and give BatchNorm use_running_average=not train"
+                ) from error
         outputs, new = module.apply(
             joined(variables), batch.inputs, rngs=rngs, mutable=moving, **given
         )

@@ -134,6 +134,7 @@ def call_on_rows(
     Raises:
       UserError: instead of the function's own error, for such shapes only.
     """
+    _check_form(function, outputs, targets)
     try:
         return function(outputs, targets, **(given or {}))
     except (TypeError, ValueError) as error:
@@ -146,6 +147,41 @@ def call_on_rows(
             f"{name_of(function)} failed on outputs {_shapes(outputs)} and targets "
             f"{_shapes(targets)}: {text} {_SQUEEZE}"
         ) from error
+
+
+def _check_form(function: Any, outputs: PyTree, targets: PyTree) -> None:
+    """Refuse outputs or labels whose form a function of classes cannot take.
+
+    Raises:
+      UserError: with what to make of them.
+    """
+    if function not in OF_CLASSES:
+        return
+    name = name_of(function)
+    for what, tree in (("outputs", outputs), ("targets", targets)):
+        if not hasattr(tree, "dtype"):
+            raise UserError(
+                f"{name} takes one array of {what}, got a {type(tree).__name__}; choose one: "
+                f"lambda outputs, targets: {name}(outputs[...], targets[...])"
+            )
+    shape, wanted = np.shape(targets), np.shape(outputs)[:-1]
+    if function is not optax.softmax_cross_entropy_with_integer_labels:
+        return
+    whole = jnp.issubdtype(targets.dtype, jnp.integer)
+    if whole and shape == wanted:
+        return
+    if shape == np.shape(outputs) and shape[-1] > 1:
+        mend = "of one-hot rows take targets.argmax(-1), or the loss optax.softmax_cross_entropy"
+    elif shape == (*wanted, 1):
+        mend = "give targets[..., 0]" + ("" if whole else ".astype('int32')")
+    elif shape == wanted:
+        mend = "give targets.astype('int32'), or another loss if they are no classes"
+    else:
+        mend = "let the module return one more axis than the targets have"
+    raise UserError(
+        f"{name} needs whole numbers {list(wanted)} as labels, got {targets.dtype} {list(shape)}; "
+        f"{mend}"
+    )
 
 
 #: What to do about outputs [b, 1] and targets [b].
@@ -218,10 +254,11 @@ def check_labels(function: Any, outputs: PyTree, label_range: tuple[int, int] | 
     if np.ndim(outputs) < 2 or num_classes < 2:
         return
     if low < 0 or high >= num_classes:
+        more = f"give it {high + 1} outputs, or " if low >= 0 else ""
         raise UserError(
             f"{name_of(function)} got labels from {low} to {high}, but the module has "
-            f"{num_classes} outputs, for labels from 0 to {num_classes - 1}; give it {high + 1} "
-            "outputs, or number the classes from 0"
+            f"{num_classes} outputs, for labels from 0 to {num_classes - 1}; {more}number the "
+            "classes from 0"
         )
 
 

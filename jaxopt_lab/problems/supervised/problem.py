@@ -208,7 +208,23 @@ def supervised(
             "setting": setting,
             "defaults": optimizers.ADAMW_DEFAULTS if optimizer is None else {},
         },
+        doubt=lambda: _not_finite(rows),
     )
+
+
+def _not_finite(rows: Rows) -> str:
+    """Which data hold NaN or infinity, and where first; "" for none."""
+    for what, tree in (("inputs", rows.inputs), ("targets", rows.targets)):
+        for leaf in jax.tree.leaves(tree):
+            if leaf.dtype.kind != "f":
+                continue
+            odd = ~np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
+            if odd.any():
+                return (
+                    f"{what} hold NaN or infinity, in row {int(np.argmax(odd))} first "
+                    f"({int(odd.sum())} such rows): correct them, or leave those rows out"
+                )
+    return ""
 
 
 def _network(builder: Builder, chosen: Mapping[str, Any], rngs: Sequence[str]) -> Network:

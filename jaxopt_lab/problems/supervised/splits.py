@@ -113,7 +113,8 @@ def _of_splitter(splitter: Any, num_rows: int, labels: np.ndarray | None, groups
     try:
         return list(splitter.split(np.zeros((num_rows, 1)), labels, groups))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{name} could not split {num_rows} rows: {error}") from None
+        hint = "; give groups=..." if groups is None and "'groups'" in str(error) else ""
+        raise UserError(f"{name} could not split {num_rows} rows: {error}{hint}") from None
 
 
 def _labels(targets: Any) -> np.ndarray | None:
