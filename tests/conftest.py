@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Imported modules stay: garbage collection, which checks of a user's code ask for, skips them."""
+    """Imported modules stay: no garbage collection needs to look at them."""
     gc.collect()
     gc.freeze()
 
