@@ -19,7 +19,7 @@ from jaxopt_lab.problems.mlp.optimizers import build
 from jaxopt_lab.problems.mlp.recurrent import make_rnn
 from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
-from jaxopt_lab.stabilization import diagnose, length, members, two_causes
+from jaxopt_lab.stabilization import diagnose, length, members, run, two_causes
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
@@ -496,10 +496,29 @@ def test_the_page_shows_every_figure(directory: Path) -> None:
     assert (directory / "report.html").read_text() == page
 
 
+def test_where_time_ends_what_was_trained_is_compared_on_fewer_seeds(
+    population: Population,
+) -> None:
+    one = jax.local_devices()[:1]
+    mine = Population(waves(), dict(population.base), 4, evaluations=3, devices=one)
+    wanted = [Member(BASE, {}), Member("slow", {"learning_rate": 0.001})]
+    for least, taken in ((2, {2}), (3, set()), (None, set())):
+        waves_left = [1, 1]
+        found = mine.train(
+            wanted,
+            [0, 1, 2],
+            go_on=lambda num, left=waves_left: bool(left and left.pop()),
+            least=least,
+        )
+        assert {len(results) for results in found.values()} == taken
+    assert mine.wave_seconds > 0
+
+
 def shortened(
-    monkeypatch: pytest.MonkeyPatch, task: RowsTask, **options: Any
+    monkeypatch: pytest.MonkeyPatch, task: RowsTask, observed_first: bool = True, **options: Any
 ) -> tuple[Diagnosis, list[str]]:
     """Diagnosed on a machine on which half of the whole comparison fits."""
+    monkeypatch.setattr(run, "OBSERVED_BY_ITSELF", 1 if observed_first else 4)
     base = {**SMALL, "learning_rate": 0.3, **options}
     whole = length.whole(Population(task, complete(base), num_epochs=20), None)
     monkeypatch.setattr(length, "USUAL_SECONDS", 0.5 * whole.seconds)
@@ -519,6 +538,15 @@ def test_a_long_comparison_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found.before.fluctuation) == length.NUM_SEEDS
     assert "would take about" in lines[1]
     assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.slow
+def test_what_is_not_much_shorter_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, lines = shortened(monkeypatch, waves(400), observed_first=False)
+    assert 5 <= found.setting["num_epochs"] < 20
+    assert found.setting["observed"] is None
+    assert "to end in time" in lines[0]
+    assert found.chosen is not None
 
 
 def test_a_long_comparison_is_spared_where_the_base_is_calm(

@@ -18,8 +18,10 @@ from jaxopt_lab.stabilization.weighing import Cause
 
 #: Cures that are confirmed on fresh seeds, the recommended one among them.
 NUM_CONFIRMED = 5
-#: A cure is confirmed on so many fresh seeds, at least.
+#: A comparison, or a confirmation, has so many seeds at least.
 FEWEST_FRESH = 2
+#: When a wave is asked for, one may be running still: both have to fit.
+_IN_FLIGHT = 2
 #: A cure that takes the best loss to this share frees a network that was stuck.
 FREES = 0.75
 #: Families that calm whatever the cause.
@@ -46,9 +48,9 @@ class Clock(NamedTuple):
         """Since it started."""
         return time.monotonic() - self.started
 
-    def passed(self, share: float) -> bool:
-        """Whether this share of the limit is over."""
-        return self.limit is not None and self.seconds > self.limit * share
+    def passed(self, share: float, ahead: float = 0.0) -> bool:
+        """Whether this share of the limit is over, or will be in so many seconds."""
+        return self.limit is not None and self.seconds + ahead > self.limit * share
 
 
 class Comparison(ABC):
@@ -107,12 +109,18 @@ class Comparison(ABC):
             raise MachineError("the time limit struck before the base was trained; give it longer")
 
     def train(self, wanted: Sequence[Member], stage: str, probe: bool = False) -> None:
-        """Train members on the seeds of the comparison, as long as there is time."""
+        """Train members on the seeds of the comparison, as long as there is time; on fewer of them,
+        at least `FEWEST_FRESH`, where the ladder takes longer than its share.
+        """
 
         def go_on(num_waves_left: int) -> bool:
-            return not self.clock.passed(SHARES[stage])
+            return not self.clock.passed(SHARES[stage], _IN_FLIGHT * self.trainer.wave_seconds)
 
-        found = self.trainer.train(wanted, self.seeds, probe, go_on)
+        found = self.trainer.train(wanted, self.seeds, probe, go_on, least=FEWEST_FRESH)
+        if stage == "ladder" and BASE in found:
+            # Seeds that there was no time for.
+            self.seeds = self.seeds[: len(found[BASE])]
+        found = {name: mine for name, mine in found.items() if len(mine) == len(self.seeds)}
         self.learn(found)
         for member in wanted:
             if member.name in found:
@@ -199,7 +207,9 @@ class Comparison(ABC):
         for first in range(0, len(self.fresh), step):
             before = self.clock.seconds
             more = self.trainer.train(
-                wanted, self.fresh[first : first + step], go_on=lambda _: not self.clock.passed(1.0)
+                wanted,
+                self.fresh[first : first + step],
+                go_on=lambda _: not self.clock.passed(1.0, _IN_FLIGHT * self.trainer.wave_seconds),
             )
             if len(more) < len(wanted):
                 break

@@ -186,8 +186,8 @@ class Diagnosis:
         if cause.rows:
             return f"{said}: {', '.join(str(row) for row in cause.rows)}"
         if cause.name == "evaluation_noise":
-            wanted = self.setting["valid_rows_wanted"]
-            return f"{said} ({self.setting['num_valid']:,}; {wanted:,} would do)"
+            have, wanted = self.setting["num_valid"], self.setting["valid_rows_wanted"]
+            return f"{said} ({have:,}; {wanted:,} would do)" if wanted > have else said
         return said
 
     def _hidden_rate(self) -> str:

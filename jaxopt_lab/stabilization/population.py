@@ -78,7 +78,7 @@ class Population(SideBySide):
         self.evaluations = max(1, min(wanted, num_updates))
         self.make_model = getattr(self.task, "make_model", None) or trainer.make_model
         self.client = RowsClient(
-            self.arrays, self.task.criterion, self.make_model, self.evaluations
+            self.arrays, self.task.criterion, self.make_model, self.evaluations, shared=True
         )
         widths = {self.signature(self.base): self.width} if self.width else None
         self.runner = Runner(self.client, self.seed, widths, self.devices)
