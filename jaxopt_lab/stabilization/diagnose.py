@@ -26,7 +26,7 @@ from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 #: Families of cures that act on a cause.
 CURES_OF: dict[str, tuple[str, ...]] = {
     "learning_rate_too_high": ("learning rate",),
-    "exploding_gradients": ("clip",),
+    "exploding_gradients": ("clip", "adaptive clip"),
     "small_batch_noise": ("batch", "average"),
     "second_moment_too_fast": ("b2",),
     "overfitting": ("regularisation",),

@@ -83,6 +83,8 @@ def cures(
         Member("clip norm at its 90 %", {"clip_norm": high}, "clip"),
         Member("clip norm at 1", {"clip_norm": 1.0}, "clip"),
         Member("clip values at 1", {"clip_value": 1.0}, "clip"),
+        Member("adaptive clip at 0.01 of the weights", {"agc": 0.01}, "adaptive clip"),
+        Member("AdaGC 1.05", {"adagc": 1.05}, "adaptive clip"),
         Member("weights averaged over an epoch", epoch, "average"),
         *_averages(num_rows / base["batch_size"] * num_epochs, epoch["ema_decay"]),
         Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),

@@ -28,7 +28,9 @@ from jaxopt_lab.stabilization.side_by_side import SideBySide
 #: Evaluations of a training, at least.
 NUM_EVALUATIONS = 120
 #: Features that a cure may switch on, compiled into the one program.
-FEATURES = frozenset({"clip_norm", "clip_value", "dropout", "l2", "warmup_fraction", *SCHEDULES})
+FEATURES = frozenset(
+    {"clip_norm", "clip_value", "agc", "adagc", "dropout", "l2", "warmup_fraction", *SCHEDULES}
+)
 
 
 @runtime_checkable
