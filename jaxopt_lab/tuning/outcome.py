@@ -336,6 +336,8 @@ def _analysis(study: Study) -> dict[str, Any]:
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
         [t.phase == rows[0].phase for t in rows],
+        analysis.learned(study.store),
+        study.problem.unit,
     )
 
 

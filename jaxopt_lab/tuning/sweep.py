@@ -214,4 +214,6 @@ def _analysis(study: Study) -> dict[str, Any]:
         [math.nan if t.score is None else t.score for t in rows],
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
+        trained=analysis.learned(study.store),
+        unit=study.problem.unit,
     )
