@@ -95,6 +95,7 @@ class Best(TypedDict, total=False):
     trials: dict[Text, Count]
     seconds: dict[Text, Number]
     parameters: Count
+    num_parameters: dict[Text, Count]
     versions: dict[Text, Text]
 
 

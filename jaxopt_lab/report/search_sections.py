@@ -37,6 +37,11 @@ def search(page: "Page", contents: Contents) -> None:
             note += f" The best {MAX_CURVES} trials."
         cards.append(tables.card("Curves of all trials", tables.plot(curves), note=note))
     cards.append(_curve_findings(contents))
+    fronts = search_figures.score_against_size(contents)
+    if fronts:
+        page.figures.append(fronts)
+        note = "Completed trials; the line joins those that no other is better than in both."
+        cards.append(tables.card("Score against size", tables.plot(fronts), note=note))
     first = contents.first_phase
     if np.isfinite(contents.scores[first]).any():
         curve = analysis.best_of_k(contents.scores[first], contents.infeasible[first])
