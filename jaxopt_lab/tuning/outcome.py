@@ -27,7 +27,7 @@ from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
-from jaxopt_lab.study import trials
+from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import ensemble
 
@@ -84,6 +84,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "smallest_within_one_standard_error": small,
             "its_parameters": _count(study, _config(study, small)),
         },
+        "num_parameters": sizes_of(study),
         "analysis": _analysis(study),
         "trials": trials.counts(study.store),
         "seconds": {
@@ -98,6 +99,15 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         models.save(study.directory / "model")
         write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def sizes_of(study: Study) -> dict[str, int]:
+    """Trial -> weights of its network, of completed trials; empty where all are of one size."""
+    mine = study.store.trials(status=Status.COMPLETED)
+    found = fronts.sizes(study.training, study.programs, mine)
+    if len(set(found)) < 2:
+        return {}
+    return {str(t.trial_id): size for t, size in zip(mine, found, strict=True)}
 
 
 def _split(table: Table) -> dict[str, Any]:
@@ -336,6 +346,8 @@ def _analysis(study: Study) -> dict[str, Any]:
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
         [t.phase == rows[0].phase for t in rows],
+        analysis.learned(study.store),
+        study.problem.unit,
     )
 
 
