@@ -6,8 +6,8 @@ to it. New weights are laid beside the old ones under a name made of their check
 weights take their usual name. Whoever reads finds weights by checksum, under either name, so a
 process may be killed at any moment.
 
-A folder of an earlier version has no checksums and is read without. One without residuals is of
-schema 1 still, which earlier versions read.
+A folder of an earlier version has no checksums and is read without. Its schema is the least that
+holds it, which earlier versions read: 1, with residuals 2, with networks of members 3.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ from safetensors.numpy import load, save
 from typing_extensions import TypedDict
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, REGISTRY
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
 from jaxopt_lab.storage.files import explain, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 2
+SCHEMA = 3
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"
@@ -46,6 +46,7 @@ Index = Annotated[int, Field(ge=0, le=_MANY, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Label = Flag | Annotated[int, Field(strict=True)] | Number | Text
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$", strict=True)]
+Form = Annotated[str, Field(pattern=f"^({'|'.join(ENSEMBLE_FORMS)})$", strict=True)]
 Activation = Annotated[str, Field(pattern=f"^({'|'.join(ACTIVATIONS)})$", strict=True)]
 
 
@@ -57,6 +58,8 @@ class Architecture(TypedDict):
     hidden_size: Annotated[int, _limits("hidden_size")]
     num_outputs: Annotated[int, Field(ge=1, le=_MANY, strict=True)]
     activations: Annotated[list[Activation], Field(min_length=1, max_length=1)]
+    ensemble_size: NotRequired[Annotated[int, _limits("ensemble_size")]]
+    ensemble_form: NotRequired[Form]
 
 
 @_STRICT
