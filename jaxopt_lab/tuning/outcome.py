@@ -18,6 +18,7 @@ from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
+from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.intervals import (
     REPORTED_COVERAGE,
@@ -365,7 +366,8 @@ def _count(study: Study, config: Config) -> int:
     """Weights of a configuration's own network, without padding."""
     num_features = _prepared(study).arrays.inputs.shape[2]
     size, depth = config["hidden_size"], config["num_layers"]
-    return count_parameters(num_features, size, depth, study.problem.criterion.num_outputs)
+    outputs = study.problem.criterion.num_outputs
+    return count_parameters(num_features, size, depth, outputs, **members_of(config))
 
 
 def _optax(study: Study, config: Config) -> str:
