@@ -103,8 +103,9 @@ def _values(
 
 def _number(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return np.nan
+    return float(value)
 
 
 def _metric(store: Store, trial_id: int, name: str, num_members: int) -> float:
