@@ -249,7 +249,7 @@ def _clean_dates(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs
 
 def _clean_categories(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs]:
     labels = pd.Series(to_categories(values), dtype=object)
-    labels = labels.where(labels != MISSING, None).astype("str")
+    labels = labels.astype("str").where(labels != MISSING)
     repairs: _Repairs = [("large", "")] if column.large else []
     number = labels.nunique()
     if number > MANY_CATEGORIES and not _near_unique(labels):
