@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxopt_lab.planning.costs import SHIPPED, Load
 from jaxopt_lab.problems.mlp import trainer
-from jaxopt_lab.problems.mlp.estimates import epoch_seconds
+from jaxopt_lab.problems.mlp.estimates import Members, epoch_seconds
 from jaxopt_lab.stabilization import members, walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.population import Population
@@ -93,9 +93,10 @@ def _seconds(population: Population, length: Length) -> float:
     signature = population.signature(base)
     weights = population.client.count_parameters(signature)
     width = population.runner.width(signature)
-    epoch = epoch_seconds(programs, load, costs, size, depth, batch)
+    sharing = Members(signature.ensemble_size, signature.ensemble_form)
+    epoch = epoch_seconds(programs, load, costs, size, depth, batch, members=sharing)
     training = length.num_epochs * epoch.share(width)
-    passes = length.num_epochs * length.evaluations * population.num_valid
+    passes = length.num_epochs * length.evaluations * population.num_valid * sharing.size
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     rows, epochs = population.num_rows, population.num_epochs
     cures = members.cures(base, rows, (1.0, 1.0), epochs)

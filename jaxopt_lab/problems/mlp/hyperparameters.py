@@ -42,6 +42,8 @@ INITIALIZATIONS = (
     "lecun_uniform",
     "orthogonal",
 )
+#: How members of a network differ besides their heads; see `members`.
+ENSEMBLE_FORMS = ("mini", "full", "late")
 OFF = math.inf
 PRECISIONS = ("float32", "bfloat16")
 #: Static hyperparameters that a program can also take as traced values: by padding, by masks, by
@@ -202,6 +204,16 @@ REGISTRY: dict[str, Hyperparameter] = {
         "float32",
         "of the hidden layers' arithmetic in training; weights, loss and updates are float32",
         choices=PRECISIONS,
+        static=True,
+    ),
+    "ensemble_size": Hyperparameter(
+        1, "members that share the kernels and predict together (TabM)", 1, 256, static=True
+    ),
+    "ensemble_form": Hyperparameter(
+        "mini",
+        "what members have of their own besides their heads; mini: an adapter of the inputs, full: "
+        "adapters and biases of every layer, late: an adapter behind the first layer",
+        choices=ENSEMBLE_FORMS,
         static=True,
     ),
 }
