@@ -246,6 +246,27 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert numbers["overfit_rise"][0] > numbers["overfit_rise"][1] == RISES
 
 
+def test_the_page_draws_every_run_and_no_name_is_a_tag(tmp_path: Path) -> None:
+    path, page = tmp_path / "log.csv", tmp_path / "page.html"
+    parts = [
+        pd.DataFrame({"epoch": EPOCHS, "val_loss": curve, "loss": FALLS, "who": name})
+        for name, curve in (("<b>one</b>", FALLS * SHAKES), ("two", OVERFIT))
+    ]
+    pd.concat(parts).to_csv(path, index=False)
+    assert cli.run(["diagnose", str(path), "--run", "who", "--report", str(page)]) == 0
+    text = page.read_text()
+    figures = json.loads(
+        re.search(r'<script id="figures" type="application/json">(.*?)</script>', text, re.S)[1]
+    )
+    assert set(figures) == {"run-0", "run-1"}
+    assert all(f'id="plot-{name}"' in text for name in figures)
+    assert [trace["name"] for trace in figures["run-0"]["data"]] == ["loss", "trend", "training"]
+    assert "Why not another" in text
+    assert "&lt;b&gt;one&lt;/b&gt;" in text
+    assert "<b>one</b>" not in text
+    assert cli.run(["diagnose", str(path), "--run", "who", "--report", str(tmp_path)]) == 2
+
+
 def test_a_loss_that_is_written_nan_has_diverged(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("epoch,loss,val_loss\n" + "0,0.5,0.6\n" * 1 + "1,nan,nan\n2,nan,nan\n")

@@ -10,7 +10,7 @@ from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
-from jaxopt_lab.stabilization.rows import ENOUGH_VALID, Rows, looked_at
+from jaxopt_lab.stabilization.rows import ENOUGH_VALID, Rows, faults, looked_at, remarks
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(900, 3)).astype(np.float32)
@@ -83,6 +83,22 @@ def test_inputs_of_a_strange_scale_are_standardised(factor: float) -> None:
     assert member.family == "scale"
     columns = found.arrays.inputs[1][found.arrays.train_rows[1]]
     np.testing.assert_allclose(columns.std(axis=0), 1, rtol=1e-4)
+
+
+def test_what_is_strange_about_rows_is_said_in_words() -> None:
+    train, valid = np.arange(200, 900), np.arange(200)
+    assert remarks(faults(INPUTS, TARGETS, train, valid)) == []
+    strange = (300 * INPUTS).astype(np.float32)
+    strange[[7, 500]] = 1e9
+    found = remarks(faults(strange, np.exp(2 * TARGETS), train, valid))
+    assert found[0] == "rows far from all others, from 0: 7, 500; look at them first"
+    assert "log scale" in found[1]
+    assert found[2].startswith("the largest input column is 3")
+    assert len(found) == 3
+    # Classes and images have no tail, and half of their values may be the same.
+    images = np.zeros((900, 4, 4, 1), np.float32)
+    images[:, 0] = 1.0
+    assert remarks(faults(images, None, train, valid)) == []
 
 
 def test_few_validation_rows_get_more() -> None:

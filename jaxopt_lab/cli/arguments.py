@@ -466,6 +466,7 @@ def _diagnose(parser: argparse.ArgumentParser) -> None:
     add("--valid-rows", metavar="N", type=_whole(1), help="validation rows that the loss is of")
     add("--json", action="store_true", help="print JSON instead of text")
     add("-o", "--output", metavar="FILE.json", help="write JSON there; - for standard output")
+    add("--report", metavar="FILE.html", help="write a page of curves and evidence there")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:

@@ -34,8 +34,10 @@ _WORDS = ("run", "verdict")
 def execute(args: Namespace) -> int:
     """Print the verdict, its evidence, what was rejected, and what to measure next."""
     output = None if args.output is None else Path(args.output).expanduser()
-    if output is not None and output.is_dir():
-        raise UserError(f"{output} is a directory; give a file to write, such as {output}/out.json")
+    page = None if args.report is None else Path(args.report).expanduser()
+    for path, name in ((output, "out.json"), (page, "report.html")):
+        if path is not None and path.is_dir():
+            raise UserError(f"{path} is a directory; give a file to write, such as {path}/{name}")
     found = diagnose_curves(
         list(args.files),
         loss=args.loss,
@@ -50,10 +52,16 @@ def execute(args: Namespace) -> int:
     content = json.dumps(found.to_dict(), indent=2, allow_nan=False).encode() + b"\n"
     if output is not None:
         write_output(output, content)
+    if page is not None:
+        from jaxopt_lab.report import curves_page_of
+
+        write_output(page, curves_page_of(found))
     if args.json:
         write_output(STDOUT, content)
     elif str(output) != STDOUT:
         _print(make_console(), found)
+        if page is not None:
+            make_console().print(f"the report: {page}", soft_wrap=True)
     return 0
 
 

@@ -10,9 +10,10 @@ from string import Template
 from typing import Any
 
 from jaxopt_lab.core.errors import MachineError
-from jaxopt_lab.report import contents, diagnosis_page, sections
+from jaxopt_lab.report import contents, curves_page, diagnosis_page, sections
 from jaxopt_lab.report.figures import inert
 from jaxopt_lab.report.words import html, joined, plain
+from jaxopt_lab.stabilization.logged import CurvesDiagnosis
 from jaxopt_lab.storage.files import write_file
 
 FILE_NAME = "report.html"
@@ -61,6 +62,15 @@ def diagnosis_page_of(directory: str | Path) -> bytes:
       UserError: if there is none, or it is damaged.
     """
     return render(diagnosis_page.compose(directory))
+
+
+def curves_page_of(found: CurvesDiagnosis) -> bytes:
+    """Make the page of a diagnosis of logged curves.
+
+    Returns:
+      HTML in UTF-8.
+    """
+    return render(curves_page.compose(found))
 
 
 def build_diagnosis(directory: str | Path) -> Path:

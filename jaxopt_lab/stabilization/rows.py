@@ -19,10 +19,14 @@ from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 FAR, RARE, TAIL = 20.0, 0.01, 5.0
 #: With fewer validation rows, and four times as many to train on, some of these validate as well.
 FEW_VALID, ENOUGH_VALID = 150, 500
+#: Rows that are named.
+MOST_ROWS = 20
 #: The interquartile range of a standard normal.
 _QUARTILES = 1.349
 #: Medians are taken over so many rows.
 _SAMPLE = 4096
+#: Larger arrays are not searched for outliers.
+_MOST_VALUES = 5e7
 
 
 class Rows(NamedTuple):
@@ -39,6 +43,14 @@ class Rows(NamedTuple):
     arrays: FoldArrays
     members: tuple[Member, ...]
     outliers: tuple[int, ...]
+    tail_share: float
+    input_scale: float
+
+
+class Faults(NamedTuple):
+    """What was found about rows: see `Rows`."""
+
+    outliers: np.ndarray
     tail_share: float
     input_scale: float
 
@@ -64,18 +76,9 @@ def looked_at(arrays: FoldArrays, criterion: Criterion) -> Rows:
     valid = np.asarray(arrays.valid_rows[0][: int(arrays.num_valid[0])])
     given = _Split(np.asarray(arrays.inputs[0]), np.asarray(arrays.targets[0]), train, valid)
     numbers = criterion.num_outputs == 1 and given.targets.ndim == 1
-    used = np.sort(np.concatenate([train, valid]))
-    far = _distances(given.inputs[used])
-    tail_share = float("nan")
-    if numbers:
-        off = _distances(given.targets[used][:, None].astype(np.float64))
-        tail_share = float(np.mean(off > TAIL))
-        if tail_share < THRESHOLDS["tail_share"]:
-            far = np.maximum(far, off)
-    outliers = used[far > FAR]
-    if len(outliers) > RARE * len(used):
-        outliers = outliers[:0]
-    scale = _scale(given.inputs[np.setdiff1d(train, outliers)])
+    outliers, tail_share, scale = faults(
+        given.inputs, given.targets if numbers else None, train, valid
+    )
     found: list[tuple[Member, _Split]] = []
 
     def add(name: str, family: str, split: _Split) -> None:
@@ -107,9 +110,56 @@ def looked_at(arrays: FoldArrays, criterion: Criterion) -> Rows:
     return Rows(laid_out, members, tuple(int(i) for i in outliers), tail_share, scale)
 
 
+def faults(
+    inputs: np.ndarray, targets: np.ndarray | None, train: np.ndarray, valid: np.ndarray
+) -> Faults:
+    """Look at rows.
+
+    Args:
+      inputs: [N, ..., columns].
+      targets: [N] numbers; None of classes and others.
+      train: indices of training rows.
+      valid: indices of validation rows.
+    """
+    used = np.unique(np.concatenate([train, valid]))
+    far = _distances(inputs[used])
+    tail_share = float("nan")
+    if targets is not None:
+        off = _distances(targets[used][:, None].astype(np.float64))
+        tail_share = float(np.mean(off > TAIL))
+        if tail_share < THRESHOLDS["tail_share"]:
+            far = np.maximum(far, off)
+    outliers = used[far > FAR]
+    if len(outliers) > RARE * len(used):
+        outliers = outliers[:0]
+    return Faults(outliers, tail_share, _scale(inputs[np.setdiff1d(train, outliers)]))
+
+
+def remarks(found: Faults) -> list[str]:
+    """What a person should look at first, a line each; nothing was trained to prove it."""
+    lines = []
+    if len(found.outliers):
+        named = ", ".join(str(row) for row in found.outliers[:MOST_ROWS])
+        more = " and others" if len(found.outliers) > MOST_ROWS else ""
+        lines.append(f"rows far from all others, from 0: {named}{more}; look at them first")
+    if found.tail_share >= THRESHOLDS["tail_share"]:
+        lines.append(
+            f"{found.tail_share:.0%} of the targets lie {TAIL:g} usual spreads or more from their "
+            "median: try them on a log scale"
+        )
+    if found.input_scale >= THRESHOLDS["input_scale"]:
+        lines.append(
+            f"the largest input column is {found.input_scale:.3g} times larger, or smaller, than "
+            "initialisations expect: standardise the inputs"
+        )
+    return lines
+
+
 def _distances(values: np.ndarray) -> np.ndarray:
     """The greatest distance of each row's values from their column's median, in usual spreads;
     columns half of whose values are the same are left out."""
+    if not values.size or values.size > _MOST_VALUES:
+        return np.zeros(len(values))
     columns = values.reshape(len(values), -1, values.shape[-1])
     sample = columns[:: max(len(columns) // _SAMPLE, 1)].reshape(-1, values.shape[-1])
     low, middle, high = np.quantile(sample, [0.25, 0.5, 0.75], axis=0)

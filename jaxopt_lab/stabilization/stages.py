@@ -17,12 +17,10 @@ from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
+from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
 from jaxopt_lab.stabilization.thresholds import HEALTHY
 from jaxopt_lab.stabilization.weighing import Cause
-
-#: Rows that are named.
-MOST_ROWS = 20
 
 
 class NotShownError(Exception):

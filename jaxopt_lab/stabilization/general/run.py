@@ -27,6 +27,7 @@ from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
 from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
+from jaxopt_lab.stabilization.rows import faults, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.weighing import Cause
@@ -64,6 +65,23 @@ def stabilize_problem(
     trainer = Variants(knobs, units, seed, devices, directory)
     clock = Clock(time_limit, time.monotonic())
     return _Comparison(trainer, name, num_seeds or NUM_SEEDS, clock, say).run()
+
+
+def _remarks(problem: GeneralProblem) -> list[str]:
+    """What is strange about the rows of a supervised problem of one array in and one out."""
+    data = problem.data
+    if problem.kind != "supervised" or not isinstance(data.inputs, np.ndarray):
+        return []
+    if data.inputs.dtype.kind != "f" or data.inputs.ndim < 2:
+        return []
+    targets = data.targets if isinstance(data.targets, np.ndarray) else None
+    if targets is not None and (targets.dtype.kind != "f" or targets.ndim != 1):
+        targets = None
+    train, valid = (
+        np.asarray(rows[0][: int(number[0])])
+        for rows, number in ((data.train_rows, data.num_train), (data.valid_rows, data.num_valid))
+    )
+    return remarks(faults(data.inputs, targets, train, valid))
 
 
 def _usual_units(problem: GeneralProblem, knobs: Knobs) -> int:
@@ -118,6 +136,8 @@ class _Comparison(Comparison):
         if not probed:
             missing = "gradients are not known here, so there is no evidence of theirs"
         self._note(f"{missing}: the verdict rests on curves and on what cures do")
+        for line in _remarks(problem):
+            self._note(line)
         ladder = variants.ladder(self.knobs)
         plural = "s" if units != 1 else ""
         self.say(
