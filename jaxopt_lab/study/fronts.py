@@ -102,9 +102,8 @@ def _values(
 
 
 def _number(config: Mapping[str, Any], name: str) -> float:
-    value = config.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else np.nan
+    value = config.get(name, np.nan)
+    return np.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 
 def _metric(store: Store, trial_id: int, name: str, num_members: int) -> float:
