@@ -8,7 +8,14 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.storage.validation import Count, Number, Settings, Text, checked
+from jaxopt_lab.storage.validation import (
+    Count,
+    MemberOfEnsemble,
+    Number,
+    Settings,
+    Text,
+    checked,
+)
 
 Scores = dict[Text, Number | None]
 _IGNORING = with_config(ConfigDict(extra="ignore"))
@@ -28,9 +35,10 @@ class Validation(TypedDict, total=False):
 
 @_IGNORING
 class Ensemble(TypedDict, total=False):
-    """How large it is."""
+    """How large it is, and what it is made of."""
 
     networks: Count
+    members: list[MemberOfEnsemble]
 
 
 @_IGNORING

@@ -102,8 +102,10 @@ def _values(
 
 
 def _number(config: Mapping[str, Any], name: str) -> float:
-    value = config.get(name, np.nan)
-    return np.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return np.nan
+    return float(value)
 
 
 def _metric(store: Store, trial_id: int, name: str, num_members: int) -> float:
