@@ -12,7 +12,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
 #: `tune.SCHEDULERS`.
 SCHEDULERS = (
-    *("race", "successive_halving", "hyperband", "median_stopping", "bohb"),
+    *("race", "successive_halving", "hyperband", "median_stopping", "curve_extrapolation", "bohb"),
     *("population_based_training", "pb2", "none"),
 )
 TASKS = ("auto", "regression", "classification")

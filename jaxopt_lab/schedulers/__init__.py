@@ -7,6 +7,7 @@ from typing import Any
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing
 from jaxopt_lab.schedulers.bohb import bohb
+from jaxopt_lab.schedulers.curve_extrapolation import curve_extrapolation
 from jaxopt_lab.schedulers.exploit import tournament, truncation
 from jaxopt_lab.schedulers.explore import perturb, resample
 from jaxopt_lab.schedulers.hyperband import hyperband
@@ -23,6 +24,7 @@ REGISTRY: dict[str, Callable[..., Any]] = {
     "successive_halving": successive_halving,
     "hyperband": hyperband,
     "median_stopping": median_stopping,
+    "curve_extrapolation": curve_extrapolation,
     "bohb": bohb,
     "population_based_training": population_based_training,
     "pb2": pb2,
@@ -73,6 +75,7 @@ __all__ = [
     "Scheduler",
     "Standing",
     "bohb",
+    "curve_extrapolation",
     "hyperband",
     "make",
     "median_stopping",
