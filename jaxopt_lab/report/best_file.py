@@ -81,10 +81,18 @@ class Effects(TypedDict):
 
 @_IGNORING
 class FindingRow(TypedDict):
-    """A finding about a range."""
+    """A finding about a range, or about curves."""
 
     kind: Text
     text: Text
+
+
+@_IGNORING
+class Curves(TypedDict):
+    """Findings about learning curves, and of how many trials."""
+
+    trials: Count
+    findings: list[FindingRow]
 
 
 @_IGNORING
@@ -96,6 +104,7 @@ class Analysis(TypedDict, total=False):
     fit: Number | None
     findings: list[FindingRow]
     budget: Text
+    curves: Curves
 
 
 @_IGNORING
@@ -116,6 +125,7 @@ class Best(TypedDict, total=False):
     trials: dict[Text, Count]
     seconds: dict[Text, Number]
     parameters: Count
+    num_parameters: dict[Text, Count]
     versions: dict[Text, Text]
 
 

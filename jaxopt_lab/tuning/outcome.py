@@ -18,6 +18,7 @@ from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
+from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.effects import permutation_importance
 from jaxopt_lab.problems.tabular.intervals import (
@@ -30,7 +31,7 @@ from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
-from jaxopt_lab.study import trials
+from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import ensemble, other_candidates
 from jaxopt_lab.tuning.other_candidates import Candidate
@@ -97,6 +98,7 @@ def write(
             "smallest_within_one_standard_error": small,
             "its_parameters": _count(study, _config(study, small)),
         },
+        "num_parameters": sizes_of(study),
         "analysis": _analysis(study),
         "trials": trials.counts(study.store),
         "seconds": {
@@ -111,6 +113,15 @@ def write(
         models.save(study.directory / "model")
         write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def sizes_of(study: Study) -> dict[str, int]:
+    """Trial -> weights of its network, of completed trials; empty where all are of one size."""
+    mine = study.store.trials(status=Status.COMPLETED)
+    found = fronts.sizes(study.training, study.programs, mine)
+    if len(set(found)) < 2:
+        return {}
+    return {str(t.trial_id): size for t, size in zip(mine, found, strict=True)}
 
 
 def _split(table: Table) -> dict[str, Any]:
@@ -356,7 +367,8 @@ def _count(study: Study, config: Config) -> int:
     """Weights of a configuration's own network, without padding."""
     num_features = _prepared(study).arrays.inputs.shape[2]
     size, depth = config["hidden_size"], config["num_layers"]
-    return count_parameters(num_features, size, depth, study.problem.criterion.num_outputs)
+    outputs = study.problem.criterion.num_outputs
+    return count_parameters(num_features, size, depth, outputs, **members_of(config))
 
 
 def _optax(study: Study, config: Config) -> str:
@@ -438,6 +450,8 @@ def _analysis(study: Study) -> dict[str, Any]:
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
         [t.phase == rows[0].phase for t in rows],
+        analysis.learned(study.store),
+        study.problem.unit,
     )
 
 

@@ -14,7 +14,14 @@ from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.datasets import Table, decided_on, different_rows, rarest, test_split
+from jaxopt_lab.datasets import (
+    Table,
+    decided_on,
+    different_rows,
+    most_time_folds,
+    rarest,
+    test_split,
+)
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -265,7 +272,9 @@ def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda t
     Raises:
       UserError: as `run`.
     """
-    study, (num_trials, num_folds, num_epochs), _ = _begin(table, settings, None)
+    study, (num_trials, num_folds, num_epochs), notes = _begin(table, settings, None)
+    for note in notes:
+        say(f"note: {note}")
     say(_budget_in_words(settings, num_trials, num_folds, num_epochs))
     try:
         return study.plan(
@@ -313,6 +322,12 @@ def _begin(
         number = len(np.unique(table.groups[prepared.development]))
         if number < folds:
             notes.append(f"{number} folds instead of {folds}: there are no more groups")
+            folds = number
+    if table.times is not None and not settings.folds:
+        number = most_time_folds(table.times[prepared.development], folds)
+        if number < folds:
+            few = f"{number} folds" if number > 1 else "one hold-out split"
+            notes.append(f"{few} instead of {folds} folds: there are too few different times")
             folds = number
     # What cannot be folded is refused before anything is written.
     task.prepare(settings.folds or folds, settings.seed)

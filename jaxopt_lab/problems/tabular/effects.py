@@ -99,7 +99,8 @@ def _size(models: Predictor, num_rows: int, single: bool) -> tuple[int, int] | N
     """Rows and repeats that cost no more than `MAX_WORK`; None if there are none."""
     weights = (1.0,) if single else models.ensemble
     a_row = sum(
-        sum(array.size for array in flatten(network.params).values())
+        network.architecture.get("ensemble_size", 1)
+        * sum(array.size for array in flatten(network.params).values())
         for network, weight in zip(models.networks, weights, strict=False)
         if weight
     )

@@ -7,7 +7,8 @@ weights take their usual name. Whoever reads finds weights by checksum, under ei
 process may be killed at any moment.
 
 A folder of an earlier version has no checksums and is read without. Its schema is the least that
-reads it: 1 of networks alone, 2 with residuals, 3 with models of other kinds.
+holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
+members or with models of other kinds.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from safetensors.numpy import load, save
 from typing_extensions import TypedDict
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, REGISTRY
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
 from jaxopt_lab.problems.tabular.other_kinds import OtherTable
 from jaxopt_lab.storage.files import explain, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
@@ -49,6 +50,7 @@ Index = Annotated[int, Field(ge=0, le=_MANY, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Label = Flag | Annotated[int, Field(strict=True)] | Number | Text
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$", strict=True)]
+Form = Annotated[str, Field(pattern=f"^({'|'.join(ENSEMBLE_FORMS)})$", strict=True)]
 Activation = Annotated[str, Field(pattern=f"^({'|'.join(ACTIVATIONS)})$", strict=True)]
 
 
@@ -60,6 +62,8 @@ class Architecture(TypedDict):
     hidden_size: Annotated[int, _limits("hidden_size")]
     num_outputs: Annotated[int, Field(ge=1, le=_MANY, strict=True)]
     activations: Annotated[list[Activation], Field(min_length=1, max_length=1)]
+    ensemble_size: NotRequired[Annotated[int, _limits("ensemble_size")]]
+    ensemble_form: NotRequired[Form]
 
 
 @_STRICT

@@ -17,6 +17,8 @@ from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.problems.mlp import forward
+from jaxopt_lab.problems.mlp.network import layer_shapes
+from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.tabular import model_folder, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.other_kinds import Other
@@ -189,7 +191,7 @@ class Predictor:
           MachineError: if the disk is full or the folder cannot be written.
         """
         content = {
-            "schema": SCHEMA if self.others else 2 if self.residuals else 1,
+            "schema": self._schema,
             "task": self.task,
             "target_name": self.target_name,
             "classes": list(self.classes),
@@ -236,6 +238,13 @@ class Predictor:
                 tuple(other_kinds.restored(table, found) for table, found in others),
             )._fitting(),
         )
+
+    @property
+    def _schema(self) -> int:
+        """The least that holds the model."""
+        if self.others or any("ensemble_size" in n.architecture for n in self.networks):
+            return SCHEMA
+        return 2 if self.residuals else 1
 
     def _fitting(self) -> "Predictor":
         """Itself, if its parts fit together.
@@ -314,11 +323,12 @@ def _check_weights(index: int, network: Network, num_features: int, num_outputs:
     # Columns are padded to the widest encoder of the study.
     if "hidden_0/kernel" in flat and np.ndim(flat["hidden_0/kernel"]) == 2:
         inputs = max(num_features, len(flat["hidden_0/kernel"]))
-    wanted: dict[str, tuple[int, ...]] = {}
-    for i in range(layers + 1):
-        name, width = (f"hidden_{i}", size) if i < layers else ("output", num_outputs)
-        wanted[f"{name}/kernel"] = (inputs if i == 0 else size, width)
-        wanted[f"{name}/bias"] = (width,)
+    members = shape.get("ensemble_size", 1), shape.get("ensemble_form", "mini")
+    wanted = {
+        f"{name}/{leaf}": tuple(found)
+        for name, layer in layer_shapes(inputs, size, layers, num_outputs, *members).items()
+        for leaf, found in layer.items()
+    }
     if flat.keys() != wanted.keys():
         odd = sorted(flat.keys() ^ wanted.keys())[0]
         raise ValueError(f"network {index} does not fit its weights: {odd}")
@@ -372,12 +382,14 @@ def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
         "hidden_size": config["hidden_size"],
         "num_outputs": num_outputs,
         "activations": [config["activation"]],
+        **(members_of(config) if config["ensemble_size"] > 1 else {}),
     }
 
 
 def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
-    """Outputs float32 [n, o] of one network; in chunks that are filled up, so that a row's outputs
-    do not depend on whether others are predicted with it."""
+    """Outputs float32 [n, o] of one network, with members those of their mean prediction; in chunks
+    that are filled up, so that a row's outputs do not depend on whether others are predicted with
+    it."""
     num_rows = len(inputs)
     size = min(_ROWS, max(_FEW_ROWS, 1 << (num_rows - 1).bit_length()))
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, 0)])
@@ -387,4 +399,6 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
         forward.outputs(network.params, depth, activation, inputs[i : i + size])
         for i in range(0, len(inputs), size)
     ]
+    if network.architecture.get("ensemble_size", 1) > 1:
+        chunks = [forward.averaged(outputs) for outputs in chunks]
     return np.concatenate(chunks)[:num_rows]
