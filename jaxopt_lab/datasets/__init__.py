@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxopt_lab.datasets.cleaning import telling_columns
     from jaxopt_lab.datasets.dependent_splits import most_time_folds
     from jaxopt_lab.datasets.encoders import Encoder, default_num_bins, fit_encoder
     from jaxopt_lab.datasets.reading import load_frame
     from jaxopt_lab.datasets.scores import classification_scores, regression_scores
     from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
-    from jaxopt_lab.datasets.splits import folds, rarest, table_folds, test_split
-    from jaxopt_lab.datasets.tables import Table, load_table, table_of
+    from jaxopt_lab.datasets.splits import different_rows, folds, rarest, table_folds, test_split
+    from jaxopt_lab.datasets.tables import Table, decided_on, load_table, table_of
     from jaxopt_lab.datasets.targets import TargetTransform
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "adding_problem",
     "as_classes",
     "classification_scores",
+    "decided_on",
     "default_num_bins",
+    "different_rows",
     "fit_encoder",
     "folds",
     "load_frame",
@@ -35,6 +38,7 @@ __all__ = [
     "regression_scores",
     "table_folds",
     "table_of",
+    "telling_columns",
     "test_split",
 ]
 
@@ -46,7 +50,9 @@ _HOMES = {
     "adding_problem": "sequences",
     "as_classes": "sequences",
     "classification_scores": "scores",
+    "decided_on": "tables",
     "default_num_bins": "encoders",
+    "different_rows": "splits",
     "fit_encoder": "encoders",
     "folds": "splits",
     "load_frame": "reading",
@@ -58,6 +64,7 @@ _HOMES = {
     "regression_scores": "scores",
     "table_folds": "splits",
     "table_of": "tables",
+    "telling_columns": "cleaning",
     "test_split": "splits",
 }
 

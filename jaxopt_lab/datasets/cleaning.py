@@ -286,6 +286,25 @@ def _useless(values: pd.Series | np.ndarray, column: Column) -> tuple[str | None
     return ("unique" if unique else None), missing
 
 
+def telling_columns(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The columns that say something on the rows at hand, which are fewer than those that were
+    cleaned: neither empty, nor constant, nor text that differs in nearly every row.
+
+    Args:
+      frame: cleaned columns [n].
+      kinds: column -> kind.
+
+    Returns:
+      Column -> kind; all of them where none says anything.
+    """
+    kept: dict[str, Kind] = {}
+    for name, kind in kinds.items():
+        values = frame[name].to_numpy() if kind == "numeric" else frame[name]
+        if _useless(values, Column(kind))[0] is None:
+            kept[name] = kind
+    return kept or dict(kinds)
+
+
 def _mostly(values: pd.Series, column: Column, reason: str) -> str:
     """For a dropped text column that is nearly numbers or dates: what stands in the way."""
     if reason != "unique" or not is_text(values):

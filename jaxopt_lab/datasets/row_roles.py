@@ -24,6 +24,12 @@ from jaxopt_lab.datasets.target_column import TargetColumn
 FloatArray = NDArray[np.float64]
 
 
+#: Rows that are fewer than this many to each set of equal ones are kept together.
+_MOST_ALIKE = 3
+#: Fewer sets than these cannot be split.
+_FEWEST = 10
+
+
 @dataclass(frozen=True, eq=False)
 class RowRoles:
     """What the columns say about the rows that have a target.
@@ -128,3 +134,32 @@ def _refuse(wrong: BoolArray, role: str, name: str, why: str) -> None:
             f"{role} column {name!r} {why} in data row {int(np.argmax(wrong)) + 1} "
             f"({int(wrong.sum())} such rows); correct or remove them"
         )
+
+
+def equal_rows(frame: pd.DataFrame) -> tuple[NDArray[np.intp] | None, list[str]]:
+    """Find the rows whose features are equal, which a split must not put on both sides.
+
+    A network that has seen a row knows its twin. Where rows repeat by their nature, as those of a
+    few columns with a few values do, new rows will repeat them, too, and all may be split.
+
+    Args:
+      frame: cleaned features [n].
+
+    Returns:
+      The same number for equal rows, int [n], or None where there are none, or most are; and a
+      note if there are any.
+    """
+    hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    firsts, members = np.unique(hashes, return_inverse=True)
+    repeated = len(frame) - len(firsts)
+    if not repeated:
+        return None, []
+    if len(firsts) < _FEWEST or _MOST_ALIKE * len(firsts) < len(frame):
+        return None, [
+            f"rows repeat by nature: {len(firsts)} different ones of {len(frame)}, so that equal "
+            "rows are on both sides of splits"
+        ]
+    return members, [
+        f"{repeated} rows have the features of another row: equal rows stay on one side of every "
+        "split"
+    ]

@@ -1,6 +1,7 @@
 """Rows for training, validation and test, by scikit-learn's own splitters.
 
-Tables with groups or times are split by `dependent_splits`.
+Tables with groups or times are split by `dependent_splits`; of rows with equal features one is
+split, and the others follow it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ def test_split(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:
     stratify = table.task == "classification"
     if table.groups is not None or table.times is not None:
         return _hold_out_dependent(table, fraction, seed)
-    return _hold_out(table.target, fraction, seed, stratify, table.classes)
+    if table.equal is None:
+        return _hold_out(table.target, fraction, seed, stratify, table.classes)
+    firsts, members = _one_of_each(table)
+    pair = _hold_out(table.target[firsts], fraction, seed, stratify, table.classes)
+    return _followed(pair, members)
 
 
 test_split.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
@@ -98,7 +103,11 @@ def table_folds(table: Table, num_folds: int, seed: int) -> list[tuple[Rows, Row
     """
     stratify = table.task == "classification"
     if table.groups is None and table.times is None:
-        return folds(table.target, num_folds, seed, stratify, classes=table.classes)
+        if table.equal is None:
+            return folds(table.target, num_folds, seed, stratify, classes=table.classes)
+        firsts, members = _one_of_each(table)
+        pairs = folds(table.target[firsts], num_folds, seed, stratify, classes=table.classes)
+        return [_followed(pair, members) for pair in pairs]
     if num_folds < 1:
         raise UserError(f"folds must be at least 1, got {num_folds}")
     if num_folds == 1:
@@ -110,6 +119,28 @@ def table_folds(table: Table, num_folds: int, seed: int) -> list[tuple[Rows, Row
         _check_folds(table.target, num_folds, table.classes)
     classes = table.target if stratify else None
     return group_folds(table.groups, num_folds, seed, classes, table.roles.get("group", "group"))
+
+
+def different_rows(table: Table) -> NDArray[Any]:
+    """The target of one of each set of equal rows, as many as can be split apart."""
+    return table.target if table.equal is None else table.target[_one_of_each(table)[0]]
+
+
+def _one_of_each(table: Table) -> tuple[Rows, Rows]:
+    """A row of each set of equal ones, of its rarest class, and the set that each row is of."""
+    assert table.equal is not None
+    members = np.unique(table.equal, return_inverse=True)[1]
+    rows = np.arange(len(table))
+    counts = np.bincount(table.target)[table.target] if table.classes else np.zeros_like(rows)
+    order = np.lexsort((rows, counts, members))
+    firsts = order[np.flatnonzero(np.diff(members[order], prepend=-1))]
+    return firsts, members
+
+
+def _followed(pair: tuple[Rows, Rows], members: Rows) -> tuple[Rows, Rows]:
+    """All rows of two sides that hold sets of equal ones, each sorted."""
+    first, second = (np.flatnonzero(np.isin(members, sets)) for sets in pair)
+    return first, second
 
 
 def _hold_out_dependent(table: Table, fraction: float, seed: int) -> tuple[Rows, Rows]:

@@ -17,14 +17,14 @@ from jaxopt_lab.datasets.cleaning import CleanFeatures, clean_features, row_iden
 from jaxopt_lab.datasets.columns import Kind, decide_columns
 from jaxopt_lab.datasets.number_reading import NumberReading
 from jaxopt_lab.datasets.reading import MAX_BYTES, RawTable, as_name, read_table
-from jaxopt_lab.datasets.row_roles import read_roles, without_weightless
-from jaxopt_lab.datasets.target_column import Task, decide_log, read_target
+from jaxopt_lab.datasets.row_roles import equal_rows, read_roles, without_weightless
+from jaxopt_lab.datasets.target_column import Task, decide_log, is_skewed, read_target
 
 MIN_ROWS = 10
 """Fewer rows than this cannot be split into training, validation and test."""
 
 
-_PER_ROW = ("weights", "groups", "times")
+_PER_ROW = ("weights", "groups", "times", "equal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,11 @@ class Table:
       path: absolute path of the file, the built-in name, or "" for a DataFrame.
       weights: [n] float64 above 0, what each row counts in losses; None: all the same.
       groups: int [n], the same number for rows that splits keep together; None: each by itself.
+      equal: int [n], the same number for rows of equal features, which splits keep together where
+        there are neither groups nor times; None: no two are, or most.
       times: float64 [n]; validation and test rows are later than training rows; None: no order.
       roles: "group", "time" and "weights" -> the column they were read from.
+      log_auto: whether nobody asked for the logarithm or against it.
       keep_split_column: whether the column of groups or times is a feature, too.
 
     Raises:
@@ -71,7 +74,9 @@ class Table:
     weights: NDArray[np.float64] | None = None
     groups: NDArray[np.intp] | None = None
     times: NDArray[np.float64] | None = None
+    equal: NDArray[np.intp] | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
+    log_auto: bool = False
     keep_split_column: bool = False
 
     def __post_init__(self) -> None:
@@ -190,11 +195,14 @@ def load_table(
         features = features.drop(columns=numbering)
     clean = clean_features(features, columns, column.rows)
     notes += clean.notes
-    if not {"group", "time"} & set(roles):
-        notes += _order_note(clean)
     if clean.frame.shape[1] == 0:
         why = "; ".join(clean.notes) or "there is no other column"
         raise UserError(f"{raw.source} has no usable feature columns beside {target!r}: {why}")
+    equal = None
+    if not {"group", "time"} & set(roles):
+        notes += _order_note(clean)
+        equal, alike = equal_rows(clean.frame)
+        notes += alike
     log = decide_log(column, target, log_target)
     if log and log_target == "auto":
         notes.append(f"learning log({target}): positive, and skewness above 1")
@@ -215,9 +223,31 @@ def load_table(
         weights=of_rows.weights,
         groups=of_rows.groups,
         times=of_rows.times,
+        equal=equal,
+        log_auto=log_target == "auto",
         roles=roles,
         keep_split_column=keep_split_column,
     )
+
+
+def decided_on(table: Table, rows: ArrayLike) -> tuple[Table, list[str]]:
+    """Decide again, on training rows, whether the logarithm of the target is learnt.
+
+    Args:
+      table: with all its rows.
+      rows: training rows, int [m].
+
+    Returns:
+      The table, and a note if another decision is taken than on all rows.
+    """
+    target = table.target
+    if not table.log_auto or table.task != "regression" or not (target > 0.0).all():
+        return table, []
+    log = is_skewed(target[np.asarray(rows)])
+    if log == table.log_target:
+        return table, []
+    how = f"log({table.target_name})" if log else f"{table.target_name} as it is"
+    return replace(table, log_target=log), [f"learning {how}, by the skewness of training rows"]
 
 
 def table_of(

@@ -121,8 +121,13 @@ def decide_log(column: TargetColumn, name: str, log_target: str | bool) -> bool:
         )
     if wish == "yes" or not positive:
         return wish == "yes"
-    largest = column.values.max()  # powers of greater values overflow
-    return float(pd.Series(column.values / largest).skew()) > _LOG_SKEWNESS
+    return is_skewed(column.values)
+
+
+def is_skewed(values: NDArray[Any]) -> bool:
+    """Whether positive numbers [n] are skewed enough for their logarithm to be learnt."""
+    largest = values.max()  # powers of greater values overflow
+    return float(pd.Series(values / largest).skew()) > _LOG_SKEWNESS
 
 
 def _guess_task(present: pd.Series, column: Column, gaps: bool) -> Task:

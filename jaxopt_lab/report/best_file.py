@@ -59,6 +59,27 @@ class Intervals(TypedDict):
 
 
 @_IGNORING
+class ColumnEffect(TypedDict):
+    """How much the error rises where a column is shuffled."""
+
+    name: Text
+    mean: Number | None
+    deviation: Number | None
+
+
+@_IGNORING
+class Effects(TypedDict):
+    """Permutation importance on test rows."""
+
+    model: Literal["single", "ensemble"]
+    metric: Text
+    error: Number | None
+    rows: Count
+    repeats: Count
+    columns: list[ColumnEffect]
+
+
+@_IGNORING
 class FindingRow(TypedDict):
     """A finding about a range, or about curves."""
 
@@ -98,6 +119,7 @@ class Best(TypedDict, total=False):
     baselines: dict[Text, Scores]
     ensemble: Ensemble
     intervals: Intervals
+    effects: Effects
     efficiency: dict[Text, Number | Scores | None]
     analysis: Analysis
     trials: dict[Text, Count]

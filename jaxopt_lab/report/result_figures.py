@@ -159,6 +159,35 @@ def importance(shares: dict[str, float], interactions: float) -> Figure:
     return Figure("importance", [bars], layout, 120 + 30 * len(values))
 
 
+def effects(found: dict[str, Any], most: int) -> Figure:
+    """A bar per column, the largest on top, with the spread over shuffles."""
+    shown = found["columns"][:most][::-1]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": words.rounded([_or_nan(row["mean"]) for row in shown], 4),
+        "y": [row["name"] for row in shown],
+        "error_x": {
+            "type": "data",
+            "array": words.rounded([_or_nan(row["deviation"]) for row in shown], 3),
+            "color": paint("muted"),
+        },
+        "marker": {"color": paint("accent"), "cornerradius": 4},
+        "hovertemplate": words.hover("%{y}: %{x} ± %{error_x.array}"),
+    }
+    layout = {
+        "xaxis": axis(f"Rise of the test {words.metric(found['metric'])} where it is shuffled"),
+        "yaxis": {"automargin": True, "showgrid": False, "ticks": "", "type": "category"},
+        "showlegend": False,
+        "bargap": 0.35,
+    }
+    return Figure("effects", [bars], layout, 120 + 26 * len(shown))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def regions(buckets: list[Bucket]) -> Figure | None:
     """Share of infeasible trials by part of each range, where any diverged."""
     names = list(dict.fromkeys(b.name for b in buckets))

@@ -19,6 +19,8 @@ _ROLES = {
     "time": "validated and tested on later rows by {}",
     "weights": "rows weighted by {}",
 }
+#: Columns that are drawn.
+MOST_EFFECTS = 25
 _ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
 
 
@@ -199,6 +201,33 @@ def test_rows(page: "Page", contents: Contents) -> None:
     cards = [tables.card(titles[f.name], tables.plot(f), kind=kind) for f in figures]
     note = "Rows that no network saw in training and no choice was made on."
     page.section("test", "Test rows", "Test rows", note, cards)
+
+
+def effects(page: "Page", contents: Contents) -> None:
+    """Which columns the predictions of test rows rest on."""
+    found = contents.best.get("effects")
+    if not found or not found["columns"]:
+        return
+    figure = result_figures.effects(found, MOST_EFFECTS)
+    page.figures.append(figure)
+    rows = [
+        (row["name"], words.number(row["mean"]), f"± {words.number(row['deviation'], 2)}")
+        for row in found["columns"]
+    ]
+    metric = words.metric(found["metric"])
+    head = ("Column", f"Rise of {metric}", "Spread")
+    note = (
+        f"Permutation importance of the {words.model(found['model']).lower()}: by how much the "
+        f"test {metric} ({words.number(found['error'])}) of {found['rows']:,} held-out rows rises "
+        "where a column is shuffled among them; mean and standard deviation of "
+        f"{found['repeats']} shuffles. "
+        "Columns that say the same share it; it is no effect of changing a column in the world."
+    )
+    cards = [
+        tables.card("Columns by importance", tables.plot(figure)),
+        tables.card("All columns", tables.table(head, rows, numeric=[1, 2])),
+    ]
+    page.section("effects", "Columns", "What the predictions rest on", note, cards)
 
 
 def winner(page: "Page", contents: Contents) -> None:

@@ -20,6 +20,7 @@ from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
+from jaxopt_lab.problems.tabular.effects import permutation_importance
 from jaxopt_lab.problems.tabular.intervals import (
     REPORTED_COVERAGE,
     Residuals,
@@ -398,6 +399,7 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
         "test": scores,
         "baselines": baselines,
         **_intervals(models, test.target, {"single": single, "ensemble": together}),
+        **_effects(study, models, test),
         **({"failed_baselines": failed} if failed else {}),
     }
 
@@ -417,6 +419,25 @@ def _intervals(
         scores[name] = interval_scores(truth, ends)
     rows = len(models.residuals.single)
     return {"intervals": {"asked": REPORTED_COVERAGE, "residuals": rows, **scores}}
+
+
+def _effects(study: Study, models: Predictor, test: Table) -> dict[str, Any]:
+    """Permutation importance of each column on test rows, unless that takes too long."""
+    metric = study.problem.metric
+
+    def error(predicted: np.ndarray, truth: np.ndarray) -> float:
+        return float(study.problem.scores(truth, predicted)[metric])
+
+    found = permutation_importance(models, test.frame, test.target, error, study.seed)
+    if found is None:
+        return {}
+    columns = [
+        {"name": name, "mean": float(rises.mean()), "deviation": float(rises.std())}
+        for name, rises in found.columns.items()
+    ]
+    about = {"model": "single" if found.single else "ensemble", "metric": metric}
+    about |= {"error": found.error, "rows": found.rows, "repeats": found.repeats}
+    return {"effects": {**about, "columns": columns}}
 
 
 def _analysis(study: Study) -> dict[str, Any]:

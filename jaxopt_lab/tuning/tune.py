@@ -14,7 +14,14 @@ from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.datasets import Table, most_time_folds, rarest
+from jaxopt_lab.datasets import (
+    Table,
+    decided_on,
+    different_rows,
+    most_time_folds,
+    rarest,
+    test_split,
+)
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -289,6 +296,10 @@ def _begin(
     say: Callable[[str], None] | None = None,
 ) -> tuple[Study, tuple[int, int, int], list[str]]:
     """A study, how many trials, folds and epochs it gets, and notes on that."""
+    notes: list[str] = []
+    if settings.test_fraction:
+        rows, _ = test_split(table, settings.test_fraction, settings.seed)
+        table, notes = decided_on(table, rows)
     task = tasks.tabular(
         table,
         test_fraction=settings.test_fraction,
@@ -299,9 +310,11 @@ def _begin(
     space = settings.space or default_space(num_rows)
     prepared = task.prepare(settings.folds or 1, settings.seed)
     trials_, folds, epochs = default_budget(num_rows, prepared.arrays.inputs.shape[2])
-    notes = []
+    left = set(table.kinds) - set(prepared.encoders[-1].columns)
+    if left:
+        notes.append(f"left out, for the training rows have one value of it: {', '.join(left)}")
     if table.classes and not settings.folds:
-        least, label = rarest(table.target[prepared.development], table.classes)
+        least, label = rarest(different_rows(table.take(prepared.development)), table.classes)
         if least < folds:
             notes.append(f"{least} folds instead of {folds}: class {label} has no more rows")
             folds = least

@@ -1,8 +1,8 @@
 """A table as a task: split, fold, encode, and score in the target's own units."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,6 +142,7 @@ class TabularTask:
             "num_bins": self.num_bins,
             **self.table.roles,
             **({"keep_split_column": True} if self.table.keep_split_column else {}),
+            **({} if self.table.equal is None else {"equal_rows": "together"}),
             **({} if self.splits is None else {"splits": _digest(self.splits)}),
             **({"share_programs": True} if self.share_programs else {}),
         }
@@ -177,6 +178,7 @@ class TabularTask:
         if self.test_fraction:
             development, test = datasets.test_split(table, self.test_fraction, seed)
         rows = table.take(development)
+        kinds = datasets.telling_columns(rows.frame, rows.kinds) if len(test) else rows.kinds
         if self.splits is None:
             folds = datasets.table_folds(rows, num_folds, seed)
         else:
@@ -184,7 +186,7 @@ class TabularTask:
         folds = [*folds, (np.arange(len(rows)), np.zeros(0, np.int64))]
         encoders, inputs, targets, transforms, losses = [], [], [], [], []
         for train, valid in folds:
-            encoder = self._fit(rows.take(train))
+            encoder = self._fit(rows.take(train), kinds)
             encoders.append(encoder)
             inputs.append(encoder.transform(rows.frame))
             if self.is_regression:
@@ -199,10 +201,10 @@ class TabularTask:
         arrays = lay_out(inputs, targets, folds, rounded=self.share_programs)
         return Prepared(arrays, encoders, transforms, losses, folds, development, test)
 
-    def _fit(self, rows: Table) -> Encoder:
+    def _fit(self, rows: Table, kinds: Mapping[str, Any]) -> Encoder:
         return datasets.fit_encoder(
             rows.frame,
-            rows.kinds,
+            kinds,
             numeric=self.numeric,
             num_bins=self.num_bins,
             date_formats=rows.date_formats,
@@ -325,5 +327,7 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         raise UserError(
             f"{table.source}: the table has changed since the study began; give it as it was"
         )
+    if "equal_rows" not in description:  # of an earlier version
+        table = replace(table, equal=None)
     names = ("test_fraction", "numeric", "num_bins", "share_programs")
     return tabular(table, **{name: description[name] for name in names if name in description})
