@@ -26,7 +26,12 @@ from jaxopt_lab.core.tracing.footprint import Footprint
 from jaxopt_lab.core.trainable import Shared, guarded
 from jaxopt_lab.problems.general.programs import StaticProgram
 
-pytestmark = pytest.mark.usefixtures("full_precision")
+pytestmark = [
+    pytest.mark.usefixtures("full_precision"),
+    pytest.mark.skipif(
+        jax.__version_info__ < kernel.OLDEST_JAX, reason="the kernel needs a later JAX"
+    ),
+]
 WIDTH, UNITS = 3, 3
 
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jaxopt_lab.core.compilation import _FAST_COMPILE
+from jaxopt_lab.core.executors import kernel
 from jaxopt_lab.core.executors.evaluation import Traced
 from jaxopt_lab.core.executors.fitting import PRECISIONS
 from jaxopt_lab.core.executors.noise import COUNTER, THREEFRY
@@ -17,7 +18,12 @@ from jaxopt_lab.core.executors.padding import Padded, from_padded, to_padded
 from jaxopt_lab.core.executors.values import Context, as_padded
 from jaxopt_lab.models.products import product
 
-pytestmark = pytest.mark.usefixtures("full_precision")
+pytestmark = [
+    pytest.mark.usefixtures("full_precision"),
+    pytest.mark.skipif(
+        jax.__version_info__ < kernel.OLDEST_JAX, reason="the kernel needs a later JAX"
+    ),
+]
 R = np.random.default_rng(0)
 X, NARROW = (R.standard_normal((32, n)).astype(np.float32) for n in (5, 3))
 WIDE, HEAD = (R.standard_normal((5, n)).astype(np.float32) for n in (20, 3))

@@ -74,6 +74,8 @@ def fitted() -> TunedRegressor:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_checks_of_scikit_learn(name: str) -> None:
+    if not hasattr(estimator_checks, name):
+        pytest.skip("this version of scikit-learn has no such check")
     getattr(estimator_checks, name)("TunedRegressor", TunedRegressor(**SMALL))
 
 

@@ -41,14 +41,16 @@ def features_of(estimator: Any, X: Any, reset: bool) -> pd.DataFrame:
         )
         columns = {f"x{i}": _inferred(array[:, i]) for i in range(array.shape[1])}
         return pd.DataFrame(columns)
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    # As pandas: not every version of scikit-learn finds the names of every other frame.
+    found = X if isinstance(X, pd.DataFrame) else _to_pandas(frame)
+    validate_data(estimator, found, reset=reset, skip_check_array=True)
     for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
         if not size:
             raise ValueError(
                 f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is "
                 "required."
             )
-    return X if isinstance(X, pd.DataFrame) else _to_pandas(frame)
+    return found
 
 
 def _inferred(column: np.ndarray) -> Any:

@@ -32,6 +32,8 @@ from jaxopt_lab.core.row_loop import Chunk, Minibatches, RowLoop
 from jaxopt_lab.core.trainable import Guarded, Shared
 from jaxopt_lab.core.types import Hparams, PyTree
 
+#: The first version of JAX whose equations are the ones evaluated here.
+OLDEST_JAX = (0, 10)
 #: What random numbers in a kernel are drawn from.
 NOISE: Generator = COUNTER
 
@@ -84,6 +86,9 @@ def build(
     Raises:
       NoKernelForm: what has no form in a kernel.
     """
+    if jax.__version_info__ < OLDEST_JAX:
+        wanted = ".".join(map(str, OLDEST_JAX))
+        raise NoKernelForm(f"it needs JAX {wanted} or later, and this is {jax.__version__}")
     if loop is None:
         raise NoKernelForm("only lab.supervised tells the executor its loop over rows")
     arithmetic = fitting.PRECISIONS[loop.precision]

@@ -129,6 +129,22 @@ REGISTRY: dict[str, Hyperparameter] = {
         exclusive_low=True,
         feature_off=OFF,
     ),
+    "agc": _real(
+        OFF,
+        "gradient norm of a unit is clipped to this share of its weights' (arXiv:2102.06171)",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "adagc": _real(
+        OFF,
+        "gradient norm of a tensor is clipped to this multiple of its own mean (arXiv:2502.11034)",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
     "schedule": Hyperparameter("constant", "shape of the learning rate", choices=SCHEDULES),
     "warmup_fraction": _real(
         0.0,

@@ -7,7 +7,8 @@ weights take their usual name. Whoever reads finds weights by checksum, under ei
 process may be killed at any moment.
 
 A folder of an earlier version has no checksums and is read without. Its schema is the least that
-holds it, which earlier versions read: 1, with residuals 2, with networks of members 3.
+holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
+members or with models of other kinds.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
 from pydantic import ConfigDict, Field, with_config
@@ -24,6 +25,7 @@ from typing_extensions import TypedDict
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
+from jaxopt_lab.problems.tabular.other_kinds import OtherTable
 from jaxopt_lab.storage.files import explain, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
@@ -31,6 +33,8 @@ SCHEMA = 3
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"
+#: What those of models of other kinds begin with; then comes a number.
+OTHERS = "others"
 _STRICT = with_config(ConfigDict(extra="forbid"))
 #: Beyond any table or ensemble, and small enough to be held in memory.
 _MANY = 2**20
@@ -82,6 +86,7 @@ class Description(TypedDict):
     transforms: list[dict[Text, Any]]
     networks: Annotated[list[NetworkTable], Field(min_length=1)]
     ensemble: list[Share]
+    others: NotRequired[list[OtherTable]]
     weights_sha256: NotRequired[Checksum]
     sha256: NotRequired[Checksum]
 
@@ -91,6 +96,7 @@ def publish(
     content: Mapping[str, Any],
     networks: Sequence[Mapping[str, np.ndarray]],
     residuals: Mapping[str, np.ndarray] | None = None,
+    others: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> None:
     """Write a model so that the folder holds the old one or the new one at every moment.
 
@@ -99,6 +105,7 @@ def publish(
       content: of `model.json`, without checksums.
       networks: name -> float32 weights, of each network.
       residuals: name -> float64 residuals, kept with the weights.
+      others: name -> array, of each model of another kind, likewise.
 
     Raises:
       MachineError: if the disk is full or the folder cannot be written.
@@ -111,6 +118,9 @@ def publish(
     }
     for name, value in (residuals or {}).items():
         arrays[f"{RESIDUALS}/{name}"] = np.ascontiguousarray(value)
+    for i, flat in enumerate(others):
+        for name, value in flat.items():
+            arrays[f"{OTHERS}/{i}/{name}"] = np.ascontiguousarray(value)
     weights = save(arrays)
     digest = hashlib.sha256(weights).hexdigest()
     described = {**content, "weights_sha256": digest}
@@ -126,13 +136,24 @@ def publish(
         raise explain(error, folder) from None
 
 
-def read(
-    folder: Path,
-) -> tuple[dict[str, Any], list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Read a model, its checksums verified where it has any.
+class Stored(NamedTuple):
+    """A model as a folder holds it.
 
-    Returns:
-      The description, name -> weights of each network, and name -> residuals, if it has any.
+    Attributes:
+      description: content of `model.json`.
+      networks: name -> weights of each network.
+      residuals: name -> residuals, if it has any.
+      others: name -> array of each model of another kind.
+    """
+
+    description: dict[str, Any]
+    networks: list[dict[str, np.ndarray]]
+    residuals: dict[str, np.ndarray]
+    others: list[dict[str, np.ndarray]]
+
+
+def read(folder: Path) -> Stored:
+    """Read a model, its checksums verified where it has any.
 
     Raises:
       UserError: if it is missing, damaged, changed or of a later version.
@@ -145,18 +166,21 @@ def read(
         raise UserError(f"no model in {folder}: {Path(error.filename).name} is missing") from None
     except OSError as error:
         raise explain(error, folder, reading=True) from None
-    num = len(described["networks"])
-    found: list[dict[str, np.ndarray]] = [{} for _ in range(num)]
+    networks: list[dict[str, np.ndarray]] = [{} for _ in described["networks"]]
+    others: list[dict[str, np.ndarray]] = [{} for _ in described.get("others", [])]
     residuals: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
         head, _, rest = name.partition("/")
         if head == RESIDUALS:
             residuals[rest] = value
             continue
-        if not (head.isascii() and head.isdigit() and int(head) < num):
+        found, number = networks, head
+        if head == OTHERS:
+            found, (number, _, rest) = others, rest.partition("/")
+        if not (number.isascii() and number.isdigit() and int(number) < len(found)):
             raise UserError(f"{where} is damaged: it has weights of no network, {name[:40]!r}")
-        found[int(head)][rest] = value
-    return described, found, residuals
+        found[int(number)][rest] = value
+    return Stored(described, networks, residuals, others)
 
 
 def _read_description(folder: Path, where: str) -> dict[str, Any]:
