@@ -74,7 +74,9 @@ def test_a_model_of_members_is_of_a_later_schema(study: lab.Study, tmp_path: Pat
 
 
 def test_the_greedy_ensemble_takes_networks_of_members(study: lab.Study) -> None:
-    assert sum(ensemble_weights(study, list(range(4))).values()) == pytest.approx(1.0)
+    chosen = ensemble_weights(study, list(range(4)))
+    assert sum(chosen.trials.values()) == pytest.approx(1.0)
+    assert not chosen.others
 
 
 def test_a_stopped_study_goes_on_to_the_same_trials(
