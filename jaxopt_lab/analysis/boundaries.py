@@ -33,6 +33,7 @@ SENSIBLE: dict[str, tuple[float, float]] = {
     "batch_size": (1, 8192),
     "num_layers": (1, 32),
     "hidden_size": (1, 8192),
+    "ensemble_size": (1, 32),
 }
 #: From this share of infeasible trials on, a region diverges.
 DIVERGES = 0.5

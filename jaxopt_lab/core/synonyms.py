@@ -73,6 +73,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("early_stopping_patience", "n_iter_no_change"),
     ("ema", "use_ema", "swa", "polyak_averaging"),
     ("ema_decay", "ema_momentum", "polyak_decay"),
+    ("ensemble_size", "num_members", "n_members", "tabm_k"),
     ("precision", "dtype", "mixed_precision", "dtype_policy"),
     ("trials", "num_trials", "n_trials", "max_trials", "n_iter", "num_samples"),
     ("epochs", "num_epochs", "n_epochs", "max_epochs", "max_iter"),
