@@ -169,7 +169,10 @@ def _hist_gradient_boosting(
     model.fit(inputs, target, sample_weight=weights)
 
     def trees(num_outputs: int) -> Trees:
-        found = from_hist_gradient_boosting(model, classes, num_outputs)
+        try:
+            found = from_hist_gradient_boosting(model, classes, num_outputs)
+        except (AttributeError, KeyError, TypeError) as error:  # what is private may change
+            raise ValueError(f"trees of this scikit-learn cannot be read ({error})") from None
         some = inputs[:_COMPARED]
         theirs = model.predict(some) if classes is None else model.decision_function(some)
         _compare(found, some, theirs, classes)
