@@ -43,6 +43,7 @@ NOTES = {
     "does_not_rise": "1.12 over the rise of the end above the lowest point",
     "warmup_gain": "best loss over that with warm-up",
     "warmup_over_clip": "what warm-up gains over what clipping gains",
+    "rows_explain_less": "what clipping helps over what leaving the outlying rows out does",
     "outliers_calm": "fluctuation over that without the rows far from all others",
     "log_calms": "fluctuation over that on a log scale of the target",
     "tail_share": "share of the targets more than 5 usual spreads from their median",

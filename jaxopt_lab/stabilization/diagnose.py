@@ -221,6 +221,9 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     share = found.noise_floor / max(found.fluctuation, 1e-12)
     # Without clipping a network may also be stuck: calm, but at a high level.
     clip_helps = max(found.clip_calms, found.clip_gain)
+    # Gradients that explode on single rows do so because of the rows.
+    of_rows = [found.outliers_calm, found.log_calms]
+    without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
     return {
         "learning_rate_too_high": {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
@@ -232,6 +235,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
             "clipped_tail": (found.norm_tail * clip_helps, t["clipped_tail"]),
             "clip_helps": (clip_helps, t["clip_helps"]),
             "clip_is_not_rate": (found.clip_gain * _TIE / max(found.rate_gain, 1.0), 1.0),
+            "rows_explain_less": (clip_helps / without, _TIE),
         },
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),

@@ -21,6 +21,8 @@ from jaxopt_lab.problems.mlp.rows import RowsTask
 
 #: Seed of the draw of halves.
 HALVES = 22
+#: Reporting cases whose verdict was wrong and taught a rule something; they report no more.
+MOVED = {"linear/outliers"}
 
 
 def made(load: Callable[[], tuple[np.ndarray, np.ndarray]], classes: int = 0) -> Callable[..., Any]:
@@ -219,13 +221,15 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
 #: The last six are noisy by nature: what they are asked cannot be known for certain.
 HEALTHY = (
     *("friedman2", "friedman3", "swiss", "circles", "quantiles", "car_prices", "waves-lstm"),
-    *("waves-gru", "decaying-friedman", "windsor", "hpc"),
+    *("waves-gru", "decaying-friedman", "windsor", "hpc", "wine"),
     *("moons", "blobs", "linear", "diabetes", "wage", "churn"),
 )
 
 
 def half(problem: str, cause: str) -> str:
     """The half that a case was drawn into."""
+    if f"{problem}/{cause}" in MOVED:
+        return "setting"
     draw = np.random.default_rng([HALVES, zlib.crc32(f"{problem}/{cause}".encode())])
     return "setting" if draw.random() < 0.5 else "reporting"
 
