@@ -321,6 +321,18 @@ def test_a_wrong_function_is_one_line(function: Any, message: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_what_is_no_problem_space_sampler_or_scheduler_is_told_by_its_mend() -> None:
+    with pytest.raises(UserError, match=r"a study takes a problem, from lab\.from_function"):
+        lab.Study(train, FUNCTION_SPACE)
+    with pytest.raises(UserError, match=r"got a dict; give lab\.SearchSpace\(\*\*space\)"):
+        lab.Study(function_problem(), {"learning_rate": lab.Uniform(0.0, 1.0)})
+    study = make("steps")
+    with pytest.raises(UserError, match=r"sampler must be .*; call it: bayesian\(\)"):
+        study.optimize(lab.search.bayesian, 2, budget=2)
+    with pytest.raises(UserError, match=r"scheduler must be .*; call it: hyperband\(\)"):
+        study.optimize("random", 2, budget=2, scheduler=lab.schedulers.hyperband)
+
+
 def test_data_that_are_no_numbers_are_named_where_everything_diverged() -> None:
     x, y = np.ones((20, 2), "float32"), np.ones(20, "float32")
     x[4, 1] = np.nan

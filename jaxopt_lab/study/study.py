@@ -69,8 +69,8 @@ class Study:
 
     def __init__(
         self,
-        problem: Problem,
-        space: SearchSpace,
+        problem: Any,
+        space: Any,
         directory: str | Path | None = None,
         seed: Any = 0,
         devices: Sequence[jax.Device] | None = None,
@@ -82,6 +82,7 @@ class Study:
         callbacks: Any = (),
         say: Callable[[str], None] | None = None,
     ) -> None:
+        _refuse_others(problem, space)
         self.problem: Any = problem
         seed, keep = whole("seed", seed), whole("keep", keep)
         memory_limit, cohort_width = scalar(memory_limit), scalar(cohort_width)
@@ -297,7 +298,7 @@ class Study:
 
     def optimize(
         self,
-        sampler: Sampler | str,
+        sampler: Any,
         num_trials: Any,
         num_epochs: Any = None,
         num_folds: Any = None,
@@ -305,7 +306,7 @@ class Study:
         budget: Any = None,
         time_limit: Any = None,
         race: bool = False,
-        scheduler: Scheduler | PopulationScheduler | str | None = None,
+        scheduler: Any = None,
         phase: str = "search",
         space: SearchSpace | None = None,
         round_size: Any = None,
@@ -385,7 +386,7 @@ class Study:
         *,
         budget: Any = None,
         race: bool = False,
-        scheduler: Scheduler | PopulationScheduler | str | None = None,
+        scheduler: Any = None,
         num_first: Any = None,
     ) -> Plan:
         """What `optimize` with random search would compile and run, and how long that takes.
@@ -589,10 +590,43 @@ def _budget(num_epochs: Any, budget: Any) -> Any:
     return num_epochs if budget is None else budget
 
 
-def _sampler(sampler: Sampler | str) -> Sampler:
+def _refuse_others(problem: Any, space: Any) -> None:
+    """Refuse what is no problem or no space.
+
+    Raises:
+      UserError: with what makes one of it.
+    """
+    if not hasattr(problem, "check") or not hasattr(problem, "describe"):
+        raise UserError(
+            "a study takes a problem, from lab.from_function, lab.from_steps, lab.supervised or "
+            f"lab.tasks.tabular; got a {type(problem).__name__}"
+        )
+    if not isinstance(space, SearchSpace):
+        way = "lab.SearchSpace(**space)" if isinstance(space, Mapping) else "lab.SearchSpace(...)"
+        raise UserError(
+            f"space must be a lab.SearchSpace, got a {type(space).__name__}; give {way}"
+        )
+
+
+def _refuse_uncalled(what: str, given: Any, kinds: tuple[type, ...]) -> None:
+    """Refuse what is no sampler or no scheduler, such as the function that makes one.
+
+    Raises:
+      UserError: with the call, if that is missing.
+    """
+    if not isinstance(given, kinds):
+        name = getattr(given, "__name__", "")
+        way = f"; call it: {name}()" if callable(given) and name else ", or its name"
+        home = {"sampler": "search", "scheduler": "schedulers"}[what]
+        raise UserError(f"{what} must be one of lab.{home}, got {given!r:.60}{way}")
+
+
+def _sampler(sampler: Any) -> Sampler:
     """A sampler, also by its name."""
     if not isinstance(sampler, str):
-        return sampler
+        _refuse_uncalled("sampler", sampler, (Sampler,))
+        made: Sampler = sampler
+        return made
     if sampler not in search.REGISTRY:
         hint = did_you_mean(sampler, search.REGISTRY)
         known = ", ".join(search.REGISTRY)
@@ -600,13 +634,14 @@ def _sampler(sampler: Sampler | str) -> Sampler:
     return search.REGISTRY[sampler]()
 
 
-def _scheduler(
-    scheduler: Scheduler | PopulationScheduler | str | None, race: bool
-) -> Scheduler | PopulationScheduler | None:
+def _scheduler(scheduler: Any, race: bool) -> Scheduler | PopulationScheduler | None:
     """A scheduler, also by its name, or by the flag that stands for one."""
     if scheduler is not None and race:
         raise UserError("give race or a scheduler, not both")
     if isinstance(scheduler, str):
         found: Scheduler | PopulationScheduler | None = schedulers.make(scheduler)
         return found
-    return schedulers.race() if race else scheduler
+    if scheduler is not None:
+        _refuse_uncalled("scheduler", scheduler, (Scheduler, PopulationScheduler))
+    made: Scheduler | PopulationScheduler | None = scheduler
+    return schedulers.race() if race else made

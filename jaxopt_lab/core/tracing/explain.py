@@ -191,8 +191,8 @@ def _leak(error: Exception, subject: Subject, where: list[Place]) -> UserError:
     at = f" ({where[0]})" if where else ""
     return UserError(
         f"{_function(subject, where)}{at} is not pure: it puts a traced value where it outlives "
-        f"the call{into}, a global, an attribute or the optimizer of a TrainState, say, or takes "
-        "one from there; return it in the state or the metrics, make the optimizer in step"
+        f"the call{into}, a global or an attribute, say, or takes one from there; return it in the "
+        "state or the metrics, and make an optimizer of it in step, not in a TrainState"
     )
 
 
