@@ -1,6 +1,7 @@
 """Set JAX up before its backend starts, check annotations at run time, share small tables."""
 
 import gc
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: needs --runslow"))
 
 
-def pytest_collection_finish() -> None:
-    """Imported modules stay: no garbage collection needs to look at them."""
+def pytest_sessionstart() -> None:
+    """Libraries stay: no garbage collection needs to look at them."""
+    for name in ("flax.nnx", "optax", "optuna", "sklearn.ensemble", "jaxopt_lab.cli"):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
