@@ -9,7 +9,7 @@ from typing import Any
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.storage.validation import settings_of, trials_of, waves_of
+from jaxopt_lab.storage.validation import settings_of, trials_of, waves_of, workers_of
 
 _FIRST = ("trial_id", "phase", "status", "score", "standard_error", "folds", "epochs")
 #: What is left out last where the terminal is narrow.
@@ -25,6 +25,7 @@ def execute(args: Namespace) -> int:
     try:
         settings = settings_of(store)
         rows = signed(table_rows(store, args.timing), settings)
+        waves = [] if args.csv else workers_of(store)
     finally:
         store.close()
     timing = _TIMING if args.timing else ()
@@ -33,6 +34,7 @@ def execute(args: Namespace) -> int:
     else:
         names = list(dict.fromkeys(name for row in rows for name in row["config"]))
         _print_table(rows, names, timing, settings)
+        _print_workers(waves)
     return 0
 
 
@@ -159,6 +161,22 @@ def _print_table(
     ]
     for note in notes:
         console.print(note, soft_wrap=not console.is_terminal)
+
+
+def _print_workers(waves: list[dict[str, Any]]) -> None:
+    """Who trained what, where other processes did: a line for each."""
+    from jaxopt_lab.cli.console import duration, make_console, short
+
+    console = make_console()
+    for worker in dict.fromkeys(wave["worker"] for wave in waves):
+        mine = [wave for wave in waves if wave["worker"] == worker]
+        trials = {trial for wave in mine for trial, _, _ in wave["members"]}
+        networks = sum(len(wave["members"]) for wave in mine)
+        text = (
+            f"{short(worker)}: {networks} networks of {len(trials)} trials in {len(mine)} waves, "
+            f"{duration(sum(wave['seconds'] for wave in mine))}"
+        )
+        console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
 
 
 def _notes(rows: list[dict[str, Any]], left_out: list[str], folds: str, epochs: str) -> list[str]:
