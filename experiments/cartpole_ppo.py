@@ -93,7 +93,7 @@ class ActorCritic(nn.Module):
         return tower(2, 0.01), tower(1, 1.0)[..., 0]
 
 
-NETWORK = ActorCritic()
+NETWORK: Any = ActorCritic()
 
 
 class Steps(NamedTuple):

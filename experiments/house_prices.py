@@ -7,6 +7,7 @@ The mission's first task from top to bottom, with the parts that `jaxopt-lab tun
 
 import argparse
 import json
+from typing import Any
 
 import jaxopt_lab as lab
 from jaxopt_lab import analysis
@@ -56,12 +57,13 @@ def main() -> None:
     study.optimize(lab.search.random(), half, phase="refined", space=refined, **options)
 
     # 6. The winner as one network, refitted on all rows but the test rows.
-    best, test = study.best, table.take(study.training.prepared.test)
+    best = study.best
+    training: Any = study.training
+    rows = training.prepared
+    test = table.take(rows.test)
     print(f"trial {best.trial_id}: {best.hyperparameters}")
     found = {"network": task.scores(test.target, best.predict(test.frame))}
-    found.update(
-        fit_baselines(table.take(study.training.prepared.development), test, arguments.seed)
-    )
+    found.update(fit_baselines(table.take(rows.development), test, arguments.seed))
     print(json.dumps({name: round(scores["log_rmse"], 4) for name, scores in found.items()}))
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -39,9 +38,12 @@ def trained(module: nn.Module, rows: np.ndarray, batch_size: int) -> Case:
             params, state = carry
             x = jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i * batch_size, batch_size)
             y = jax.lax.dynamic_slice_in_dim(targets, i * batch_size, batch_size)
-            loss, grads = jax.value_and_grad(
-                lambda p: jnp.mean((module.apply(p, x)[..., 0] - y) ** 2)
-            )(params)
+
+            def loss_of(params: Any) -> jax.Array:
+                outputs: Any = module.apply(params, x)
+                return jnp.mean((outputs[..., 0] - y) ** 2)
+
+            loss, grads = jax.value_and_grad(loss_of)(params)
             updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), loss
 
@@ -67,7 +69,8 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dense(1)(nn.RNN(nn.GRUCell(32))(x)[:, -1])
+        states: Any = nn.RNN(nn.GRUCell(32))(x)
+        return nn.Dense(1)(states[:, -1])
 
 
 class CNN(nn.Module):
@@ -138,15 +141,19 @@ def cartpole(key: jax.Array, learning_rate: jax.Array) -> jax.Array:
 
 def cases() -> dict[str, Case]:
     """Functions of one trial by name."""
-    draw = partial(np.random.default_rng(0).normal)
+    random = np.random.default_rng(0)
+
+    def draw(*size: int) -> np.ndarray:
+        return random.normal(size=size).astype(np.float32)
+
     return {
         "tiny": tiny,
         "random_features": random_features,
         "cartpole": cartpole,
-        "mlp": trained(MLP((64, 64, 64)), draw(size=(640, 8)).astype(np.float32), 32),
-        "wide_mlp": trained(MLP((256, 256)), draw(size=(640, 32)).astype(np.float32), 64),
-        "gru": trained(GRU(), draw(size=(128, 20, 8)).astype(np.float32), 32),
-        "cnn": trained(CNN(), draw(size=(128, 16, 16, 1)).astype(np.float32), 32),
+        "mlp": trained(MLP((64, 64, 64)), draw(640, 8), 32),
+        "wide_mlp": trained(MLP((256, 256)), draw(640, 32), 64),
+        "gru": trained(GRU(), draw(128, 20, 8), 32),
+        "cnn": trained(CNN(), draw(128, 16, 16, 1), 32),
     }
 
 

@@ -68,7 +68,8 @@ def configs_of(space: lab.SearchSpace) -> list[Config]:
     """All combinations of a grid, else a fixed random draw."""
     if space is GRID:
         names = list(space.parameters)
-        values = [space.parameters[name].ranked for name in names]
+        choices: list[Any] = list(space.parameters.values())
+        values = [choice.ranked for choice in choices]
         chosen = [dict(zip(names, row, strict=True)) for row in itertools.product(*values)]
     else:
         history = search.base.History.from_configs(space, [], [])
@@ -223,7 +224,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(*args.child, args.epochs)
+        case, system = args.child
+        child(case, system, args.epochs)
         return
     for case in [name for name in CASES if not args.case or args.case in name]:
         rows: list[Config] = []

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 import jaxopt_lab as lab
-from jaxopt_lab.study import records, study
+from jaxopt_lab.study import records, searching
 
 SPACE = lab.SearchSpace(
     learning_rate=lab.LogUniform(3e-4, 3e-3),
@@ -65,7 +65,7 @@ def measure(num_trials: int, num_epochs: int, rounds: int) -> list[dict[str, Any
     writing: list[float] = []
     proposing: list[float] = []
     records.write_wave = timed(records.write_wave, writing)
-    study.propose = timed(study.propose, proposing)
+    searching.propose = timed(searching.propose, proposing)
     seconds, steady = [], []
     # Random numbers are compiled once per process.
     empty = lab.search.History.empty(SPACE)

@@ -7,7 +7,9 @@ Two problems: `lucas_houses` (hold-out log-RMSE of tabular MLPs of one architect
 and scikit-learn's digits (hold-out cross-entropy of a Flax MLP under AdamW). Systems: `random`
 stops nothing; each other one is a scheduler of the registry with its defaults, under random search,
 or under the Bayesian sampler where it proposes by results (BOHB). `race` is left out: there is one
-split. What a later registry has (population-based training) runs too.
+split. What a later registry has (population-based training) runs too. `NAME/3` is a scheduler with
+as many trials as are planned to take a third of the epochs of random search: what trials that stop
+early cost less is spent on more of them (`--systems hyperband,hyperband/3`).
 
 The target of a problem and a seed is the best loss of random search with as many trials. A line per
 run: `curve` is [epochs trained by all trials so far, seconds, best loss of a completed trial];
@@ -40,6 +42,24 @@ def systems() -> list[str]:
 
     names = [name for name in schedulers.REGISTRY if name != "race"]
     return [BASELINE, *names]
+
+
+def trials_of(system: str, num_trials: int, epochs: int) -> tuple[Any, int]:
+    """The scheduler of a system, and how many trials it gets; None stops nothing."""
+    from jaxopt_lab import schedulers
+    from jaxopt_lab.planning.plan import pieces
+
+    name, _, part = system.partition("/")
+    scheduler = None if name == BASELINE else schedulers.make(name)
+    if not part:
+        return scheduler, num_trials
+    wanted = num_trials * epochs / float(part)
+    low, high = 1, num_trials * epochs
+    while high - low > 1:
+        middle = (low + high) // 2
+        units = sum(row[-1] for row in pieces(middle, epochs, 1, 0, scheduler))
+        low, high = (middle, high) if units <= wanted else (low, middle)
+    return scheduler, low
 
 
 def problem_of(name: str, seed: int, quick: bool) -> tuple[Any, Any]:
@@ -90,12 +110,11 @@ def digits(seed: int) -> Any:
 def child(name: str, system: str, seed: int, quick: bool) -> dict[str, Any]:
     """One run in this process."""
     import jaxopt_lab as lab
-    from jaxopt_lab import schedulers
 
     lab.use_all_cores()
     problem, space = problem_of(name, seed, quick)
     num_trials, epochs = (QUICK if quick else SIZES)[name]
-    scheduler = None if system == BASELINE else schedulers.make(system)
+    scheduler, num_trials = trials_of(system, num_trials, epochs)
     learns = getattr(scheduler, "in_turn", False)
     sampler = lab.search.bayesian() if learns else lab.search.random()
     curve: list[list[float]] = []
@@ -118,6 +137,7 @@ def child(name: str, system: str, seed: int, quick: bool) -> dict[str, Any]:
     running = sum(wave.seconds - wave.compile_seconds for wave in waves)
     return {
         "curve": curve,
+        "trials": num_trials,
         "all_epochs": trained,
         "all_seconds": round(seconds, 2),
         "training_seconds": round(running, 2),

@@ -54,8 +54,10 @@ def run(name: str, seed: int) -> dict[str, Any]:
         found = np.asarray([look_up(c) for c in configs])
         more = History.from_configs(space, configs, found[:, 0], noise=found[:, 1])
         names = ("points", "values", "infeasible", "pending", "noise")
-        pairs = [(getattr(history, n), getattr(more, n)) for n in names]
-        history = History(*(np.concatenate(pair) for pair in pairs))
+        both: dict[str, Any] = {
+            n: np.concatenate([getattr(history, n), getattr(more, n)]) for n in names
+        }
+        history = History(**both)
         seen = best_improvement(space, history)
         best = int(np.argmin(history.values))
         row["at"].append(len(history))

@@ -43,7 +43,8 @@ class Watcher:
     """Keeps the best score over time."""
 
     def __init__(self) -> None:
-        self.started, self.curve = time.perf_counter(), []
+        self.started = time.perf_counter()
+        self.curve: list[Any] = []
         self.num_trials = 0
 
     def see(self, best: float | None) -> None:

@@ -22,8 +22,17 @@ if not jax.config.jax_compilation_cache_dir:
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Before anything imports the package: its annotations are checked on every call.
-jaxtyping.install_import_hook("jaxopt_lab", "beartype.beartype")
+# Before anything imports the package: shapes and dtypes in annotations are checked on every call.
+# Only modules that state some are hooked, a third of the tests' time less; mypy checks the others.
+PACKAGE = Path(__file__).parent.parent / "jaxopt_lab"
+jaxtyping.install_import_hook(
+    [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+        if "from jaxtyping import" in path.read_text(encoding="utf-8")
+    ],
+    "beartype.beartype",
+)
 
 # The first example of a property compiles, so no deadline; the same examples in every run.
 hypothesis.settings.register_profile("jaxopt_lab", deadline=None, derandomize=True)
@@ -40,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: needs --runslow"))
+
+
+def pytest_collection_finish() -> None:
+    """Imported modules stay: no garbage collection needs to look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -29,6 +29,8 @@ WRITTEN = {
     "%Y-%m-%d %H:%M:%S.000": "minute",
     "%H:%M %d.%m.%Y": "minute",
     "%G-W%V-%u": "day",
+    "%Y-%m-%d %H:%M:%S,250": "minute",
+    "%d.%m.%Y %H:%M:%S,5": "minute",
 }
 
 
@@ -87,6 +89,30 @@ def test_quarters_are_their_first_day(form):
     expected = [f"{year}-{month}-01" for year in (2014, 2015) for month in ("01", "04", "10")]
     assert dates[:-1].dt.strftime("%Y-%m-%d").tolist() == expected
     assert dates.isna().tolist() == [False] * 6 + [True]
+    assert not stray.any()
+
+
+@pytest.mark.parametrize("form", ["%d %b", "%d-%b", "%b %d", "%B %d", "%b %d %H:%M:%S", "%-d. %B"])
+def test_days_without_a_year_are_days(form):
+    days = pd.date_range("2016-02-01 05:00", periods=60, freq="D")  # with a 29 February
+    cells = pd.Series(days.strftime(form), dtype=object)
+    dates, stray = to_dates(cells, find_date_format(cells))
+    assert not stray.any()
+    assert dates.dt.strftime("%m-%d").tolist() == days.strftime("%m-%d").tolist()
+    assert dates.dt.year.nunique() == 1
+
+
+def test_a_month_and_its_year_stay_that():
+    for cells in (["May-14", "Jun-15"], ["May '14", "Jun '15"], ["May 98", "Jun 03"]):
+        dates = to_dates(pd.Series(cells), find_date_format(pd.Series(cells)))[0]
+        assert (dates.dt.year[0] % 100, dates.dt.day[0]) == (int(cells[0][-2:]), 1)
+
+
+def test_dates_of_zeros_are_missing():
+    cells = pd.Series(["0000-00-00" if k % 5 == 0 else f"2014-05-{k + 1:02d}" for k in range(20)])
+    form = find_date_format(cells)
+    dates, stray = to_dates(cells, form)
+    assert dates.isna().tolist() == [k % 5 == 0 for k in range(20)]
     assert not stray.any()
 
 

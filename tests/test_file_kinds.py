@@ -42,6 +42,14 @@ def zipped() -> bytes:
     return content.getvalue()
 
 
+def opendocument() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", "<office/>")
+    return content.getvalue()
+
+
 ARFF = (
     "% made up\n@relation houses\n\n@attribute size numeric\n"
     "@attribute kind {flat,house,loft,barn}\n@attribute price numeric\n@data\n"
@@ -53,6 +61,9 @@ READ = {
     "comment": ("# exported 2024-01-01\n" + CSV).encode(),
     "title": ("Sales report 2024\n\n" + CSV).encode(),
     "two titles": ("Sales report 2024,,\n,,\nall sales,,\n" + CSV).encode(),
+    "two fields above": ('"Source:",Bureau,\n' + CSV).encode(),
+    "end of a DOS file": (CSV + "\x1a").encode(),
+    "zero bytes": CSV.replace("flat", "fl\0at", 2).encode(),
     "blanks": CSV.replace(",", " ").encode(),
     "aligned": "".join(
         "".join(f"{field:<12}" for field in line.split(",")) + "\n" for line in CSV.splitlines()
@@ -67,6 +78,11 @@ READ = {
     "excel with a title": excel(title=True),
     "json": json.dumps(RECORDS).encode(),
     "json of columns": json.dumps({"size": SIZES, "kind": KINDS, "price": PRICES}).encode(),
+    "json of pandas' split": pd.DataFrame(RECORDS).to_json(orient="split").encode(),
+    "json of pandas' index": pd.DataFrame(RECORDS).to_json(orient="index").encode(),
+    "json of lists": json.dumps(
+        [["size", "kind", "price"], *map(list, zip(SIZES, KINDS, PRICES, strict=True))]
+    ).encode(),
     "json about rows": json.dumps({"count": ROWS, "rows": RECORDS}, indent=1).encode(),
     "json lines": "".join(json.dumps(row) + "\n" for row in RECORDS).encode(),
     "arff": (ARFF + "\n".join(LINES) + "\n").encode(),
@@ -93,6 +109,10 @@ REFUSED = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS"),
     "html": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML page"),
     "html without doctype": (b"\n <html lang=en><body>x,y\n1,2</body></html>", "HTML page"),
+    "html of a part": (b"<head><title>404 Not Found</title></head>", "HTML page"),
+    "html of a table": (b"<table class='x'><tr><td>size</td></tr></table>", "HTML page"),
+    "json without names": (b"[[1.5, 2], [2.5, 3]]", "column names"),
+    "opendocument": (opendocument(), "OpenDocument"),
     "xml": (b"<?xml version='1.0'?>\n<rows><row a='1'/></rows>", "XML"),
     "pdf": (b"%PDF-1.7\n1 0 obj\n", "PDF"),
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "old Excel"),

@@ -49,6 +49,9 @@ CELLS = {
     "points of thousands": (["1.234.567,89", "1.234"], [1234567.89, 1234.0]),
     "booleans": (["TRUE", "False", "true"], [1.0, 0.0, 1.0]),
     "clock": (["07:11", "7:11 PM", "23:59:30", "11 AM".replace("11 ", "11:00 ")], None),
+    "hours without minutes": (["11 PM", "12 a.m.", "7:30 pm"], [23.0, 0.0, 19.5]),
+    "hours and h": (["23h40", "7h05", "1h 20m"], [23 + 40 / 60, 7 + 5 / 60, 1 + 20 / 60]),
+    "one and many": (["1 year", "2 years", "30 years"], [1.0, 2.0, 30.0]),
     "Arabic digits": (["١٢٫٥", "٣"], [12.5, 3.0]),
 }
 
@@ -125,6 +128,7 @@ def test_few_words_among_numbers_count_as_missing(word):
         ["1", "2", "3+", "2"] * 10,
         ["1", "2", "3", "other"] * 10,
         ["low", "high", "3"] * 10,
+        [str(k % 12) for k in range(60)] + ["12+"] * 6,
         [f"{k}" for k in range(20)] + ["a", "b", "c", "d"] * 5,
     ],
 )
@@ -132,6 +136,25 @@ def test_labels_with_some_numbers_stay_labels(cells):
     found = decide(cells)
     assert found is not None
     assert not found.accepted
+
+
+@pytest.mark.parametrize("word", ["<0.5", "90+", "n<5", "1.2.3"])
+def test_one_odd_reading_among_many_numbers_counts_as_missing(word):
+    found = decide([word if k % 10 == 0 else f"{k * 1.25}" for k in range(80)])
+    assert found is not None
+    assert found.accepted
+    assert found.strays == {word: 8}
+
+
+def test_the_example_of_an_ambiguous_column_shows_the_separator():
+    found = decide(["$500", "$1,500", "$2,500"])
+    assert found is not None
+    assert (found.ambiguous, found.example) == (",", "$1,500")
+
+
+def test_a_unit_of_an_earlier_model_is_read_on():
+    stored = NumberReading.from_dict({"unit": "years"})
+    assert [read_number(cell, stored) for cell in ("1 year", "2 years", "3")] == [1.0, 2.0, 3.0]
 
 
 def test_an_ambiguous_comma_means_what_it_means_elsewhere():

@@ -13,7 +13,7 @@ import pytest
 from jaxopt_lab.problems.mlp import optimizers, schedules
 from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete, features_of, traced
 
-ALL = frozenset({"l1", "l2", "clip_value", "clip_norm", "weight_decay"})
+ALL = frozenset({"l1", "l2", "clip_value", "clip_norm", "agc", "adagc", "weight_decay"})
 STEPS_PER_EPOCH, NUM_EPOCHS = 5, 4
 NUM_STEPS = STEPS_PER_EPOCH * NUM_EPOCHS
 NUM_TRACES: dict[tuple, int] = {}
@@ -121,6 +121,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "penalize_biases": True,
         "schedule": "step",
     },
+    "clipped to the weights": {"learning_rate": 0.02, "agc": 0.05, "l2": 0.03},
+    "clipped to what was before": {"learning_rate": 0.02, "adagc": 1.05, "clip_norm": 5.0},
     "clipped value": {"clip_value": 0.3, "schedule": "one_cycle"},
     "clipped norm": {"clip_norm": 0.3, "schedule": "inverse_sqrt", "warmup_fraction": 0.3},
 }

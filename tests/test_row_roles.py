@@ -12,6 +12,7 @@ from jaxopt_lab import datasets
 from jaxopt_lab.cli import run, tune
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems import reopen
+from jaxopt_lab.tuning.tune import Settings, plan
 
 ROWS = 120
 
@@ -176,6 +177,21 @@ def test_too_few_groups_or_times(role: str, values: list, num_folds: int, messag
     table = datasets.load_table(sales(part=values), "price", **{role: "part"})
     with pytest.raises(UserError, match=message):
         splits_of(table, num_folds)
+
+
+def test_default_folds_come_down_where_there_are_few_times_or_groups() -> None:
+    assert [datasets.most_time_folds(np.repeat(np.arange(n), 9), 5) for n in (1, 2, 3, 4, 9)] == [
+        *(1, 1, 2, 2, 5)
+    ]
+    settings = Settings(trials=2, epochs=2)
+    for role, expected in (
+        ("time", "note: one hold-out split instead of 5 folds: there are too few different times"),
+        ("group", "note: 2 folds instead of 5: there are no more groups"),
+    ):
+        table = datasets.load_table(sales(part=[1, 2, 3] * 40), "price", **{role: "part"})
+        said: list[str] = []
+        plan(table, settings, said.append)
+        assert said[0] == expected
 
 
 def test_a_table_has_groups_or_times() -> None:

@@ -353,7 +353,16 @@ WRONG_FILES = {
         "conditions form a cycle: a -> b -> a",
     ),
     "no such table": ("[spaces]\na = 1", r"no table \[space\]. It has: spaces. Did you mean 'spa"),
-    "no table": ("space = 3", r"no table \[space\]"),
+    "no table": ("space = 3", r"space is no table; write \[space\]"),
+    "list of tables": ("[[space]]\na = 1", r"space is no table; write \[space\]"),
+    "condition of no value": (
+        "[space]\na = { choice = ['sgd', 'adam'] }\nb = { choice = [1, 2], when = { a = 'adan' } }",
+        "b: its condition never holds: a is never 'adan'. Did you mean 'adam'",
+    ),
+    "condition of another fixed value": (
+        "[space]\na = 'sgd'\nb = { choice = [1, 2], when = { a = ['adam', 'lion'] } }",
+        "a is never 'adam' or 'lion'",
+    ),
     "empty file": ("", r"no table \[space\]"),
     "empty table": ("[space]", r"table \[space\] is empty"),
 }
@@ -367,6 +376,12 @@ def test_a_wrong_file_is_one_clear_line(tmp_path: Path, text: str | None, messag
     with pytest.raises(UserError, match=message) as caught:
         SearchSpace.from_toml(path)
     assert len(str(caught.value)) < 300
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_bytes(b"\xef\xbb\xbf[space]\r\na = 1\r\n")
+    assert SearchSpace.from_toml(path).fixed == {"a": 1}
 
 
 def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:

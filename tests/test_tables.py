@@ -278,6 +278,20 @@ def test_numbers_in_text():
 # --- targets
 
 
+def test_dates_may_be_labels():
+    frame = make_frame(price=["2014-Q1", "2014-Q2"] * (ROWS // 2))
+    table = load_table(frame, "price", task="classification")
+    assert table.classes == ("2014-Q1", "2014-Q2")
+    with pytest.raises(UserError, match=r"holds dates.*--task classification"):
+        load_table(frame, "price")
+
+
+def test_words_in_a_date_column_are_named():
+    days = [f"{1 + k % 28:02d}.03.2014" if k % 8 else "unknown" for k in range(ROWS)]
+    table = load_table(make_frame(sold=days), "price")
+    assert notes_with(table, "text in date columns counts as missing: sold (5 'unknown')")
+
+
 @pytest.mark.parametrize(
     ("values", "classes"),
     [

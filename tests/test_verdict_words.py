@@ -28,7 +28,8 @@ def trained(spread: float, best: float, **more: float) -> Summary:
     values = dict.fromkeys(Summary._fields, 0.0) | {"fluctuation": spread, "best": best}
     values |= {"final": best, "peak": spread, "noise_floor": 0.001, "norm_tail": 2.0} | more
     jitter = 1.0 + 0.001 * np.arange(SEEDS)
-    return Summary(**{name: value * jitter for name, value in values.items()})
+    columns = {name: value * jitter for name, value in values.items()}
+    return Summary(**columns | {"best_rows": best * jitter[:, None]})
 
 
 def evidence(**signs: float) -> Evidence:

@@ -9,7 +9,9 @@ import numpy as np
 from jaxopt_lab.analysis.boundaries import Finding, boundary_findings
 from jaxopt_lab.analysis.buckets import infeasible_by_region
 from jaxopt_lab.analysis.budget import best_of_k
+from jaxopt_lab.analysis.curve_findings import curve_findings, rate_finding, rate_in, readable
 from jaxopt_lab.analysis.importance import anova
+from jaxopt_lab.analysis.learned import Learned
 from jaxopt_lab.spaces.space import SearchSpace
 
 
@@ -20,8 +22,10 @@ def summary(
     infeasible: Any,
     seed: int = 0,
     first: Any = None,
+    trained: Sequence[Learned] = (),
+    unit: str = "epoch",
 ) -> dict[str, Any]:
-    """Importance, findings, regions with infeasible trials, and the verdict on the budget.
+    """Importance, findings, regions with infeasible trials, curves, the verdict on the budget.
 
     Importance and regions are those of all trials. Findings and the verdict take trials that were
     drawn alike, those of the first phase: later ones were sent to where the best were.
@@ -33,6 +37,8 @@ def summary(
       infeasible: n booleans.
       seed: of the forest.
       first: n booleans, whether a trial is of the first phase; None for all.
+      trained: curves of the trials that trained to the end, best first.
+      unit: of their budget.
 
     Returns:
       Plain JSON: no NaN, no arrays.
@@ -69,6 +75,16 @@ def summary(
             for b in regions
         ],
         "budget": budget.verdict + _but(findings),
+        "curves": {
+            "trials": len(readable(trained)),
+            "findings": [
+                found._asdict()
+                for found in (
+                    *curve_findings(trained, unit),
+                    *rate_finding(rate_in(space.names), configs, scores, infeasible, findings),
+                )
+            ],
+        },
     }
 
 

@@ -19,6 +19,8 @@ TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
 PREFERENCES = ("best", "small")
+#: `tune.ENSEMBLES`.
+ENSEMBLES = ("networks", "all")
 #: The greatest seed that scikit-learn's splitters take.
 _MAX_SEED = 2**32 - 1
 
@@ -304,6 +306,13 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         default="best",
         metavar="|".join(PREFERENCES),
         help="small: the smallest network within one standard error of the best",
+    )
+    add(
+        "--ensemble",
+        type=_one_of(ENSEMBLES),
+        default="networks",
+        metavar="|".join(ENSEMBLES),
+        help="all: gradient boosting and a linear model may join the networks (default: networks)",
     )
     add(
         "--numeric",

@@ -9,13 +9,20 @@ from typing import Any
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.storage.validation import settings_of, trials_of, waves_of, workers_of
+from jaxopt_lab.storage.validation import (
+    ensemble_of,
+    settings_of,
+    trials_of,
+    waves_of,
+    workers_of,
+)
 
 _FIRST = ("trial_id", "phase", "status", "score", "standard_error", "folds", "epochs")
 #: What is left out last where the terminal is narrow.
 _RANKS = {"trial_id": 0, "score": 0, "status": 1}
 _TIMING = ("networks", "seconds")
 _SHORT = {"standard_error": "±", "trial_id": "trial"}
+_KINDS = {"hist_gradient_boosting": "gradient boosting", "lightgbm": "LightGBM"}
 _STYLES = {Status.INFEASIBLE: "red", Status.STOPPED: "dim", Status.PENDING: "dim"}
 
 
@@ -25,6 +32,7 @@ def execute(args: Namespace) -> int:
     try:
         settings = settings_of(store)
         rows = signed(table_rows(store, args.timing), settings)
+        members = ensemble_of(store)
         waves = [] if args.csv else workers_of(store)
     finally:
         store.close()
@@ -33,7 +41,7 @@ def execute(args: Namespace) -> int:
         sys.stdout.write(csv_of(rows, settings, timing))
     else:
         names = list(dict.fromkeys(name for row in rows for name in row["config"]))
-        _print_table(rows, names, timing, settings)
+        _print_table(rows, names, timing, settings, members)
         _print_workers(waves)
     return 0
 
@@ -119,7 +127,11 @@ def csv_of(
 
 
 def _print_table(
-    rows: list[dict[str, Any]], names: list[str], timing: tuple[str, ...], settings: dict[str, Any]
+    rows: list[dict[str, Any]],
+    names: list[str],
+    timing: tuple[str, ...],
+    settings: dict[str, Any],
+    members: list[dict[str, Any]],
 ) -> None:
     """A table with the hyperparameters that vary; those that do not stand below it."""
     from jaxopt_lab.cli.console import make_console, short
@@ -159,6 +171,7 @@ def _print_table(
         for row in rows
         if row["status"] == Status.INFEASIBLE
     ]
+    notes += _ensemble(members)
     for note in notes:
         console.print(note, soft_wrap=not console.is_terminal)
 
@@ -177,6 +190,16 @@ def _print_workers(waves: list[dict[str, Any]]) -> None:
             f"{duration(sum(wave['seconds'] for wave in mine))}"
         )
         console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
+
+
+def _ensemble(members: list[dict[str, Any]]) -> list[str]:
+    """A line that says what the ensemble is made of, if there is one."""
+    used = sorted((row for row in members if row["weight"] > 0), key=lambda r: -r["weight"])
+    parts = [
+        f"{_KINDS.get(row['name'], row['name'].replace('_', ' '))} {row['weight']:.0%}"
+        for row in used
+    ]
+    return [f"ensemble: {', '.join(parts)}"] if parts else []
 
 
 def _notes(rows: list[dict[str, Any]], left_out: list[str], folds: str, epochs: str) -> list[str]:

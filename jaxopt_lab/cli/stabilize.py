@@ -132,8 +132,13 @@ def _print(console: "Console", content: dict[str, Any]) -> None:
     setting = content["setting"]
     lines = ["", content["sentence"], ""]
     for cause in content["causes"]:
-        numbers = ", ".join(f"{k} {v:.3g}" for k, v in cause["evidence"].items())
+        least = cause["thresholds"]
+        numbers = ", ".join(
+            f"{k} {v:.3g}" + (f" (at least {least[k]:.3g})" if k in least else "")
+            for k, v in cause["evidence"].items()
+        )
         lines.append(f"cause: {cause['name']} (confidence {cause['confidence']:.2f}): {numbers}")
+    lines += [f"rejected: {c['name']}: {c['why']}" for c in content["rejected"]]
     calm = content["causes"][0]["name"] == "no_problem"
     cures = [r for r in content["remedies"] if r["family"] != "walk"]
     accepted = [r for r in cures if r["accepted"] and not calm]

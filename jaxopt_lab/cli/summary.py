@@ -34,6 +34,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
         *_rerun(validation, content["trial_id"]),
+        *curve_findings(content),
         f"trials: {', '.join(f'{n} {status}' for status, n in content['trials'].items())}; "
         f"{duration(content['seconds']['total'])}, "
         f"{duration(content['seconds']['compile'])} of it compiling",
@@ -42,6 +43,12 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     ]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
+
+
+def curve_findings(content: dict[str, Any]) -> list[str]:
+    """A line for each finding about learning curves, as the report has them."""
+    found = content["analysis"].get("curves", {}).get("findings", [])
+    return [f"finding: {row['text']}" for row in found]
 
 
 def where_to_look(directory: Path) -> list[str]:

@@ -131,6 +131,7 @@ def print_best(console: "Console", content: dict[str, Any], directory: Path) -> 
         f"trials: {', '.join(f'{n} {status}' for status, n in content['trials'].items())}; "
         f"{duration(content['seconds']['total'])}, "
         f"{duration(content['seconds']['compile'])} of it compiling",
+        *summary.curve_findings(content),
         "",
         *summary.where_to_look(directory),
     ]

@@ -191,6 +191,7 @@ def read_settings(args: Namespace) -> "Settings":
         time_limit=args.time_limit,
         widen=args.widen,
         prefer=args.prefer,
+        ensemble=args.ensemble,
         numeric=args.numeric,
         num_bins=args.bins,
         prior=prior,

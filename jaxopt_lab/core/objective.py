@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
@@ -57,3 +57,27 @@ class Objective:
             return len(curve) - 1
         costs = np.where(np.isfinite(curve), self.sign * curve, np.inf)
         return int(np.argmin(costs))
+
+
+def is_on_front(costs: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
+    """Which points no other point dominates: none is at least as good in all and better in one.
+
+    Equal points are on the front together; one with a value that is not finite never is.
+
+    Args:
+      costs: lower is better.
+
+    Source: Pareto dominance as in Deb et al. 2002 (NSGA-II, IEEE Transactions on Evolutionary
+      Computation 6(2)).
+
+    Examples:
+      >>> is_on_front(np.array([[1.0, 3.0], [2.0, 2.0], [2.0, 3.0], [3.0, np.nan]])).tolist()
+      [True, True, False, False]
+    """
+    known = np.isfinite(costs).all(axis=1)
+    found = known.copy()
+    for i in np.flatnonzero(known):
+        others = costs[known]
+        better = (others <= costs[i]).all(axis=1) & (others < costs[i]).any(axis=1)
+        found[i] = not better.any()
+    return found

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxopt_lab.datasets.dependent_splits import most_time_folds
     from jaxopt_lab.datasets.encoders import Encoder, default_num_bins, fit_encoder
     from jaxopt_lab.datasets.reading import load_frame
     from jaxopt_lab.datasets.scores import classification_scores, regression_scores
@@ -28,6 +29,7 @@ __all__ = [
     "load_frame",
     "load_table",
     "load_ts",
+    "most_time_folds",
     "pad",
     "rarest",
     "regression_scores",
@@ -50,6 +52,7 @@ _HOMES = {
     "load_frame": "reading",
     "load_table": "tables",
     "load_ts": "sequences",
+    "most_time_folds": "dependent_splits",
     "pad": "sequences",
     "rarest": "splits",
     "regression_scores": "scores",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
+from jaxopt_lab.datasets.encoders import MAX_TREE_CATEGORIES
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 from jaxopt_lab.datasets.spread import magnitude
 from jaxopt_lab.datasets.tables import Table
 
 ROWS_PER_THREAD = 10_000
 """Gradient boosting takes one thread for a table of fewer rows."""
-MAX_TREE_CATEGORIES = 254
-"""scikit-learn's trees take at most 255 categories; rarer ones count as missing."""
 
 Scores = dict[str, dict[str, float]]
 
@@ -55,10 +54,14 @@ def fit_baselines(
       stopping, otherwise its defaults.
     """
     fit = _regression if train.task == "regression" else _classification
-    # Threads of small tables wait for each other, all the more where other work keeps cores busy.
-    limit = 1 if len(train) < ROWS_PER_THREAD else None
-    with threadpool_limits(limit, user_api="openmp"):
+    with few_threads(len(train)):
         return fit(train, test, seed, {} if failed is None else failed)
+
+
+def few_threads(num_rows: int) -> AbstractContextManager[Any]:
+    """One thread for small tables: more would wait for each other, all the more where other work
+    keeps cores busy."""
+    return threadpool_limits(1 if num_rows < ROWS_PER_THREAD else None, user_api="openmp")
 
 
 def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
@@ -77,7 +80,7 @@ def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) ->
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
-        with _noting(name, failed):
+        with noting(name, failed):
             predicted = model.fit(known, target).predict(new)
             if not np.isfinite(predicted).all():
                 raise ValueError("its predictions are not finite")
@@ -99,7 +102,7 @@ def _classification(train: Table, test: Table, seed: int, failed: dict[str, str]
     }
     scores = {}
     for name, (model, (known, new)) in models.items():
-        with _noting(name, failed):
+        with noting(name, failed):
             model.fit(known, train.target)
             chance = np.zeros((len(test), train.num_classes))
             chance[:, model.classes_] = model.predict_proba(new)
@@ -108,8 +111,8 @@ def _classification(train: Table, test: Table, seed: int, failed: dict[str, str]
 
 
 @contextmanager
-def _noting(name: str, failed: dict[str, str]) -> Iterator[None]:
-    """Note that a baseline cannot be fitted, instead of losing the network for it."""
+def noting(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """Note that a model cannot be fitted, instead of losing the network for it."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", ConvergenceWarning)

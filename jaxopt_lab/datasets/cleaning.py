@@ -236,8 +236,13 @@ def _clean_dates(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs
         repairs = [("either", f" ({form}, so {cell.strip()[:30]!r} is {date})")]
     else:
         repairs = [("dates", shown)]
-    if stray.any():
-        words = Counter(cell for cell, odd in zip(as_cells(values), stray, strict=True) if odd)
+    if is_text(values):
+        gone = np.asarray(dates.isna(), dtype=bool)
+        cells = [cell.strip() for cell, odd in zip(as_cells(values), gone, strict=True) if odd]
+        words = Counter(cell for cell in cells if cell)
+    else:
+        words = Counter(str(value) for value in values[np.asarray(stray)])
+    if words:
         repairs.append(("undated", f" ({counted(words)})"))
     return dates, repairs
 

@@ -278,12 +278,16 @@ def encode_labels(
     labels: NDArray[np.object_], code: CategoryCode, out: NDArray[np.float32]
 ) -> None:
     """Write the one-hot columns of one column of labels into `out` float32 [n, width]."""
-    positions = pd.Index(code.categories, dtype=object).get_indexer(labels)
-    if code.pooled:
-        positions = np.where(positions < 0, len(code.categories), positions)
+    positions = label_positions(labels, code)
     out[:] = 0.0
     rows = np.flatnonzero(positions >= 0)
     out[rows, positions[rows]] = 1.0
+
+
+def label_positions(labels: NDArray[np.object_], code: CategoryCode) -> NDArray[np.intp]:
+    """Place [n] of each label among those of a code, the pooled one last; -1 for none."""
+    positions = pd.Index(code.categories, dtype=object).get_indexer(labels)
+    return np.where(positions < 0, len(code.categories), positions) if code.pooled else positions
 
 
 def unseen_labels(labels: NDArray[np.object_], code: CategoryCode) -> list[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jaxopt_lab.datasets.dates import date_parts, find_date_format, rank_formats, to_dates
-from jaxopt_lab.datasets.missing_words import MISSING_WORDS, is_missing_word
+from jaxopt_lab.datasets.missing_words import MISSING_WORDS, is_missing_date, is_missing_word
 from jaxopt_lab.datasets.number_reading import (
     MOSTLY,
     BoolArray,
@@ -280,7 +280,7 @@ def decide_cells(cells: Sequence[str]) -> Column:
     if not ranked:
         return Column("categorical", numbers=numbers)
     form, share = ranked[0]
-    known = [cell for cell in stripped if cell and not is_missing_word(cell)]
+    known = [cell for cell in stripped if cell and not is_missing_date(cell)]
     unread = to_dates(pd.Series(known, dtype=object), form)[1]
     strays: dict[str, int] = {}
     for cell, stray in zip(known, unread, strict=True):

@@ -97,8 +97,10 @@ def _unpack_zip(data: bytes, name: str, max_bytes: int | None) -> bytes:
             members = [m for m in members if not m.filename.startswith("__MACOSX/")]
             check_size(sum(member.file_size for member in members), name, max_bytes)
             names = [member.filename for member in members]
-            if "xl/workbook.xml" in names or "mimetype" in names:
+            if "xl/workbook.xml" in names:
                 return data
+            if "mimetype" in names and "content.xml" in names:
+                raise UserError(f"{name} is an OpenDocument file; save it as .xlsx or CSV")
             if len(members) != 1:
                 shown = ", ".join(names[:5])
                 raise UserError(f"{name} is an archive of {len(names)} files ({shown}); give one")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from jaxopt_lab.datasets.missing_words import is_missing_word
+from jaxopt_lab.datasets.missing_words import is_missing_date
 from jaxopt_lab.datasets.number_reading import MOSTLY, BoolArray, FloatArray
 
 _MONTHS = [
@@ -53,8 +53,11 @@ _WEEK = re.compile(r"\d{4}-W\d{2}-[1-7]")
 _QUARTER = re.compile(
     r"(?P<year>\d{4})[\s/-]*Q(?P<part>[1-4])|Q(?P<p>[1-4])[\s/'-]*(?P<y>\d{4})", re.I
 )
+_COMMA_OF_SECONDS = re.compile(r"(?<=:\d{2}),(?=\d)")
 #: The format of quarters, which are read as the first day of each.
 QUARTERS = "quarter"
+#: Days such as 5 May, without a year, are of this one, which has a 29 February.
+_SOME_YEAR = 2000
 _LONGEST = 60
 _SAMPLES = 12
 
@@ -84,7 +87,7 @@ def rank_formats(cells: Sequence[str]) -> list[tuple[str, float]]:
     Returns:
       At most one format for each order of day, month and year; shares above 0 only.
     """
-    distinct = [cell for cell in dict.fromkeys(cells) if cell and not is_missing_word(cell)]
+    distinct = [cell for cell in dict.fromkeys(cells) if cell and not is_missing_date(cell)]
     sample = distinct[:: max(1, len(distinct) // 50)][:50]
     dated = [cell for cell in sample if _looks_dated(cell)]
     if not dated or len(dated) < 0.5 * len(sample):
@@ -180,8 +183,12 @@ def _orders(pieces: Sequence[str], timed: bool) -> Iterator[list[str]]:
     lengths = [len(parts[k]) for k in numbers]
     if months and len(numbers) == 2:
         wanted = ["dy", "yd"]
-    elif months and len(numbers) == 1:
+    elif months and lengths[0] == 4:
         wanted = ["y"]
+    elif months and len(numbers) == 1:
+        # "5 May", "May 5 11:40:00" and "May 5" are days, "May-14" and "May '14" rather years.
+        is_day = numbers[0] < months[0] or timed or not re.search("[-'’/.]", separators)
+        wanted = ["d", "y"] if is_day else ["y", "d"]
     elif not months and len(numbers) == 3:
         month_first = "/" in separators
         wanted = ["mdy", "dmy", "ymd"] if month_first else ["dmy", "mdy", "ymd"]
@@ -192,7 +199,7 @@ def _orders(pieces: Sequence[str], timed: bool) -> Iterator[list[str]]:
     else:
         wanted = []
     for order in wanted:
-        year = lengths[order.index("y")]
+        year = lengths[order.index("y")] if "y" in order else 4
         rest = [length for part, length in zip(order, lengths, strict=True) if part != "y"]
         if year not in (2, 4) or any(length > 2 for length in rest):
             continue
@@ -211,7 +218,8 @@ def _normal(cell: str, month: str) -> str:
             return name if month == "%B" else name[:3]
         return found[0]
 
-    text = re.sub(r"(?<=\d)(?:st|nd|rd|th|er|º)\b", "", cell.strip(), flags=re.IGNORECASE)
+    text = _COMMA_OF_SECONDS.sub(".", cell.strip())
+    text = re.sub(r"(?<=\d)(?:st|nd|rd|th|er|º)\b", "", text, flags=re.IGNORECASE)
     text = re.sub(r"(?i)\b([ap])\.\s?m\.?", r"\1m", text)
     text = _WORD.sub(replaced, text)
     text = re.sub(r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\.", r"\1", text)
@@ -243,17 +251,19 @@ def to_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]
         else:
             cells = [None if gone else str(v) for v, gone in zip(values, missing, strict=True)]
             cells = [None if cell is None else _prepared(cell, form) for cell in cells]
-            missing = np.array([not cell or is_missing_word(cell) for cell in cells], dtype=bool)
+            missing = np.array([not cell or is_missing_date(cell) for cell in cells], dtype=bool)
             text = pd.Series(cells, index=values.index, dtype=object)
             text = text.where(~missing, None)
             form = "%Y-%m" if form == QUARTERS else form or "mixed"
+            if "%b" in form and "%y" not in form.casefold():
+                text, form = text + f" {_SOME_YEAR}", f"{form} %Y"
             dates = pd.to_datetime(text, errors="coerce", utc=True, format=form)
     return dates.dt.tz_localize(None), np.asarray(dates.isna(), dtype=bool) & ~missing
 
 
 def _prepared(cell: str, form: str | None) -> str:
     """A cell as its format expects it."""
-    cell = cell.strip()
+    cell = _COMMA_OF_SECONDS.sub(".", cell.strip())
     if form == QUARTERS:
         return _first_month(cell)
     if form is None or form == "ISO8601" or "%a" in form.casefold():

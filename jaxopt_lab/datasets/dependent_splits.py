@@ -136,14 +136,30 @@ def time_folds(times: NDArray[Any], num_folds: int, name: str) -> list[tuple[Row
       UserError: if there are too few different times.
     """
     order, cuts = _in_time(times, name)
-    wanted = len(times) * (_EARLY + (1 - _EARLY) * np.arange(num_folds) / num_folds)
-    ends = [*(_nearest(cuts, place) for place in wanted), len(times)]
+    ends = _fold_ends(cuts, len(times), num_folds)
     if (np.diff(ends) <= 0).any():
         raise UserError(
             f"time column {name!r} has too few different times ({len(cuts) + 1}) for {num_folds} "
             "folds; use fewer folds"
         )
     return [(np.sort(order[:begin]), np.sort(order[begin:end])) for begin, end in pairwise(ends)]
+
+
+def most_time_folds(times: NDArray[Any], most: int) -> int:
+    """The largest number of folds by time, `most` or fewer, that the times [n] give; 1 at least."""
+    cuts = np.flatnonzero(np.diff(np.sort(times)) > 0) + 1
+    fits = (
+        number
+        for number in range(most, 1, -1)
+        if len(cuts) and (np.diff(_fold_ends(cuts, len(times), number)) > 0).all()
+    )
+    return next(fits, 1)
+
+
+def _fold_ends(cuts: Rows, num_rows: int, num_folds: int) -> list[int]:
+    """The places in the order of time where blocks begin, and the end of the last."""
+    wanted = num_rows * (_EARLY + (1 - _EARLY) * np.arange(num_folds) / num_folds)
+    return [*(_nearest(cuts, place) for place in wanted), num_rows]
 
 
 def _in_time(times: NDArray[Any], name: str) -> tuple[Rows, Rows]:

@@ -229,6 +229,11 @@ def header_row(rows: Sequence[Sequence[str]], wanted: Collection[str]) -> int:
     for k in range(last + 1):
         if any(_composed(field) in wanted for field in rows[k]):
             return k
+    for k in range(last + 1, min(_MAX_ABOVE, len(rows) - 1)):  # below lines of a few fields each
+        names = [_composed(field) for field in rows[k]]
+        if set(names) & set(wanted) and all(names) and _all_words(names):
+            narrower = (sum(map(bool, map(str.strip, row))) < len(names) for row in rows[:k])
+            return k if all(narrower) else above
     return above
 
 

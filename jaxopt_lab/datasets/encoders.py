@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from jaxopt_lab.datasets.column_codes import (
     encode_numbers,
     fit_categories,
     fit_numeric,
+    label_positions,
     unseen_labels,
 )
 from jaxopt_lab.datasets.columns import (
@@ -41,6 +42,8 @@ from jaxopt_lab.datasets.reading import as_name
 
 NUMERIC_ENCODINGS = ("standard", "quantile", "piecewise_linear")
 """How columns of numbers can be encoded."""
+MAX_TREE_CATEGORIES = 254
+"""scikit-learn's trees take at most 255 categories; rarer ones are pooled, or count as missing."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +100,54 @@ class Encoder:
         """
         frame = self._need_columns(frame)
         encoded = np.empty((len(frame), self.num_features), dtype=np.float32)
-        start, parts = 0, dict[str, dict[str, FloatArray]]()
-        for code in self.codes:
+        start = 0
+        for code, values in self._read(frame):
             out = encoded[:, start : start + len(code.names)]
             start += len(code.names)
+            if isinstance(code, CategoryCode):
+                encode_labels(values, code, out)
+            else:
+                encode_numbers(values, code, out)
+        return encoded
+
+    def raw(self, frame: pd.DataFrame) -> FloatArray:
+        """Read a table as `transform` does, and leave the columns as trees take them.
+
+        Args:
+          frame: as in `transform`.
+
+        Returns:
+          Float64 [n, C], a column for each code: numbers with NaN where missing or unreadable; of
+          labels the position among the code's, NaN where training saw no such label.
+
+        Raises:
+          UserError: if a column is missing.
+        """
+        frame = self._need_columns(frame)
+        found = np.empty((len(frame), len(self.codes)), order="F")
+        for place, (code, values) in enumerate(self._read(frame)):
+            if isinstance(code, CategoryCode):
+                positions = label_positions(values, code)
+                found[:, place] = np.where(positions < 0, np.nan, positions)
+            else:
+                found[:, place] = values
+        return found
+
+    def _read(
+        self, frame: pd.DataFrame
+    ) -> Iterator[tuple[NumericCode | CategoryCode, NDArray[Any]]]:
+        """Each code with its column as labels, or as numbers with NaN where missing."""
+        parts = dict[str, dict[str, FloatArray]]()
+        for code in self.codes:
             values = frame[code.column]
             if isinstance(code, CategoryCode):
-                encode_labels(to_categories(values, code.exact), code, out)
+                yield code, to_categories(values, code.exact)
             elif code.part:
                 if code.column not in parts:
                     parts[code.column] = date_parts(to_dates(values, code.date_format)[0])
-                encode_numbers(parts[code.column][code.part], code, out)
+                yield code, parts[code.column][code.part]
             else:
-                encode_numbers(_finite(to_numbers(values, code.reading)[0]), code, out)
-        return encoded
+                yield code, _finite(to_numbers(values, code.reading)[0])
 
     def check(self, frame: pd.DataFrame) -> list[str]:
         """Say what `transform` would repair in a table.
@@ -288,3 +325,33 @@ def _fit_dates(
     varied = {part: v for part, v in parts.items() if np.unique(v[~np.isnan(v)]).size > 1}
     varied.setdefault("ordinal", parts["ordinal"])
     return [fit_numeric(v, column, numeric, num_bins, part, form) for part, v in varied.items()]
+
+
+def fit_raw(
+    frame: pd.DataFrame,
+    kinds: Mapping[str, Kind],
+    *,
+    date_formats: Mapping[str, str] | None = None,
+    readings: Mapping[str, NumberReading] | None = None,
+) -> Encoder:
+    """Learn how to read a table for `Encoder.raw`: labels first, then numbers.
+
+    Args:
+      frame: cleaned training rows [n], `Table.frame`.
+      kinds: column -> kind, `Table.kinds`.
+      date_formats: as in `fit_encoder`.
+      readings: likewise.
+
+    Returns:
+      An encoder that tells at most `MAX_TREE_CATEGORIES` labels of a column apart.
+    """
+    ordered = dict(sorted(kinds.items(), key=lambda pair: pair[1] != "categorical"))
+    return fit_encoder(
+        frame,
+        ordered,
+        numeric="standard",
+        max_categories=MAX_TREE_CATEGORIES,
+        min_frequency=1,
+        date_formats=date_formats,
+        readings=readings,
+    )

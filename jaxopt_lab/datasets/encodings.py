@@ -34,7 +34,7 @@ def decode(data: bytes, name: str) -> tuple[str, list[str]]:
         if max(zeros) > 0.4 * (len(head[:2048]) // 2) and min(zeros) <= 0.05 * max(zeros):
             return _utf16(data, "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", name)
     control = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13))
-    if b"\0" in head or control > 0.01 * len(head):
+    if control > 0.01 * len(head):
         raise UserError(f"{name} is a binary file, not a table of text; give CSV or Parquet")
     try:
         return data.decode("utf-8-sig"), []
@@ -69,7 +69,9 @@ def _find_encoding(data: bytes) -> str:
         return "cp1252"
     if western is not None and best is not None and western <= _WESTERN and best.coherence < 0.1:
         return "cp1252"
-    return "latin-1" if best is None else best.encoding
+    if best is None:
+        return "latin-1" if western is None else "cp1252"
+    return best.encoding
 
 
 def _with_odd_lines(data: bytes) -> bytes:

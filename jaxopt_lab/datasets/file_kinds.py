@@ -21,6 +21,11 @@ _BINARY = {
     b"{\\rtf": "an RTF document, not a table",
 }
 
+_HTML = (
+    r"(?:<!--.*?-->\s*)?<(?:!doctype html"
+    r"|(?:html|head|body|title|meta|script|style|table|div|p|h\d)\b[^<>]*>)"
+)
+
 
 def refuse_binary(data: bytes, name: str) -> None:
     """Refuse a file of a known kind that is no table.
@@ -54,9 +59,7 @@ def kind_of_text(text: str, name: str) -> str:
         raise UserError(
             f"{name} is a Git LFS pointer, not the table itself; fetch the file with git lfs pull"
         )
-    if lower.startswith(("<!doctype html", "<html")) or re.match(
-        r"<!--.*?-->\s*<html", lower, re.S
-    ):
+    if re.match(_HTML, lower, re.S):
         raise UserError(
             f"{name} is an HTML page, not a table (perhaps a sign-in or error page that was saved"
             " under that name); download the file itself, or export the table as CSV"

@@ -29,3 +29,14 @@ def is_missing_word(text: str) -> bool:
       (True, False)
     """
     return text.casefold() in MISSING_WORDS
+
+
+def is_missing_date(text: str) -> bool:
+    """The same in a column of dates, where databases write a date of zeros.
+
+    Examples:
+      >>> is_missing_date("0000-00-00 00:00:00"), is_missing_date("0")
+      (True, False)
+    """
+    zeros = "00" in text and any(c in "-/." for c in text) and not text.strip("0-/.: T")
+    return zeros or is_missing_word(text)

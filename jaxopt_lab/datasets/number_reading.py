@@ -22,6 +22,7 @@ from jaxopt_lab.datasets.number_text import (
     UNIT_LIKE,
     NumberCell,
     plain_text,
+    singular,
     split_cell,
 )
 
@@ -29,6 +30,8 @@ MOSTLY = 0.95
 """A text column is numeric, or a date, if at least this share of its values is."""
 _MAX_STRAY_WORDS = 3
 _MIN_NUMBERS = 10
+_MANY_NUMBERS = 20
+_NEARLY_ALL = 0.8
 
 _FORMATS = (
     *((".", group) for group in ("", ",", " ", "'")),
@@ -39,6 +42,9 @@ _CLOCK = re.compile(
     r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:[.,]\d+)?))?\s*([ap])?\.?(?:(?<=[apAP])m|(?<=\.)m)?\.?",
     re.IGNORECASE,
 )
+
+_HALF_DAY = re.compile(r"(\d{1,2})\s*([ap])\.?m\.?", re.IGNORECASE)
+_HOURS_MINUTES = re.compile(r"(\d{1,3})\s*h\s*([0-5]?\d)\s*(?:m|min)?\.?", re.IGNORECASE)
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -77,6 +83,7 @@ class NumberReading:
             raise ValueError(f"decimal sign must be . or ,: {self.decimal!r}")
         if not set(self.group) <= set(".,' ") - {self.decimal}:
             raise ValueError(f"separators of thousands: {self.group!r} beside {self.decimal!r}")
+        object.__setattr__(self, "unit", singular(self.unit))  # older models have "years"
 
     def to_dict(self) -> dict[str, Any]:
         """Give the reading as plain JSON values."""
@@ -184,8 +191,9 @@ def accept(numbers: int, distinct: int, strays: Mapping[str, int]) -> bool:
     if numbers >= MOSTLY * total:
         return True
     few = len(strays) <= _MAX_STRAY_WORDS and distinct >= max(_MIN_NUMBERS, 3 * len(strays))
-    words = all(not any(c.isdecimal() for c in stray) for stray in strays)
-    return few and words and numbers >= 0.5 * total
+    if any(c.isdecimal() for stray in strays for c in stray):  # "<0.5", "90+": labels, where few
+        return few and distinct >= _MANY_NUMBERS and numbers >= _NEARLY_ALL * total
+    return few and numbers >= 0.5 * total
 
 
 def _decide_words(rest: Mapping[str, int], words: Mapping[str, int]) -> Decision | None:
@@ -259,7 +267,7 @@ def _decide_numbers(rest: Mapping[str, int], words: Mapping[str, int]) -> Decisi
         {**strays, **words},
         ambiguous,
         votes,
-        _example(good),
+        next((c for c, s in good.items() if ambiguous and ambiguous in s.number), _example(good)),
     )
 
 
@@ -461,8 +469,9 @@ def unseen_grouping(cells: Sequence[str], reading: NumberReading) -> tuple[str, 
 
 
 def _clock(text: str) -> float | None:
-    """Hours of a time of day or a span such as 07:11, 7:11 PM or 1:02:03.5."""
-    found = _CLOCK.fullmatch(text)
+    """Hours of a time of day or a span such as 07:11, 7 PM, 7h11 or 1:02:03.5."""
+    text = _HOURS_MINUTES.sub(lambda span: f"{span[1]}:{span[2]:0>2}", text)
+    found = _CLOCK.fullmatch(_HALF_DAY.sub(r"\1:00 \2m", text) if ":" not in text else text)
     if found is None:
         return None
     hours, minutes = int(found[1]), int(found[2])

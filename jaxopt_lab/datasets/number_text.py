@@ -168,4 +168,16 @@ def _suffix(text: str) -> str | None:
     starts = _UNIT_START.match(text) or unicodedata.category(text[0]) == "Sc"
     if not starts or _NO_UNIT.fullmatch(text) or not _UNIT_BODY.fullmatch(text):
         return None
-    return _canonical(text.rstrip(". "))
+    return singular(_canonical(text.rstrip(". ")))
+
+
+def singular(unit: str) -> str:
+    """A unit without the s of its plural: 1 year, 2 years.
+
+    Examples:
+      >>> singular("years"), singular("ms"), singular("kg")
+      ('year', 'ms', 'kg')
+    """
+    other = ("ss", "us", "is")  # Celsius
+    plural = len(unit) > 2 and unit.isalpha() and unit.endswith("s") and not unit.endswith(other)
+    return unit[:-1] if plural else unit

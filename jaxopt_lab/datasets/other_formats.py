@@ -83,6 +83,8 @@ def read_json(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
     """Read a JSON array of objects, or an object of columns."""
     content = _parse(text, name)
     if isinstance(content, dict):
+        if {"columns", "data"} <= set(content):  # pandas' orient="split"
+            return _frame_of_rows(content["columns"], content["data"], name)
         tables = [v for v in content.values() if isinstance(v, list) and v]
         records = [v for v in tables if all(isinstance(row, dict) for row in v)]
         if len(records) == 1:  # the rows and something about them
@@ -94,13 +96,40 @@ def read_json(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
             )
         if content and all(isinstance(v, dict) for v in content.values()) and len(lengths) == 1:
             keys = list(next(iter(content.values())))
+            if [*content] == [str(k) for k in range(len(content))]:  # pandas' orient="index"
+                return _frame_of([*content.values()], name)
             rows = [{column: v.get(key) for column, v in content.items()} for key in keys]
             return _frame_of(rows, name)
         if content and not any(isinstance(v, (list, dict)) for v in content.values()):
             return _frame_of([content], name)  # JSON lines of one line
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return _frame_of(content, name)
+    if isinstance(content, list) and len(content) > 1:
+        return _frame_of_rows(content[0], content[1:], name)
     raise UserError(f"{name} is JSON, but no table: give an array of objects, JSON lines, or CSV")
+
+
+def _frame_of_rows(names: Any, rows: Any, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """A table whose rows are lists, under a list of names."""
+    lists = isinstance(names, list) and isinstance(rows, list)
+    if not lists or not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        raise UserError(
+            f"{name} is JSON, but no table: give an array of objects, JSON lines, or CSV"
+        )
+    check = [field for field in names if not isinstance(field, str) or not field.strip()]
+    if check or any(_is_number(field) for field in names):
+        raise UserError(f"{name} is JSON whose first row holds no column names; add a row of names")
+    if len(set(names)) < len(names):
+        raise UserError(f"{name} has two columns of one name; rename one")
+    return _frame_of([dict(zip(names, row, strict=True)) for row in rows], name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_json_lines(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:

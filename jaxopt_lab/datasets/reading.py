@@ -194,7 +194,7 @@ def _read_csv(
     check_names([as_name(field) for field in dialect.header if field], name)
     text = text[dialect.start :]
     if len(dialect.names) > 1:  # blank lines at the end are no data, unless they may be a cell
-        text = text.rstrip(" \f\r\n") + "\n"
+        text = text.rstrip(" \f\r\n\x1a") + "\n"  # \x1a ended files of DOS
     frame = _pandas_csv(text, name, dialect)
     return frame, [f"{name}: {note}" for note in dialect.notes], dialect.headless
 

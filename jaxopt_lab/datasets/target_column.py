@@ -79,8 +79,9 @@ def read_target(values: pd.Series, name: str, task: str, column: Column) -> Targ
     present = values[rows]
     if present.empty:
         raise UserError(f"target {name!r} is missing in every row")
-    if column.kind == "date":
-        raise UserError(f"target {name!r} holds dates; make a column of numbers to predict")
+    if column.kind == "date" and not (task == "classification" and is_text(values)):
+        way = ", or use --task classification" if is_text(values) and _few(present.tolist()) else ""
+        raise UserError(f"target {name!r} holds dates; make a column of numbers to predict{way}")
     if column.kind is None:
         raise UserError(f"target {name!r} holds neither numbers nor labels")
     if task == "auto":

@@ -130,6 +130,15 @@ class Training(Protocol):
         """Cohort width of a program."""
         ...
 
+    def num_parameters(self, config: Config, program: Any) -> int:
+        """How many numbers are kept of a trial: weights, of a network.
+
+        Args:
+          config: complete configuration.
+          program: that serves it.
+        """
+        ...
+
     def trial_bytes(self, program: Any) -> int:
         """Memory of one trial in training, on the safe side."""
         ...

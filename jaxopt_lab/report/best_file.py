@@ -8,7 +8,14 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.storage.validation import Count, Number, Settings, Text, checked
+from jaxopt_lab.storage.validation import (
+    Count,
+    MemberOfEnsemble,
+    Number,
+    Settings,
+    Text,
+    checked,
+)
 
 Scores = dict[Text, Number | None]
 _IGNORING = with_config(ConfigDict(extra="ignore"))
@@ -28,9 +35,10 @@ class Validation(TypedDict, total=False):
 
 @_IGNORING
 class Ensemble(TypedDict, total=False):
-    """How large it is."""
+    """How large it is, and what it is made of."""
 
     networks: Count
+    members: list[MemberOfEnsemble]
 
 
 @_IGNORING
@@ -52,10 +60,18 @@ class Intervals(TypedDict):
 
 @_IGNORING
 class FindingRow(TypedDict):
-    """A finding about a range."""
+    """A finding about a range, or about curves."""
 
     kind: Text
     text: Text
+
+
+@_IGNORING
+class Curves(TypedDict):
+    """Findings about learning curves, and of how many trials."""
+
+    trials: Count
+    findings: list[FindingRow]
 
 
 @_IGNORING
@@ -67,6 +83,7 @@ class Analysis(TypedDict, total=False):
     fit: Number | None
     findings: list[FindingRow]
     budget: Text
+    curves: Curves
 
 
 @_IGNORING
@@ -86,6 +103,7 @@ class Best(TypedDict, total=False):
     trials: dict[Text, Count]
     seconds: dict[Text, Number]
     parameters: Count
+    num_parameters: dict[Text, Count]
     versions: dict[Text, Text]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxopt_lab import analysis
+from jaxopt_lab.analysis.learned import Learned
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
@@ -54,6 +55,7 @@ class Contents:
       brackets: trials that competed, and their rungs, as a scheduler decided.
       rungs: who was compared with whom, and who went on.
       generations: of populations that learnt while they trained, in order.
+      trained: curves of trials that trained to the end, where `best.json` does not judge them.
     """
 
     directory: Path
@@ -69,6 +71,7 @@ class Contents:
     brackets: list[dict[str, Any]] = field(default_factory=list)
     rungs: list[dict[str, Any]] = field(default_factory=list)
     generations: list[dict[str, Any]] = field(default_factory=list)
+    trained: list[Learned] = field(default_factory=list)
 
     @cached_property
     def task(self) -> dict[str, Any]:
@@ -188,11 +191,17 @@ class Contents:
         """What `analysis.summary` says: as `best.json` has it, else computed alike."""
         known = self.best.get("analysis", {})
         if {"importance", "interactions", "findings", "budget"} <= known.keys():
-            return dict(known)
+            return {"curves": self._curves(), **known}
         assert self.space is not None
         seed = int(self.settings.get("seed", 0))
         data = (self.space, self.configs, self.scores, self.infeasible)
-        return analysis.summary(*data, seed, self.first_phase)
+        return analysis.summary(*data, seed, self.first_phase, self.trained, self.unit)
+
+    def _curves(self) -> dict[str, Any]:
+        """What curves say; `best.json` of an earlier version does not tell."""
+        found = analysis.curve_findings(self.trained, self.unit)
+        judged = analysis.readable(self.trained)
+        return {"trials": len(judged), "findings": [row._asdict() for row in found]}
 
 
 def read(directory: str | Path) -> Contents:
@@ -261,6 +270,8 @@ def read_store(
     )
     curves = undamaged(str(store.path), lambda: _read_curves(store, found))
     found.members.update(curves)
+    if "curves" not in found.best.get("analysis", {}):
+        found.trained.extend(undamaged(str(store.path), lambda: analysis.learned(store)))
     return found
 
 

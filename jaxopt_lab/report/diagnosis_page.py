@@ -36,6 +36,21 @@ NOTES = {
     "floor_share": "noise floor over the fluctuation",
     "train_calm": "noise floor over the fluctuation of the training loss",
     "fluctuation": "spread around the trend",
+    "decay_calms": "fluctuation over that with the calmest decaying rate that loses nothing",
+    "decay_gain": "best loss over that with the best decaying rate",
+    "batch_is_right": "16 over the gradient noise scale in batches",
+    "b2_is_right": "1.3 over what a slower second moment calms",
+    "does_not_rise": "1.12 over the rise of the end above the lowest point",
+    "warmup_gain": "best loss over that with warm-up",
+    "warmup_over_clip": "what warm-up gains over what clipping gains",
+    "outliers_calm": "fluctuation over that without the rows far from all others",
+    "log_calms": "fluctuation over that on a log scale of the target",
+    "tail_share": "share of the targets more than 5 usual spreads from their median",
+    "scale_helps": "fluctuation, or best loss, over that on standardised inputs",
+    "input_scale": "root mean square of the largest input column, or one over it",
+    "other_undone": "what undoing it helps once the other cause is undone",
+    "both_calm": "fluctuation over that with both undone",
+    "both_gain": "best loss over that with both undone",
 }
 
 
@@ -164,11 +179,35 @@ def _causes(page: Page, content: dict[str, Any]) -> None:
         for i, (key, value) in enumerate(cause["evidence"].items()):
             name = html("<b>{}</b>", words.title(cause["name"])) if i == 0 else ""
             confidence = f"{cause['confidence']:.2f}" if i == 0 else ""
-            rows.append([name, confidence, words.number(value, 3), NOTES.get(key, key)])
-    head = ["Cause", "Confidence", "Number", "What it is"]
-    cards = [tables.card("", tables.table(head, rows, numeric=[1, 2]), kind="wide")]
+            rows.append([name, confidence, *_measured(cause, key, value)])
+    head = ["Cause", "Confidence", "Number", "At least", "What it is"]
+    cards = [tables.card("", tables.table(head, rows, numeric=[1, 2, 3]), kind="wide")]
+    rejected = [
+        [words.title(c["name"]), *_measured(c, key, c["evidence"][key])]
+        for c in content.get("rejected", [])
+        for key in _failed(c)
+    ]
+    if rejected:
+        head = ["Rejected", "Number", "At least", "What it is"]
+        table = tables.table(head, rejected, numeric=[1, 2])
+        cards.append(tables.card("Why not another", table, kind="wide"))
     note = "Confidence 0.5: the evidence is just at its threshold."
     page.section("causes", "Causes", "Causes and their evidence", note, cards)
+
+
+def _measured(cause: dict[str, Any], key: str, value: float) -> list[str]:
+    """A number, what it must reach, and what it is."""
+    least = cause.get("thresholds", {}).get(key)
+    return [
+        words.number(value, 3),
+        "" if least is None else words.number(least, 3),
+        NOTES.get(key, key),
+    ]
+
+
+def _failed(cause: dict[str, Any]) -> list[str]:
+    """The numbers that do not reach their thresholds."""
+    return [k for k, least in cause["thresholds"].items() if cause["evidence"][k] < least]
 
 
 def _walk(page: Page, content: dict[str, Any]) -> None:

@@ -229,6 +229,29 @@ def winner(page: "Page", contents: Contents) -> None:
     page.section("winner", "Winner", "The winner", "", cards)
 
 
+def ensemble(page: "Page", contents: Contents) -> None:
+    """Members of the ensemble with their weights, and how good each is alone."""
+    members = contents.best.get("ensemble", {}).get("members", [])
+    if not members:
+        return
+    used = sorted(members, key=lambda row: (-row["weight"], row["name"]))
+    rows = [
+        (
+            words.model(row["name"]) if row["name"] in words.MODELS else words.title(row["name"]),
+            f"{row['weight']:.0%}",
+            words.number(row["out_of_fold"]),
+        )
+        for row in used
+    ]
+    head = ("Member", "Weight", f"Out-of-fold {words.metric(contents.metric)}")
+    note = (
+        "Chosen greedily, with replacement, on rows that none of them was trained on. A trial is "
+        "its networks of all folds; models of other kinds were fitted again to all training rows."
+    )
+    card = tables.card("Members", tables.table(head, rows, numeric=[1, 2]), note=note)
+    page.section("ensemble", "Ensemble", "What the ensemble is made of", "", [card])
+
+
 def _unsteady(contents: Contents) -> str:
     """A sentence that names the command for a winner whose curve fluctuates; "" if it is calm."""
     from jaxopt_lab.stabilization import HEALTHY, fluctuation

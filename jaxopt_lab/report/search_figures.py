@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lab.analysis import BestOfK, Isolated
+from jaxopt_lab.core.objective import is_on_front
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import words
 from jaxopt_lab.report.contents import Contents
@@ -75,6 +76,33 @@ def best_so_far(contents: Contents) -> Figure:
         "yaxis": score_axis(contents, window),
     }
     return Figure("best-so-far", data, layout, 380)
+
+
+def score_against_size(contents: Contents) -> Figure | None:
+    """Scores over the weights of networks, and the Pareto front; None if all are of one size."""
+    sizes = contents.best.get("num_parameters", {})
+    mine = [
+        t
+        for t in contents.drawn
+        if t["status"] == Status.COMPLETED and sizes.get(str(t["trial_id"]), 0) > 0
+    ]
+    mine.sort(key=lambda t: (sizes[str(t["trial_id"])], t["score"]))
+    x = [sizes[str(t["trial_id"])] for t in mine]
+    if len(set(x)) < 2:
+        return None
+    scores = np.array([t["score"] for t in mine], np.float64)
+    window = score_window(scores)
+    y = words.rounded(contents.sign * capped(score, window) for score in scores)
+    best = np.flatnonzero(is_on_front(np.column_stack([np.array(x, np.float64), scores])))
+    style = {"width": 3, "shape": "hv"}
+    front = line([x[i] for i in best], [y[i] for i in best], paint("good"), line=style)
+    every = points(x, y, paint("accent"), name="trial", text=[label(t) for t in mine])
+    data = [
+        every | {"hoverinfo": "text"},
+        front | {"mode": "lines+markers", "name": "Pareto front", "hoverinfo": "skip"},
+    ]
+    sized = axis("Weights of the network", type="log", exponentformat="power")
+    return Figure("front", data, {"xaxis": sized, "yaxis": score_axis(contents, window)})
 
 
 def _trial_points(

@@ -6,6 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from jaxopt_lab import analysis
+from jaxopt_lab.analysis.curve_findings import FEWEST_TRIALS
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
 from jaxopt_lab.report.contents import MAX_CURVES, Contents
@@ -35,6 +36,12 @@ def search(page: "Page", contents: Contents) -> None:
         if len(contents.finished) > MAX_CURVES:
             note += f" The best {MAX_CURVES} trials."
         cards.append(tables.card("Curves of all trials", tables.plot(curves), note=note))
+    cards.append(_curve_findings(contents))
+    fronts = search_figures.score_against_size(contents)
+    if fronts:
+        page.figures.append(fronts)
+        note = "Completed trials; the line joins those that no other is better than in both."
+        cards.append(tables.card("Score against size", tables.plot(fronts), note=note))
     first = contents.first_phase
     if np.isfinite(contents.scores[first]).any():
         curve = analysis.best_of_k(contents.scores[first], contents.infeasible[first])
@@ -43,6 +50,35 @@ def search(page: "Page", contents: Contents) -> None:
         note = contents.analysis.get("budget") or curve.verdict
         cards.append(tables.card("Was the budget enough?", tables.plot(figure), note=note))
     page.section("search", "Search", "The search", "", cards)
+
+
+def _curve_findings(contents: Contents) -> Markup:
+    """What curves say, unless there are too few of them."""
+    if contents.space is None:
+        return Markup()
+    found = contents.analysis["curves"]
+    if found["findings"]:
+        return tables.card("What the curves say", _listed(found["findings"]))
+    if found["trials"] < FEWEST_TRIALS:
+        return Markup()
+    note = (
+        f"Of {found['trials']} trials: runs are neither too long nor too short, the best do not "
+        "overfit, and no training loss of theirs rises."
+    )
+    return tables.card("What the curves say", note=note)
+
+
+def _listed(findings: list[dict[str, Any]]) -> Markup:
+    """Findings with what each comes to in front."""
+    items = joined(
+        html(
+            "<li>{}<span>{}</span></li>",
+            tables.pill(_KINDS.get(f["kind"], f["kind"]), f["kind"]),
+            f["text"],
+        )
+        for f in findings
+    )
+    return html('<ul class="findings">{}</ul>', items)
 
 
 def _cap_note(contents: Contents) -> str:
@@ -107,15 +143,7 @@ def _findings(contents: Contents) -> str:
     assert space is not None
     found = contents.analysis["findings"]
     if found:
-        items = joined(
-            html(
-                "<li>{}<span>{}</span></li>",
-                tables.pill(_KINDS.get(f["kind"], f["kind"]), f["kind"]),
-                f["text"],
-            )
-            for f in found
-        )
-        body = html('<ul class="findings">{}</ul>', items)
+        body = _listed(found)
     else:
         phase = words.phase(contents.finished[0]["phase"])
         text = f"The best trials of the {phase} crowd no end of any range."

@@ -10,7 +10,7 @@ from jaxopt_lab.report import sweep_sections, words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.figures import Figure, describe
 from jaxopt_lab.report.population_sections import population
-from jaxopt_lab.report.result_sections import cost, headline, test_rows, winner
+from jaxopt_lab.report.result_sections import cost, ensemble, headline, test_rows, winner
 from jaxopt_lab.report.rung_sections import rungs
 from jaxopt_lab.report.search_sections import matters, ranges, search, trials_table
 
@@ -69,6 +69,7 @@ def compose(contents: Contents) -> Page:
         headline(page, contents, name)
         test_rows(page, contents)
         winner(page, contents)
+        ensemble(page, contents)
     search(page, contents)
     rungs(page, contents)
     population(page, contents)

@@ -31,6 +31,7 @@ MODELS = {
     "ridge": "Ridge regression",
     "logistic_regression": "Logistic regression",
     "hist_gradient_boosting": "Gradient boosting",
+    "lightgbm": "LightGBM",
     "untuned_mlp": "Untuned MLP",
 }
 PHASES = {

@@ -53,6 +53,7 @@ class _Tuned(BaseEstimator):
         search: Any = "bayesian",
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
+        ensemble: Any = "networks",
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
@@ -66,6 +67,7 @@ class _Tuned(BaseEstimator):
         self.search = search
         self.scheduler = scheduler
         self.ensemble_size = ensemble_size
+        self.ensemble = ensemble
         self.numeric = numeric
         self.time_limit = time_limit
         self.random_state = random_state
@@ -138,10 +140,14 @@ class _Tuned(BaseEstimator):
             space=space_of(self.space),
             test_fraction=0.0,
             time_limit=plain(self.time_limit),
+            ensemble=self.ensemble,
         )
         size = plain(self.ensemble_size)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"ensemble_size must be a whole number of at least 1, got {size!r}")
+        kinds = settings.ensemble
+        if size == 1 and kinds == "all":
+            raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
         task = tasks.tabular(table, numeric=self.numeric, splits=splits, share_programs=True)
         encoded = task.prepare(len(splits), seed).arrays.inputs
         num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
@@ -151,8 +157,12 @@ class _Tuned(BaseEstimator):
             say(f"note: {note}")
         tune.search_all(study, settings, budget, self._progress(say), say)
         ranked = outcome.candidates(study)
-        candidates = 0 if size == 1 else size
-        self.predictor_ = outcome.final_predictor(study, ranked[0], ranked, candidates)
+        candidates, failed = 0 if size == 1 else size, dict[str, str]()
+        self.predictor_ = outcome.final_predictor(
+            study, ranked[0], ranked, candidates, kinds, failed
+        )
+        for name, reason in failed.items():
+            say(f"note: {name} cannot be fitted to this table for the ensemble: {reason}")
         if study.directory is not None:
             self.predictor_.save(Path(study.directory) / "model")
         self.study_ = study
@@ -252,6 +262,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         search: Any = "bayesian",
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
+        ensemble: Any = "networks",
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
@@ -267,6 +278,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
             search=search,
             scheduler=scheduler,
             ensemble_size=ensemble_size,
+            ensemble=ensemble,
             numeric=numeric,
             time_limit=time_limit,
             random_state=random_state,

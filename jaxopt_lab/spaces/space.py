@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.spaces.distributions import Distribution, as_lists, parse, to_dict
+from jaxopt_lab.spaces.distributions import Choice, Distribution, as_lists, parse, to_dict
 from jaxopt_lab.spaces.values import MAX_WHOLE, checked, plain, shown
 
 #: Where a parameter that its condition switches off lies in the unit cube.
@@ -167,8 +167,11 @@ class SearchSpace:
         Raises:
           UserError: if the file is missing, is no TOML, or describes no valid space.
         """
-        table = read_toml(path, "space")
-        return cls.from_dict(table)
+        space = cls.from_dict(read_toml(path, "space"))
+        for name, dist in space.parameters.items():
+            for parent, values in dist.condition:
+                _refuse_impossible(name, parent, values, space)
+        return space
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchSpace) and self.to_dict() == other.to_dict()
@@ -179,6 +182,18 @@ class SearchSpace:
     def __repr__(self) -> str:
         inner = ", ".join(f"{k}={v!r}" for k, v in {**self.parameters, **self.fixed}.items())
         return f"SearchSpace({inner})"
+
+
+def _refuse_impossible(name: str, parent: str, wanted: Sequence[Any], space: "SearchSpace") -> None:
+    """Refuse a condition that never holds: its parameter would vanish without a word."""
+    dist = space.parameters.get(parent)
+    if dist is not None and not isinstance(dist, Choice):
+        return
+    values = [space.fixed[parent]] if dist is None else [*dist.values]
+    if not any(value in values for value in wanted):
+        given = " or ".join(map(shown, wanted)) or "in an empty list"
+        hint = did_you_mean(str(wanted[0]), map(str, values)) if wanted else ""
+        raise UserError(f"{name}: its condition never holds: {parent} is never {given}.{hint}")
 
 
 def _cycle(parameters: Mapping[str, Distribution]) -> str:
@@ -208,7 +223,7 @@ def read_toml(path: str | Path, table: str, optional: bool = False) -> dict[str,
       UserError: if the file is missing, is no TOML, or has no such table.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except RecursionError:
@@ -217,7 +232,9 @@ def read_toml(path: str | Path, table: str, optional: bool = False) -> dict[str,
         raise UserError(f"{path} is not valid TOML: {_reason(error)}") from None
     if optional and table not in content:
         return {}
-    if not isinstance(content.get(table), dict):
+    if table in content and not isinstance(content[table], dict):
+        raise UserError(f"{path}: {table} is no table; write [{table}] on a line of its own")
+    if table not in content:
         found = f" It has: {', '.join(content)}." if content else ""
         raise UserError(f"{path} has no table [{table}].{found}{did_you_mean(table, content)}")
     if not content[table]:

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means
+from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means, row_error
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     CALMER,
-    GOAL_FLOOR,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -20,6 +19,13 @@ from jaxopt_lab.stabilization.thresholds import (
     STILL_FALLS,
     STOPPED,
 )
+
+#: Families whose variants are validated on other rows, or in another unit, than the base.
+OTHER_ROWS = ("outliers", "target", "validation")
+#: Where rows leave a greater standard error in a ratio of losses, they are too few to tell it.
+FEW_ROWS = 0.05
+#: So many of them may a ratio stand above 1 there.
+_ERRORS = 1.645
 
 
 class Remedy(NamedTuple):
@@ -56,10 +62,8 @@ class Remedy(NamedTuple):
     @property
     def reaches_goal(self) -> bool:
         """Whether it calms enough, and ends low enough where the base overfits."""
-        before = self.after / max(self.fluctuation.value, 1e-9)
-        # What was calm already has only to stay so.
-        calm = max(GOAL_FLOOR * self.floor, HEALTHY if before <= HEALTHY else 0.0)
-        is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= calm
+        # Not against the floor of its rows: that grows with the shaking.
+        is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= HEALTHY
         return is_calm and not (self.against_rise and self.rise >= RISES)
 
 
@@ -89,10 +93,17 @@ def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = N
       idle: what learning nothing comes to, where that is known: no cure is as bad.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
-    loss, final = ratio_of_means(found.best, base.best), ratio_of_means(found.final, base.final)
-    higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
     against_rise = overfits(base)
-    accepted, why = judge(spread, loss, higher, final if against_rise else None)
+    if member.family in OTHER_ROWS:
+        loss = final = Ratio(1.0, 1.0, 1.0)
+        accepted, why = judge(spread, loss, 0.0)
+        why += "; losses of other rows or units are not compared"
+    else:
+        loss = ratio_of_means(found.best_rows, base.best_rows)
+        final = ratio_of_means(found.final, base.final)
+        higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
+        error = row_error(found.best_rows, base.best_rows)
+        accepted, why = judge(spread, loss, higher, final if against_rise else None, error)
     if accepted and idle is not None and idle.is_as_good(found):
         accepted = False
         why = (
@@ -119,7 +130,9 @@ def overfits(found: Summary) -> bool:
     return found.end_over_lowest >= RISES and found.train_fall >= STILL_FALLS
 
 
-def judge(spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None) -> tuple[bool, str]:
+def judge(
+    spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None, error: float = 0.0
+) -> tuple[bool, str]:
     """Accept a cure or say why not.
 
     Args:
@@ -127,23 +140,31 @@ def judge(spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None) -
       loss: ratio of best validation losses.
       peak: the highest rise above the trend over the base's.
       final: ratio of final validation losses, where the base overfits: lowering it is a cure, too.
+      error: standard error that the validation rows leave in `loss`, log scale; above `FEW_ROWS`
+        what they cannot tell from 1 is no harm.
     """
+    harmless, stopped = HARMLESS, STOPPED
+    if error > FEW_ROWS:
+        harmless = max(HARMLESS, float(np.exp(_ERRORS * error)))
+        stopped = max(STOPPED, harmless)
     calmer = spread.value <= CALMER and spread.high < 1.0
     worse = f"best loss {loss.value - 1:.1%} worse"
-    if calmer and loss.value > STOPPED:
+    if calmer and loss.value > stopped:
         return False, f"calmer because it stopped learning: {worse}"
-    if calmer and loss.value > HARMLESS:
+    if calmer and loss.value > harmless:
         return False, f"calmer, but {worse}"
     if calmer and peak > 1.0:
         return False, f"calmer between spikes, but its highest is {peak:.1f} times the base's"
     if calmer:
         better = f", best loss {1 - loss.value:.1%} better" if loss.high < 1.0 else ""
+        if loss.value > HARMLESS:
+            better = f"; the validation rows are too few to tell a loss of {loss.value - 1:+.0%}"
         return True, f"fluctuation divided by {1 / max(spread.value, 1e-9):.1f}{better}"
-    if loss.value > STOPPED:
+    if loss.value > stopped:
         return False, f"no calmer, and {worse}"
     if final is not None and final.value <= LOWER and final.high < 1.0:
         ends = f"ends {1 - final.value:.0%} lower"
-        if loss.value > HARMLESS:
+        if loss.value > harmless:
             return False, f"{ends}, but {worse}"
         return True, ends
     if spread.value <= CALMER:

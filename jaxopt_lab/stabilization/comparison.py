@@ -9,14 +9,19 @@ import numpy as np
 
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.runner import Result
-from jaxopt_lab.stabilization import members
+from jaxopt_lab.stabilization import members, two_causes
 from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.weighing import Cause
 
 #: Cures that are confirmed on fresh seeds, the recommended one among them.
 NUM_CONFIRMED = 5
+#: A comparison, or a confirmation, has so many seeds at least.
+FEWEST_FRESH = 2
+#: When a wave is asked for, one may be running still: both have to fit.
+_IN_FLIGHT = 2
 #: A cure that takes the best loss to this share frees a network that was stuck.
 FREES = 0.75
 #: Families that calm whatever the cause.
@@ -43,9 +48,9 @@ class Clock(NamedTuple):
         """Since it started."""
         return time.monotonic() - self.started
 
-    def passed(self, share: float) -> bool:
-        """Whether this share of the limit is over."""
-        return self.limit is not None and self.seconds > self.limit * share
+    def passed(self, share: float, ahead: float = 0.0) -> bool:
+        """Whether this share of the limit is over, or will be in so many seconds."""
+        return self.limit is not None and self.seconds + ahead > self.limit * share
 
 
 class Comparison(ABC):
@@ -104,12 +109,18 @@ class Comparison(ABC):
             raise MachineError("the time limit struck before the base was trained; give it longer")
 
     def train(self, wanted: Sequence[Member], stage: str, probe: bool = False) -> None:
-        """Train members on the seeds of the comparison, as long as there is time."""
+        """Train members on the seeds of the comparison, as long as there is time; on fewer of them,
+        at least `FEWEST_FRESH`, where the ladder takes longer than its share.
+        """
 
         def go_on(num_waves_left: int) -> bool:
-            return not self.clock.passed(SHARES[stage])
+            return not self.clock.passed(SHARES[stage], _IN_FLIGHT * self.trainer.wave_seconds)
 
-        found = self.trainer.train(wanted, self.seeds, probe, go_on)
+        found = self.trainer.train(wanted, self.seeds, probe, go_on, least=FEWEST_FRESH)
+        if stage == "ladder" and BASE in found:
+            # Seeds that there was no time for.
+            self.seeds = self.seeds[: len(found[BASE])]
+        found = {name: mine for name, mine in found.items() if len(mine) == len(self.seeds)}
         self.learn(found)
         for member in wanted:
             if member.name in found:
@@ -126,6 +137,17 @@ class Comparison(ABC):
                 member, mine = self.members[name], self.summaries[name]
                 self.remedies[name] = compare(member, mine, self.summaries[BASE], self.idle)
 
+    def undo_two(self, causes: list[Cause]) -> list[Cause]:
+        """Where no single cause was found, two that hide each other, if there are such."""
+        if causes[0].name != "no_single_cause":
+            return causes
+        tried = two_causes.pairs(self.members)
+        if not tried:
+            return causes
+        self.say(f"no single cause: undoing two at once, in {len(tried)} ways")
+        self.train([pair.both for pair in tried], "cures")
+        return two_causes.found(tried, self.remedies) or causes
+
     def failed(self) -> list[float]:
         """Factors of the ladder of rates, above 1, at which training fails."""
         limit = _FAILED * self.summaries[BASE].final
@@ -139,13 +161,22 @@ class Comparison(ABC):
 
     def confirm(self, cause: str) -> tuple[Remedy | None, dict[str, Any]]:
         """Train the best cures and the base with fresh seeds; the first in rank that holds."""
-        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        own = self.cures_of[cause]
+        mine = [
+            r
+            for n, r in self.remedies.items()
+            # Other rows are the answer only where the rows are the cause.
+            if self.members[n].is_cure and (not self.members[n].split or r.family in own)
+        ]
         candidates = self._candidates(ranked(mine, self.cures_of[cause]), cause)
         if not candidates:
             return None, {}
         self.say(f"confirming {', '.join(m.name for m in candidates)} on fresh seeds")
-        base = Member(BASE, {}, is_cure=False)
-        found = self.trainer.train([base, *candidates], self.fresh)
+        found = self._confirming([Member(BASE, {}, is_cure=False), *candidates])
+        if BASE not in found:
+            self.say("the time limit leaves nothing confirmed")
+            return None, {}
+        candidates = [m for m in candidates if m.name in found]
         self.learn(found)
         before = self.summarize(found[BASE])
         confirmed = [
@@ -164,6 +195,29 @@ class Comparison(ABC):
             "base_curves": self.curves(found[BASE]),
             "fixed_curves": self.curves(found[chosen.name]),
         }
+
+    def _confirming(self, wanted: Sequence[Member]) -> dict[str, list[Result]]:
+        """Train on the fresh seeds; with a time limit on as many of them as it leaves time for, at
+        least `FEWEST_FRESH`, all members on each.
+        """
+        if self.clock.limit is None:
+            return self.trainer.train(wanted, self.fresh)
+        found: dict[str, list[Result]] = {}
+        step = max(FEWEST_FRESH, len(self.trainer.runner.devices))
+        for first in range(0, len(self.fresh), step):
+            before = self.clock.seconds
+            more = self.trainer.train(
+                wanted,
+                self.fresh[first : first + step],
+                go_on=lambda _: not self.clock.passed(1.0, _IN_FLIGHT * self.trainer.wave_seconds),
+            )
+            if len(more) < len(wanted):
+                break
+            for name, results in more.items():
+                found.setdefault(name, []).extend(results)
+            if 2 * self.clock.seconds - before > self.clock.limit:
+                break
+        return found
 
     def _candidates(self, order: list[Remedy], cause: str) -> list[Member]:
         """The first in rank, pairs of the best of different families, and what acts on the cause

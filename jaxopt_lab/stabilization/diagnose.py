@@ -1,8 +1,6 @@
 """Why a validation loss fluctuates: evidence from probes, and the causes it speaks for.
 
-Each cause has conditions: a number of evidence and the threshold it must reach. The margin of a
-condition is log(number / threshold), times `SLOPES` where small differences matter; that of a
-cause is its weakest condition's, and its confidence is 1 / (1 + exp(-2 margin)).
+How numbers and thresholds become confidences is `weighing`'s.
 """
 
 import math
@@ -18,21 +16,26 @@ from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
-    SLOPES,
     STILL_FALLS,
     THRESHOLDS,
     confidence,
     margin,
 )
+from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
 #: Families of cures that act on a cause.
 CURES_OF: dict[str, tuple[str, ...]] = {
     "learning_rate_too_high": ("learning rate",),
-    "exploding_gradients": ("clip",),
+    "exploding_gradients": ("clip", "adaptive clip"),
     "small_batch_noise": ("batch", "average"),
     "second_moment_too_fast": ("b2",),
     "overfitting": ("regularisation",),
-    "evaluation_noise": ("average",),
+    "evaluation_noise": ("validation", "average"),
+    "rate_never_decays": ("schedule", "average"),
+    "warm_up_missing": ("warm-up",),
+    "outliers": ("outliers", "clip"),
+    "heavy_tailed_target": ("target", "clip"),
+    "bad_scale": ("scale",),
     "no_problem": (),
     "no_single_cause": (),
 }
@@ -65,6 +68,17 @@ class Evidence(NamedTuple):
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
       overfit_rise: end of the validation curve's trend over that trend's lowest point.
       train_fall: training loss at the middle over that at the end, from its trend.
+      decay_calms: base fluctuation over that at the calmest schedule that decays and loses nothing;
+        NaN where the base's own rate decays.
+      decay_gain: base best loss over the best at a schedule that decays.
+      warmup_gain: base best loss over that with warm-up; NaN where the base warms up.
+      outliers_calm: base fluctuation over that without the rows far from all others; NaN where
+        there are none.
+      tail_share: share of the targets that lie far from their middle; NaN of classes.
+      log_calms: base fluctuation over that on a log scale of the target; NaN where not tried.
+      input_scale: root mean square of the largest input column, or one over it if that is greater.
+      scale_helps: base fluctuation, or best loss, over that on standardised inputs; NaN where not
+        tried.
     """
 
     fluctuation: float
@@ -85,14 +99,14 @@ class Evidence(NamedTuple):
     b2_memory: float
     overfit_rise: float
     train_fall: float
-
-
-class Cause(NamedTuple):
-    """A verdict: name, confidence in [0, 1], and the numbers it rests on."""
-
-    name: str
-    confidence: float
-    evidence: dict[str, float]
+    decay_calms: float = math.nan
+    decay_gain: float = math.nan
+    warmup_gain: float = math.nan
+    outliers_calm: float = math.nan
+    tail_share: float = math.nan
+    log_calms: float = math.nan
+    input_scale: float = 1.0
+    scale_helps: float = math.nan
 
 
 def gather(
@@ -101,6 +115,8 @@ def gather(
     remedies: Mapping[str, Remedy],
     failed: list[float],
     evaluations: int,
+    tail_share: float = math.nan,
+    input_scale: float = 1.0,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -110,11 +126,19 @@ def gather(
       remedies: every other member compared with the base, by name.
       failed: factors of the ladder at which training fails.
       evaluations: per epoch.
+      tail_share: see `Evidence`.
+      input_scale: see `Evidence`.
     """
 
+    def of(*families: str) -> list[Remedy]:
+        return [r for r in remedies.values() if r.family in families]
+
     def calms(*families: str) -> float:
-        mine = [r.fluctuation.value for r in remedies.values() if r.family in families]
+        mine = [r.fluctuation.value for r in of(*families)]
         return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
+
+    def if_tried(family: str, value: float) -> float:
+        return value if of(family) else math.nan
 
     def gain(mine: list[Remedy]) -> float:
         return 1.0 / max(min((r.loss.value for r in mine), default=1.0), 1.0 / _MOST)
@@ -125,10 +149,13 @@ def gather(
     config = results[0].job.config
     by_epoch = [r.curves["train_loss"].reshape(-1, evaluations).mean(axis=1) for r in results]
     probed = [r.probed for r in results]
-    slow = [r for r in remedies.values() if r.family == "learning rate"]
-    lower = [r for r in slow if 0 < r.settings["learning_rate"] < config["learning_rate"]]
+    lower = [
+        r for r in of("learning rate") if 0 < r.settings["learning_rate"] < config["learning_rate"]
+    ]
     harmless = [r.fluctuation.value for r in lower if r.loss.value <= HARMLESS]
     adaptive = config["optimizer"] in ("adam", "adamw", "rmsprop", "lion")
+    decays = of("schedule") if config["schedule"] == "constant" else []
+    sound = [r.fluctuation.value for r in decays if r.loss.value <= HARMLESS]
     return Evidence(
         fluctuation=mean(base.fluctuation),
         noise_floor=mean(base.noise_floor),
@@ -141,13 +168,21 @@ def gather(
         sharpness_ratio=_middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
         norm_tail=mean(base.norm_tail),
         clip_calms=calms("clip"),
-        clip_gain=gain([r for r in remedies.values() if r.family == "clip"]),
+        clip_gain=gain(of("clip")),
         batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=calms("b2"),
         b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
         overfit_rise=base.end_over_lowest,
         train_fall=base.train_fall,
+        decay_calms=1.0 / max(min(sound, default=1.0), 1.0 / _MOST) if decays else math.nan,
+        decay_gain=gain(decays) if decays else math.nan,
+        warmup_gain=if_tried("warm-up", gain(of("warm-up"))),
+        outliers_calm=if_tried("outliers", calms("outliers")),
+        tail_share=tail_share,
+        log_calms=if_tried("target", calms("target")),
+        input_scale=input_scale,
+        scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
     )
 
 
@@ -164,19 +199,29 @@ def verdict(found: Evidence) -> list[Cause]:
     reaches its thresholds, none is named.
     """
     t = THRESHOLDS
+    described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
     overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
     if is_calm(found) and overfits < 0 and is_free and rate_is_right:
-        evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(margin(HEALTHY, found.fluctuation), flat)
-        return [Cause("no_problem", confidence(distance), evidence)]
+        return [Cause("no_problem", confidence(distance), described)]
+    return decided(weighed(found), described)
+
+
+def weighed(found: Evidence) -> list[Cause]:
+    """Every cause with its confidence, most certain first."""
+    return weigh({**_of_training(found), **_of_schedules(found), **_of_rows(found)})
+
+
+def _of_training(found: Evidence) -> dict[str, Conditions]:
+    """Causes that hyperparameters undo."""
+    t = THRESHOLDS
     share = found.noise_floor / max(found.fluctuation, 1e-12)
-    calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
     # Without clipping a network may also be stuck: calm, but at a high level.
     clip_helps = max(found.clip_calms, found.clip_gain)
-    conditions: dict[str, dict[str, tuple[float, float]]] = {
+    return {
         "learning_rate_too_high": {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
             "rate_gain": (found.rate_gain, t["rate_gain"]),
@@ -205,23 +250,55 @@ def verdict(found: Evidence) -> list[Cause]:
             "train_fall": (found.train_fall, STILL_FALLS),
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
         },
+    }
+
+
+def _of_schedules(found: Evidence) -> dict[str, Conditions]:
+    """Causes that a rate which moves undoes."""
+    t = THRESHOLDS
+    share = found.noise_floor / max(found.fluctuation, 1e-12)
+    return {
+        # A lower constant rate loses, a batch is not much smaller than the noise: what is missing
+        # is the decay.
+        "rate_never_decays": {
+            "decay_calms": (found.decay_calms, t["decay_calms"]),
+            "decay_gain": (found.decay_gain, t["decay_gain"]),
+            "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+            "batch_is_right": (t["noise_of_small"] / max(found.noise_over_batch, 1e-9), 1.0),
+            "b2_is_right": (t["b2_calms"] / found.b2_calms, 1.0),
+            "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
+            "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),
+            "does_not_rise": (t["overfit_rise"] / found.overfit_rise, 1.0),
+        },
+        "warm_up_missing": {
+            "warmup_gain": (found.warmup_gain, t["warmup_gain"]),
+            "warmup_over_rate": (found.warmup_gain / max(found.rate_gain, 1.0), t["more"]),
+            "warmup_over_clip": (found.warmup_gain / max(found.clip_gain, 1.0), t["more"]),
+        },
+    }
+
+
+def _of_rows(found: Evidence) -> dict[str, Conditions]:
+    """Causes that lie in the rows."""
+    t = THRESHOLDS
+    share = found.noise_floor / max(found.fluctuation, 1e-12)
+    calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
+    return {
         "evaluation_noise": {
             "floor_share": (share, t["floor_share"]),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
         },
+        "outliers": {"outliers_calm": (found.outliers_calm, t["rows_calm"])},
+        "heavy_tailed_target": {
+            "log_calms": (found.log_calms, t["rows_calm"]),
+            "tail_share": (found.tail_share, t["tail_share"]),
+        },
+        "bad_scale": {
+            "scale_helps": (found.scale_helps, t["rows_calm"]),
+            "input_scale": (found.input_scale, t["input_scale"]),
+        },
     }
-    causes = []
-    for name, mine in conditions.items():
-        least = min(SLOPES.get(k, 1.0) * margin(*numbers) for k, numbers in mine.items())
-        evidence = {key: value for key, (value, _) in mine.items()}
-        causes.append(Cause(name, confidence(least), evidence))
-    causes.sort(key=lambda cause: -cause.confidence)
-    certain = [cause for cause in causes if cause.confidence >= 0.5]
-    if certain:
-        return certain
-    evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
-    return [Cause("no_single_cause", round(1.0 - causes[0].confidence, 3), evidence)]
 
 
 def _spread(losses: np.ndarray) -> float:

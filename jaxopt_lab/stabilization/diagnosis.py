@@ -15,14 +15,15 @@ from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean
-from jaxopt_lab.stabilization.diagnose import Cause, is_calm
+from jaxopt_lab.stabilization.diagnose import is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import GOAL_FLOOR, GOAL_RATIO, HARMLESS, HEALTHY, RISES
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES
 from jaxopt_lab.stabilization.walk import Walked
 from jaxopt_lab.stabilization.walk import table as walk_table
+from jaxopt_lab.stabilization.weighing import Cause
 from jaxopt_lab.storage.files import write_file
 
 SCHEMA = 1
@@ -34,6 +35,11 @@ SENTENCES = {
     "second_moment_too_fast": "the second-moment estimate forgets too fast",
     "overfitting": "the network overfits",
     "evaluation_noise": "there are too few validation rows to see more calmly",
+    "rate_never_decays": "the learning rate never decays",
+    "warm_up_missing": "the first updates are too large without warm-up",
+    "outliers": "single rows lie far from all others",
+    "heavy_tailed_target": "a few targets are so large that they make up the loss",
+    "bad_scale": "the inputs are not scaled",
     "no_problem": "nothing is wrong: the validation loss is calm",
     "no_single_cause": "no single cause was found",
 }
@@ -59,6 +65,7 @@ class Diagnosis:
         fresh ones.
       norm_counts: updates of the base by gradient norm.
       walked: the usual walk, step by step, and the variant that took each.
+      rejected: causes that do not hold, most certain first.
       setting: number of epochs, seeds, rows, trainings; seconds.
     """
 
@@ -76,6 +83,7 @@ class Diagnosis:
     norm_counts: np.ndarray
     walked: tuple[Walked, ...]
     setting: Mapping[str, Any]
+    rejected: tuple[Cause, ...] = ()
 
     @property
     def main_cause(self) -> str:
@@ -154,7 +162,7 @@ class Diagnosis:
         if self.main_cause == "no_single_cause":
             text += f"; {SENTENCES['no_single_cause']}"
         else:
-            said = " and ".join(SENTENCES[c.name] for c in self.causes[:2])
+            said = " and ".join(self._because(c) for c in self.causes[:2])
             text += f" because {said}"
         if self.chosen is None:
             return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm"
@@ -169,7 +177,39 @@ class Diagnosis:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}"
+            f"{level}{self._hidden_rate()}"
+        )
+
+    def _because(self, cause: Cause) -> str:
+        """One cause in words, with the rows that are to blame, or that are missing."""
+        said = SENTENCES[cause.name]
+        if cause.rows:
+            return f"{said}: {', '.join(str(row) for row in cause.rows)}"
+        if cause.name == "evaluation_noise":
+            have, wanted = self.setting["num_valid"], self.setting["valid_rows_wanted"]
+            return f"{said} ({have:,}; {wanted:,} would do)" if wanted > have else said
+        return said
+
+    def _hidden_rate(self) -> str:
+        """Where an average is recommended against a rate that is too high: what the rate does."""
+        if self.chosen is None or not self.chosen.settings.get("ema"):
+            return ""
+        if all(cause.name != "learning_rate_too_high" for cause in self.causes):
+            return ""
+        lower = [
+            r
+            for n, r in self.remedies.items()
+            if r.settings.get("learning_rate", math.inf) < self.base["learning_rate"]
+            and not r.settings.get("ema")
+            and self.members[n].is_cure
+        ]
+        if not lower:
+            return ""
+        best = min(lower, key=lambda r: r.loss.value)
+        side = "lower" if best.loss.value < 1 else "higher"
+        return (
+            f". Averaging hides a rate that is too high: {best.name} has a best loss "
+            f"{abs(best.loss.value - 1):.1%} {side} than the base"
         )
 
     def _where(self) -> str:
@@ -206,10 +246,8 @@ class Diagnosis:
         before, after = self.before, self.after
         return {
             "schema": SCHEMA,
-            "causes": [
-                {"name": c.name, "confidence": c.confidence, "evidence": c.evidence}
-                for c in self.causes
-            ],
+            "causes": [c.to_dict() for c in self.causes],
+            "rejected": [{**c.to_dict(), "why": c.why_not} for c in self.rejected],
             "evidence": {k: v for k, v in self.evidence._asdict().items() if math.isfinite(v)},
             "fluctuation": {
                 "before": mean(before.fluctuation),
@@ -230,9 +268,8 @@ class Diagnosis:
                 "changes": {} if self.chosen is None else dict(self.chosen.settings),
                 "hyperparameters": _plain(self.recommended),
                 "solved": self.solved,
-                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or within {GOAL_FLOOR:g} times "
-                f"the noise floor, or still below {HEALTHY:g}; where it overfits, an end less than "
-                f"{RISES - 1:.0%} above the lowest point",
+                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}; where it "
+                f"overfits, an end less than {RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
             "sentence": self.sentence,

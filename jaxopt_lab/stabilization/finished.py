@@ -43,7 +43,7 @@ class Finished:
 
     def _path(self, job: Job, probe: bool) -> Path:
         key = self._common.copy()
-        facts = [job.config, job.replicate, job.num_units, probe]
+        facts = [job.config, job.replicate, job.num_units, probe, job.fold]
         key.update(json.dumps(facts, sort_keys=True, default=repr).encode())
         return self._folder / f"{key.hexdigest()[:32]}.safetensors"
 

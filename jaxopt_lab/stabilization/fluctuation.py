@@ -130,7 +130,9 @@ def noise_floor(resampled: Float[np.ndarray, "t r"]) -> float:
     return float(np.sqrt(np.mean(np.var(residual, axis=1, ddof=1))))
 
 
-def best_loss(loss: Float[np.ndarray, " t"], resampled: Float[np.ndarray, "t r"]) -> float:
+def best_losses(
+    loss: Float[np.ndarray, " t"], resampled: Float[np.ndarray, "t r"]
+) -> Float[np.ndarray, " r"]:
     """The loss of the best checkpoint, without the luck of having chosen it on the same rows.
 
     Each resample chooses the checkpoint that is best on its rows (a random half, with weight 2);
@@ -139,10 +141,13 @@ def best_loss(loss: Float[np.ndarray, " t"], resampled: Float[np.ndarray, "t r"]
     Args:
       loss: the curve on all rows.
       resampled: the same on each resample.
+
+    Returns:
+      One per resample: their mean is the loss, their spread what other rows would change.
     """
     rest = 2.0 * loss[:, None] - resampled
     chosen = np.argmin(np.where(np.isfinite(resampled), resampled, np.inf), axis=0)
-    return float(np.mean(rest[chosen, np.arange(rest.shape[1])]))
+    return rest[chosen, np.arange(rest.shape[1])]
 
 
 def trend(values: Float[np.ndarray, " t"], num_passes: int = 3) -> Float[np.ndarray, " t"]:

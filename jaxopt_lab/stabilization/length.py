@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxopt_lab.planning.costs import SHIPPED, Load
 from jaxopt_lab.problems.mlp import trainer
-from jaxopt_lab.problems.mlp.estimates import epoch_seconds
+from jaxopt_lab.problems.mlp.estimates import Members, epoch_seconds
 from jaxopt_lab.stabilization import members, walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.population import Population
@@ -19,11 +19,12 @@ NUM_EVALUATIONS_SHORT = 60
 #: Seeds of each training, and of a shortened one; as many as the first confirm.
 NUM_SEEDS, NUM_SEEDS_SHORT = 4, 2
 #: Seconds that all trainings may take where no time limit is given, and their share of one.
-USUAL_SECONDS, SHARE = 130.0, 0.7
+USUAL_SECONDS, SHARE = 45.0, 0.5
 #: A shortened training still has so many updates.
 MIN_UPDATES = 400
-#: A machine may be slower than that of the shipped costs.
-_CAUTION = 2.0
+#: A training that is observed, with every cure compiled in, takes five times as long as the shipped
+#: costs say, and a machine may be slower than theirs.
+_CAUTION = 10.0
 #: A forward pass alone runs so much faster per product than a step of training.
 _FORWARD_GAIN = 2.0
 
@@ -92,9 +93,10 @@ def _seconds(population: Population, length: Length) -> float:
     signature = population.signature(base)
     weights = population.client.count_parameters(signature)
     width = population.runner.width(signature)
-    epoch = epoch_seconds(programs, load, costs, size, depth, batch)
+    sharing = Members(signature.ensemble_size, signature.ensemble_form)
+    epoch = epoch_seconds(programs, load, costs, size, depth, batch, members=sharing)
     training = length.num_epochs * epoch.share(width)
-    passes = length.num_epochs * length.evaluations * population.num_valid
+    passes = length.num_epochs * length.evaluations * population.num_valid * sharing.size
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     rows, epochs = population.num_rows, population.num_epochs
     cures = members.cures(base, rows, (1.0, 1.0), epochs)

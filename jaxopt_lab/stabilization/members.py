@@ -23,12 +23,14 @@ class Member:
       settings: hyperparameters that differ from the base.
       family: variants that turn the same knob; "" for the base and pure probes.
       is_cure: whether it may be recommended.
+      split: of the data that it is trained and validated on; 0 is the given one.
     """
 
     name: str
     settings: Mapping[str, Any]
     family: str = ""
     is_cure: bool = True
+    split: int = 0
 
     def config(self, base: Config) -> Config:
         """The whole configuration."""
@@ -81,6 +83,8 @@ def cures(
         Member("clip norm at its 90 %", {"clip_norm": high}, "clip"),
         Member("clip norm at 1", {"clip_norm": 1.0}, "clip"),
         Member("clip values at 1", {"clip_value": 1.0}, "clip"),
+        Member("adaptive clip at 0.01 of the weights", {"agc": 0.01}, "adaptive clip"),
+        Member("AdaGC 1.05", {"adagc": 1.05}, "adaptive clip"),
         Member("weights averaged over an epoch", epoch, "average"),
         *_averages(num_rows / base["batch_size"] * num_epochs, epoch["ema_decay"]),
         Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),
@@ -94,6 +98,8 @@ def cures(
         Member("clip at the median and decay to 0", {**clip, **cosine}, "pair"),
         Member("L2 0.01 and decay to 0", {**l2, **cosine}, "pair"),
         Member("warm-up and decay to 0", {"warmup_fraction": 0.1, **cosine}, "pair"),
+        Member("rate ÷3 and decay to 0", {"learning_rate": rate * 0.3, **cosine}, "pair"),
+        Member("rate ÷10 and decay to 0", {"learning_rate": rate * 0.1, **cosine}, "pair"),
     ]
     if base["optimizer"] in ("adam", "adamw", "lion"):
         found.append(Member("b1 0.95", {"b1": 0.95}, "b1"))
@@ -101,6 +107,12 @@ def cures(
         size = base["batch_size"] * factor
         if 4 * size <= num_rows:
             found.append(Member(f"batch ×{factor}", {"batch_size": size}, "batch"))
+            # In as many epochs a larger batch makes fewer updates: with the rate that goes with it
+            # they are as much larger, as the noise of an update allows.
+            power = 0.5 if base["optimizer"] in ADAPTIVE else 1.0
+            more = float(f"{factor**power:g}")
+            both = {"batch_size": size, "learning_rate": rate * more}
+            found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
     return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
 
 

@@ -22,12 +22,15 @@ from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.probes import make_probe
+from jaxopt_lab.stabilization.rows import looked_at
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Evaluations of a training, at least.
 NUM_EVALUATIONS = 120
 #: Features that a cure may switch on, compiled into the one program.
-FEATURES = frozenset({"clip_norm", "clip_value", "dropout", "l2", "warmup_fraction", *SCHEDULES})
+FEATURES = frozenset(
+    {"clip_norm", "clip_value", "agc", "adagc", "dropout", "l2", "warmup_fraction", *SCHEDULES}
+)
 
 
 @runtime_checkable
@@ -69,13 +72,15 @@ class Population(SideBySide):
     directory: str | Path | None = None
 
     def __post_init__(self) -> None:
-        self.arrays = self.task.fold_arrays(self.seed)
+        given = self.task.fold_arrays(self.seed)
+        self.rows = looked_at(given, self.task.criterion)
+        self.arrays = self.rows.arrays
         num_updates = math.ceil(self.num_rows / self.base["batch_size"])
         wanted = self.evaluations or math.ceil(NUM_EVALUATIONS / self.num_epochs)
         self.evaluations = max(1, min(wanted, num_updates))
         self.make_model = getattr(self.task, "make_model", None) or trainer.make_model
         self.client = RowsClient(
-            self.arrays, self.task.criterion, self.make_model, self.evaluations
+            self.arrays, self.task.criterion, self.make_model, self.evaluations, shared=True
         )
         widths = {self.signature(self.base): self.width} if self.width else None
         self.runner = Runner(self.client, self.seed, widths, self.devices)
@@ -100,6 +105,15 @@ class Population(SideBySide):
     def num_valid(self) -> int:
         """Validation rows."""
         return int(self.arrays.num_valid[0])
+
+    @property
+    def outliers(self) -> tuple[int, ...]:
+        """Rows far from all others, numbered from 0 as the table has them."""
+        prepare = getattr(self.task, "prepare", None)
+        if prepare is None or not self.rows.outliers:
+            return self.rows.outliers
+        numbers = prepare(1, self.seed).development
+        return tuple(int(numbers[row]) for row in self.rows.outliers)
 
     @property
     def constant_loss(self) -> float | None:
@@ -143,7 +157,7 @@ class Population(SideBySide):
         """One training: every member starts from the same weights and sees the same rows."""
         config = self._config(member)
         signature, epochs = self.signature(config), (self.num_epochs, self.num_epochs)
-        return Job(number, 0, replicate, config, signature, *epochs, twin=0)
+        return Job(number, member.split, replicate, config, signature, *epochs, twin=0)
 
     @property
     def make_probe(self) -> Callable[[Signature], trainer.Probe]:

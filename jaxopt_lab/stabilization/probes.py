@@ -13,7 +13,7 @@ from jaxopt_lab.core.types import Hparams, Params, PyTree, Scalar
 from jaxopt_lab.problems.mlp import schedules
 from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.signature import Signature
-from jaxopt_lab.problems.mlp.trainer import Batch, Probe, TrainState
+from jaxopt_lab.problems.mlp.trainer import Batch, Probe, TrainState, row_losses
 
 #: Hessian-vector products of the power iteration.
 NUM_PRODUCTS = 24
@@ -40,8 +40,8 @@ def make_probe(signature: Signature, criterion: Criterion, model: Any) -> Probe:
 
     def mean_loss(params: Params, batch: Batch, hparams: Hparams) -> Scalar:
         outputs = model.apply({"params": params}, batch.inputs, hparams, None, batch.depth)
-        losses = jnp.where(batch.mask, criterion.loss(outputs, batch.targets), 0.0)
-        return losses.sum() / batch.mask.sum()
+        losses = row_losses(signature, criterion, outputs, batch.targets)
+        return jnp.where(batch.mask, losses, 0.0).sum() / batch.mask.sum()
 
     def probe(state: TrainState, hparams: Hparams, batch: Batch) -> dict[str, Array]:
         scale = preconditioner(optimizer, state.opt_state, hparams, state.params)

@@ -13,13 +13,17 @@ from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.scalars import whole as whole_number
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.mlp import hyperparameters
-from jaxopt_lab.stabilization.comparison import Clock
+from jaxopt_lab.stabilization.comparison import SHARES, Clock
 from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.general import stabilize_problem
 from jaxopt_lab.stabilization.length import fitting, whole
 from jaxopt_lab.stabilization.population import Population, Task
 from jaxopt_lab.stabilization.stages import NotShownError, Stages
+
+#: A training shortened to no less than this part of the whole shows by itself what is wrong: the
+#: base is observed over all its epochs only if it is calm in those. A program is compiled less.
+OBSERVED_BY_ITSELF = 4
 
 
 def stabilize(
@@ -54,12 +58,13 @@ def stabilize(
       num_epochs: of each training; of a table 600,000 / rows, between 20 and 60, by default. Of
         another problem, units of its budget: the problem's own, or 40 to 80 epochs, by default.
       num_seeds: seeds of the comparison; as many fresh ones confirm it. 4 by default.
-      shorten: whether an MLP whose comparison is expected to take longer than some two minutes, or
-        than the time limit, is compared in fewer epochs and with 2 seeds, if what is wrong shows
-        there too; the base is still observed over all epochs. By default where `num_epochs` is
-        not given. Of tables only.
+      shorten: whether an MLP whose comparison is expected to take longer than a minute on two slow
+        cores, or than the time limit, is compared in fewer epochs and with 2 seeds, if what is
+        wrong shows there too; what is calm there is observed over all epochs. By default where
+        `num_epochs` is not given. Of tables only.
       seed: of everything.
-      time_limit: seconds after which no more cures are tried.
+      time_limit: seconds for everything; what was found by then is returned, on fewer seeds if
+        need be.
       evaluations: per epoch, of a table; about 120 in all by default.
       curve: metric to measure instead of the objective, not of tables. Where one unit is a whole
         training (`from_function`), the one metric that is a list of numbers by default. It has the
@@ -130,19 +135,27 @@ def stabilize(
         length = fitting(population, num_seeds, time_limit)
     if length[:-1] == wanted[:-1]:  # all but the expected seconds, which may be nan
         return Stages(population, wanted, clock, say).run()
-    observer = Stages(replace(population, width=1), length, clock, say)
-    seen = observer.observe()
-    if seen.main_cause == "no_problem" and seen.evidence.norm_tail < STUCK_TAIL:
-        return seen
-    say(
-        f"comparing in {wanted.num_epochs} epochs with {wanted.num_seeds} seeds would take about "
-        f"{wanted.seconds / 60:.0f} minutes: in {length.num_epochs} epochs with "
-        f"{length.num_seeds} seeds, about {max(length.seconds / 60, 1):.0f}"
-    )
     often = evaluations or length.evaluations
     short = replace(population, num_epochs=length.num_epochs, evaluations=often)
-    try:
-        return Stages(short, length, clock, say, seen).run()
-    except NotShownError:
-        say(f"it does not show in {length.num_epochs} epochs: comparing in all of them")
+    shows = OBSERVED_BY_ITSELF * length.num_epochs >= wanted.num_epochs
+    if shows:
+        say(f"in {length.num_epochs} of {wanted.num_epochs} epochs, to end in time")
+        found = Stages(short, length, clock, say).run()
+        if found.main_cause != "no_problem" or clock.passed(SHARES["ladder"]):
+            return found
+        say(f"calm in {length.num_epochs} epochs: observing all {wanted.num_epochs}")
+    seen = Stages(replace(population, width=1), length, clock, say).observe()
+    if seen.main_cause == "no_problem" and seen.evidence.norm_tail < STUCK_TAIL:
+        return seen
+    if not shows:
+        say(
+            f"comparing in {wanted.num_epochs} epochs with {wanted.num_seeds} seeds would take "
+            f"about {wanted.seconds / 60:.0f} minutes: in {length.num_epochs} epochs with "
+            f"{length.num_seeds} seeds, about {max(length.seconds / 60, 1):.0f}"
+        )
+        try:
+            return Stages(short, length, clock, say, seen).run()
+        except NotShownError:
+            pass
+    say(f"it does not show in {length.num_epochs} epochs: comparing in all of them")
     return Stages(population, wanted, clock, say, seen).run()

@@ -23,6 +23,7 @@ class SideBySide(ABC):
       num_epochs_trained: units of the others.
       seconds: of training, without compiling.
       compile_seconds: of compiling.
+      wave_seconds: of training the longest wave so far.
     """
 
     base: Config
@@ -30,7 +31,7 @@ class SideBySide(ABC):
     runner: Runner
     finished: Finished | None = None
     num_trained = num_kept = num_epochs_trained = 0
-    seconds = compile_seconds = 0.0
+    seconds = compile_seconds = wave_seconds = 0.0
 
     @abstractmethod
     def job(self, number: int, member: Member, replicate: int) -> Job:
@@ -53,6 +54,7 @@ class SideBySide(ABC):
         replicates: Sequence[int],
         probe: bool = False,
         go_on: Callable[[int], bool] = lambda num_waves_left: True,
+        least: int | None = None,
     ) -> dict[str, list[Result]]:
         """Train each member once per replicate; members of a replicate share everything else.
 
@@ -61,10 +63,12 @@ class SideBySide(ABC):
           replicates: numbers of seeds.
           probe: whether to measure what `make_probe` measures at the end.
           go_on: asked before each wave.
+          least: if the first member was stopped short of its replicates but has so many, only those
+            that it has are taken.
 
         Returns:
           Name -> results in the order of `replicates`; only of members that were trained with
-          every replicate.
+          every replicate, or with all that are taken.
         """
         jobs, names = [], {}
         for replicate in replicates:
@@ -86,15 +90,20 @@ class SideBySide(ABC):
             note(known)
             self.num_kept += 1
         for report in self.runner.run(missing, go_on, self.make_probe if probe else None):
-            self.seconds += report.seconds - report.compile_seconds
+            seconds = report.seconds - report.compile_seconds
+            self.seconds += seconds
+            self.wave_seconds = max(self.wave_seconds, seconds)
             self.compile_seconds += report.compile_seconds
             for result in report.results:
                 note(result._replace(fetch=dict))  # else its wave's weights stay on the device
                 self.num_epochs_trained += result.job.num_units
                 if self.finished:
                     self.finished.put(result, probe)
+        first = found.get(members[0].name, {}) if members else {}
+        if least is not None and least <= len(first) < len(replicates):
+            replicates = [r for r in replicates if r in first]
         return {
             m.name: [found[m.name][r] for r in replicates]
             for m in members
-            if len(found.get(m.name, {})) == len(replicates)
+            if all(r in found.get(m.name, {}) for r in replicates)
         }

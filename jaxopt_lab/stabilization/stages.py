@@ -1,5 +1,6 @@
 """The stages of one comparison: ladder, cures, and the best of them on fresh seeds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
 from jaxopt_lab.stabilization.thresholds import HEALTHY
+from jaxopt_lab.stabilization.weighing import Cause
+
+#: Rows that are named.
+MOST_ROWS = 20
 
 
 class NotShownError(Exception):
@@ -56,7 +61,7 @@ class Stages(Comparison):
         self.say(f"observing the configuration with {len(self.seeds)} seeds, {self._epochs}")
         self.train([Member(BASE, {}, is_cure=False)], "ladder", probe=True)
         self.need_base()
-        return self._diagnosis(diagnose.verdict(self._evidence()), None, {})
+        return self._diagnosis(self._causes(), None, {})
 
     def run(self) -> Diagnosis:
         """All stages.
@@ -74,7 +79,7 @@ class Stages(Comparison):
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
-        causes = diagnose.verdict(self._evidence())
+        causes = self._causes()
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
@@ -84,7 +89,8 @@ class Stages(Comparison):
             self.say(f"trying {len(tried)} cures")
             self.train(tried, "cures")
             self.train(walk.missing(self._walked()), "cures")
-            causes = diagnose.verdict(self._evidence())
+            self.train(self.population.rows.members, "cures")
+            causes = self.undo_two(self._causes())
         main = causes[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
@@ -93,6 +99,11 @@ class Stages(Comparison):
         """The usual walk from the base, by the variants that are known."""
         start = walk.of_table(self.population.base, self.population.num_rows)
         return walk.walked(walk.steps(start), self.members.values())
+
+    def _rows_wanted(self) -> int:
+        """Validation rows whose own noise would be half of what is calm."""
+        floor = mean(self.summaries[BASE].noise_floor)
+        return math.ceil(self.population.num_valid * (2 * floor / HEALTHY) ** 2 / 10) * 10
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
@@ -128,10 +139,25 @@ class Stages(Comparison):
             self.remedies,
             self.failed(),
             self.population.evaluations or 1,
+            self.population.rows.tail_share,
+            self.population.rows.input_scale,
         )
 
+    def _causes(self) -> list[Cause]:
+        """The verdict by what is known so far."""
+        rows = self.population.outliers
+        found = diagnose.verdict(self._evidence())
+        return [c._replace(rows=rows[:MOST_ROWS]) if c.name == "outliers" else c for c in found]
+
+    def _rejected(self, causes: list[Cause]) -> tuple[Cause, ...]:
+        """The causes that do not hold; none of a calm curve, of which none was sought."""
+        if causes[0].name == "no_problem":
+            return ()
+        held = {cause.name for cause in causes}
+        return tuple(c for c in diagnose.weighed(self._evidence()) if c.name not in held)
+
     def _diagnosis(
-        self, causes: list[diagnose.Cause], chosen: Remedy | None, confirmed: dict[str, Any]
+        self, causes: list[Cause], chosen: Remedy | None, confirmed: dict[str, Any]
     ) -> Diagnosis:
         population, base = self.population, self.population.base
         missed = self.clock.passed(SHARES["cures"])
@@ -164,12 +190,14 @@ class Stages(Comparison):
             },
             norm_counts=norm_counts(self.results[BASE]),
             walked=tuple(self._walked()),
+            rejected=self._rejected(causes),
             setting={
                 "num_epochs": population.num_epochs,
                 "evaluations": population.evaluations or 1,
                 "num_seeds": len(self.seeds),
                 "num_rows": population.num_rows,
                 "num_valid": population.num_valid,
+                "valid_rows_wanted": self._rows_wanted(),
                 "num_trainings": population.num_trained + seen.get("num_trainings", 0),
                 "num_kept": population.num_kept + seen.get("num_kept", 0),
                 "seconds": round(self.clock.seconds, 1),

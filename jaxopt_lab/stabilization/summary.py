@@ -1,7 +1,7 @@
 """What one variant's trainings come to, one number per seed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,7 @@ _FAILED = 1e30
 
 
 class Summary(NamedTuple):
-    """Per seed [s] each.
+    """Per seed [s] each; `best_rows` [s, r] per resample of the validation rows, too.
 
     Attributes:
       fluctuation: spread of the late validation curve around its trend (log scale).
@@ -34,6 +34,7 @@ class Summary(NamedTuple):
       norm_tail: their 99.9 % quantile over their median.
       update_ratio: mean norm of an update over that of the weights, late.
       clipped: share of late updates that clipping changed.
+      best_rows: `best` on each resample of the validation rows; r = 1 where there are none.
     """
 
     fluctuation: Float[np.ndarray, " s"]
@@ -50,6 +51,7 @@ class Summary(NamedTuple):
     norm_tail: Float[np.ndarray, " s"]
     update_ratio: Float[np.ndarray, " s"]
     clipped: Float[np.ndarray, " s"]
+    best_rows: Float[np.ndarray, "s r"]
 
     @property
     def end_over_lowest(self) -> float:
@@ -70,11 +72,13 @@ def summarize(results: Sequence[Result]) -> Summary:
     return Summary(*(np.asarray(column) for column in zip(*rows, strict=True)))
 
 
-def _of_one(result: Result) -> list[float]:
+def _of_one(result: Result) -> list[Any]:
     curves = result.curves
     loss, resampled = curves["loss"], curves["resampled_loss"]
     found = fluctuation.measure(loss)
     train = fluctuation.measure(np.maximum(curves["train_loss"], 1e-12))
+    best = fluctuation.best_losses(loss, resampled).astype(np.float64)
+    best = np.where(np.isfinite(best), best, _FAILED)
     updates = np.maximum(fluctuation.late(curves["num_updates"]).sum(), 1.0)
     counts = fluctuation.late(curves["norm_counts"]).sum(axis=0)
     median, high = norm_quantile(counts, 0.5), norm_quantile(counts, 0.999)
@@ -84,7 +88,7 @@ def _of_one(result: Result) -> list[float]:
         found.peak,
         found.drift,
         fluctuation.noise_floor(resampled),
-        _finite(fluctuation.best_loss(loss, resampled)),
+        float(best.mean()),
         _final(loss),
         fluctuation.rise(loss),
         train.drift,
@@ -93,6 +97,7 @@ def _of_one(result: Result) -> list[float]:
         high / max(median, 1e-12),
         _finite(float(fluctuation.late(curves["update_ratio"]).sum() / updates)),
         _finite(float(fluctuation.late(curves["clipped"]).sum() / updates)),
+        best,
     ]
 
 

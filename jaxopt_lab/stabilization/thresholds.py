@@ -12,8 +12,8 @@ CALMER = 0.8
 HARMLESS, STOPPED = 1.02, 1.05
 #: Within this factor of the best cure's loss, the smaller change is better.
 NEAR_BEST = 1.05
-#: A fix does its job if it divides the fluctuation by this, or comes this near to the noise floor.
-GOAL_RATIO, GOAL_FLOOR = 3.0, 1.5
+#: A fix does its job if it divides the fluctuation by this, or makes it calm.
+GOAL_RATIO = 3.0
 #: A validation loss that stays within 4 % of its trend is calm.
 HEALTHY = 0.04
 #: A validation loss that ends this many times above the lowest point of its trend overfits.
@@ -35,13 +35,26 @@ THRESHOLDS = {
     "floor_share": 0.8,
     "above_floor": 1.2,
     "train_calm": 1.5,
+    "decay_calms": 5.0,
+    "decay_gain": 1.02,
+    "noise_of_small": 16.0,
+    "warmup_gain": 1.3,
+    "more": 1.1,
+    "rows_calm": 1.5,
+    "tail_share": 0.01,
+    "input_scale": 10.0,
+    "other_undone": 1.3,
+    "both_gain": 1.05,
 }
 #: Where small differences matter, margins count so many times.
 SLOPES = {
     "rate_gain": 5.0,
     "rate_is_right": 10.0,
+    "decay_gain": 5.0,
+    "both_gain": 5.0,
     "b2_calms": 1.5,
     "overfit_rise": 3.0,
+    "does_not_rise": 3.0,
     "train_fall": 10.0,
 }
 

@@ -66,6 +66,15 @@ class WaveRow(TypedDict):
 
 
 @_IGNORING
+class MemberOfEnsemble(TypedDict):
+    """A trial or a model of another kind, in a decision of kind "ensemble members"."""
+
+    name: Text
+    weight: Number
+    out_of_fold: Number | None
+
+
+@_IGNORING
 class BracketRow(TypedDict):
     """A decision of kind "bracket"."""
 
@@ -275,6 +284,16 @@ def generations_of(store: Store) -> list[dict[str, Any]]:
                 )
             members[row["phase"], row["population"]] = own
         return found
+
+    return undamaged(str(store.path), read)
+
+
+def ensemble_of(store: Store) -> list[dict[str, Any]]:
+    """What the ensemble is made of, checked; empty where there is none, or of earlier versions."""
+
+    def read() -> list[dict[str, Any]]:
+        found = store.decisions("ensemble members")[-1:] or [[]]
+        return checked(list[MemberOfEnsemble], found[0], f"{store.path} (ensemble)")
 
     return undamaged(str(store.path), read)
 

@@ -28,7 +28,7 @@ from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import lineages, outside, records, retraining, trials, views
+from jaxopt_lab.study import fronts, lineages, outside, records, retraining, trials, views
 from jaxopt_lab.study.callbacks import Progress, Telling
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.later import later
@@ -524,6 +524,29 @@ class Study:
     def members(self) -> "pd.DataFrame":
         """One row per training: trial, member (`fold`), replicate, score, units."""
         return views.members(self.store, self.problem.objective.sign)
+
+    def pareto(
+        self, objectives: Sequence[Any], directions: Sequence[Any] | None = None
+    ) -> "pd.DataFrame":
+        """The completed trials that no other is better than in all of several objectives.
+
+        Args:
+          objectives: two or more of: the problem's own (also "score"), "num_parameters" (real
+            numbers that are kept of a trial: the weights of a network), any scalar metric (after
+            the unit that counts, a mean over splits and seeds), a hyperparameter that is a number.
+          directions: "minimize" or "maximize" for each; by default the problem's for its own
+            objective, and "minimize" for the others.
+
+        Returns:
+          One row per trial, best in the first objective first: `trial_id`, the objectives, the
+          hyperparameters.
+
+        Raises:
+          UserError: for an objective that there is not, or fewer than two.
+        """
+        given = [objectives] if isinstance(objectives, str) else list(objectives)
+        where = (self.store, self.training, self.programs, self.problem.objective)
+        return fronts.front(*where, given, directions)
 
     def curves(self) -> "pd.DataFrame":
         """Scalar metrics, one row per trial, member, replicate and unit."""

@@ -5,38 +5,48 @@ import json
 import math
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxopt_lab import analysis
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.datasets import Table
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
+from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch
 from jaxopt_lab.problems.tabular.intervals import (
     REPORTED_COVERAGE,
     Residuals,
     interval_scores,
 )
+from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
-from jaxopt_lab.study import trials
+from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import ensemble
+from jaxopt_lab.tuning import ensemble, other_candidates
+from jaxopt_lab.tuning.other_candidates import Candidate
 
 SCHEMA = 1
 #: Trials that the ensemble may choose from.
 NUM_CANDIDATES = 20
 
 
-def write(study: Study, prefer: str, started: float, seconds_before: float) -> dict[str, Any]:
+def write(
+    study: Study,
+    prefer: str,
+    started: float,
+    seconds_before: float,
+    kinds: str = "networks",
+) -> dict[str, Any]:
     """Choose the winner, refit it, build the ensemble, score both, and write every file.
 
     Args:
@@ -44,13 +54,14 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
       prefer: "best" or "small".
       started: `time.monotonic()` at the start of this session.
       seconds_before: of earlier sessions.
+      kinds: of the ensemble's members: "networks" or "all".
 
     Returns:
       The content of `best.json`.
     """
-    ranked = candidates(study)
+    ranked, failed = candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
-    best, models = ranked[0], final_predictor(study, winner, ranked)
+    best, models = ranked[0], final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
     row, waves = study.store.trials()[winner], study.store.waves()
     config = hyperparameters.complete(row.config)
     members = [m for m in study.store.members_of(winner) if m.fold < study.num_folds]
@@ -73,7 +84,9 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         "ensemble": {
             "networks": sum(w > 0 for w in models.ensemble),
             "trials": study.recall("ensemble", list),
+            "members": study.recall("ensemble members", list),
         },
+        **({"failed_candidates": failed} if failed else {}),
         "efficiency": {
             "parameters": _count(study, config),
             "microseconds_per_row": {
@@ -84,6 +97,7 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
             "smallest_within_one_standard_error": small,
             "its_parameters": _count(study, _config(study, small)),
         },
+        "num_parameters": sizes_of(study),
         "analysis": _analysis(study),
         "trials": trials.counts(study.store),
         "seconds": {
@@ -98,6 +112,15 @@ def write(study: Study, prefer: str, started: float, seconds_before: float) -> d
         models.save(study.directory / "model")
         write_file(study.directory / "best.json", to_json(content))
     return content
+
+
+def sizes_of(study: Study) -> dict[str, int]:
+    """Trial -> weights of its network, of completed trials; empty where all are of one size."""
+    mine = study.store.trials(status=Status.COMPLETED)
+    found = fronts.sizes(study.training, study.programs, mine)
+    if len(set(found)) < 2:
+        return {}
+    return {str(t.trial_id): size for t, size in zip(mine, found, strict=True)}
 
 
 def _split(table: Table) -> dict[str, Any]:
@@ -153,25 +176,34 @@ def smallest_within_error(study: Study, ranked: list[int]) -> int:
 
 
 def final_predictor(
-    study: Study, winner: int, ranked: list[int], num_candidates: int = NUM_CANDIDATES
+    study: Study,
+    winner: int,
+    ranked: list[int],
+    num_candidates: int = NUM_CANDIDATES,
+    kinds: str = "networks",
+    failed: dict[str, str] | None = None,
 ) -> Predictor:
     """The refitted winner first, then the members of the ensemble with their weights.
 
     A trial's weight is shared by its networks: one per fold, and for the winner the refit too,
-    which was trained on more rows than any of them.
+    which was trained on more rows than any of them. Models of other kinds are fitted again to all
+    rows that are no test rows.
 
     Args:
       study: whose search is done.
       winner: the trial that is refitted.
       ranked: completed trials, best first.
       num_candidates: trials that the ensemble may choose from; 0 for no ensemble.
+      kinds: "networks", or "all" for boosted trees and linear models, too.
+      failed: receives name -> reason where one of these cannot be fitted.
     """
     if winner != ranked[0]:
         ranked = [winner, *(i for i in ranked if i != winner)]
-    chosen = ensemble_weights(study, ranked[:num_candidates])
+    others = _others(study, {} if failed is None else failed) if kinds == "all" else []
+    chosen = ensemble_weights(study, ranked[:num_candidates], others)
     networks = [(_config(study, winner), study.refit(winner), study.num_folds)]
     weights = [0.0]
-    for trial_id, weight in chosen.items():
+    for trial_id, weight in chosen.trials.items():
         share = weight / (study.num_folds + (trial_id == winner))
         if trial_id == winner:
             weights[0] = share
@@ -179,33 +211,93 @@ def final_predictor(
             params = study.kept((trial_id, fold, 0))
             networks.append((_config(study, trial_id), params, fold))
             weights.append(share)
-    if not chosen:
+    if not chosen.trials and not chosen.others:
         weights = [1.0]
     models = assemble(study.problem, _prepared(study), networks, weights)
-    return replace(models, residuals=_residuals(study, winner, chosen))
+    return replace(
+        models,
+        residuals=_residuals(study, winner, chosen, others),
+        others=_refitted(study, chosen.others, len(models.encoders) - 1),
+    )
 
 
-def ensemble_weights(study: Study, ranked: list[int]) -> dict[int, float]:
-    """Greedy ensemble of trials, chosen on the rows that each fold's networks did not see."""
+def _others(study: Study, failed: dict[str, str]) -> list[Candidate]:
+    """Candidates that are no networks."""
+    table, prepared = study.problem.table, _prepared(study)
+    return other_candidates.candidates(table, prepared, study.num_folds, study.seed, failed)
+
+
+def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other, ...]:
+    """Models of other kinds, fitted to all rows that are no test rows."""
+    prepared = _prepared(study)
+    rows = study.problem.table.take(prepared.development)
+    transform = prepared.transforms[-1] if prepared.transforms else None
+    found = []
+    for name, weight in chosen.items():
+        try:
+            encoder = prepared.encoders[-1]
+            found.append(
+                other_candidates.fit(name, rows, encoder, transform, study.seed, weight, place)
+            )
+        except ValueError as error:
+            raise MachineError(
+                f"{name} fits the folds but not all rows: {error}; run again with --ensemble "
+                "networks"
+            ) from None
+    return tuple(found)
+
+
+class Chosen(NamedTuple):
+    """Members of an ensemble and their weights, which sum to 1; none where there is no ensemble.
+
+    Attributes:
+      trials: trial_id -> weight.
+      others: name of a model of another kind -> weight.
+    """
+
+    trials: dict[int, float]
+    others: dict[str, float]
+
+
+def ensemble_weights(study: Study, ranked: list[int], others: Sequence[Candidate] = ()) -> Chosen:
+    """Greedy ensemble of trials, chosen on the rows that each fold's networks did not see.
+
+    Args:
+      study: whose search is done.
+      ranked: the trials that may be chosen.
+      others: models of other kinds that may be chosen.
+    """
     names, predictions = [], []
     for trial_id in ranked:
-        members = [
-            m
-            for m in study.store.member_arrays(trial_id)
-            if m.fold < study.num_folds and m.replicate == 0
-        ]
+        members = _of_folds(study, trial_id)
         kept = all(study.weights.has((trial_id, f, 0)) for f in range(study.num_folds))
         if len(members) == study.num_folds and kept:
             names.append(trial_id)
             predictions.append(np.concatenate([_decode(study, m) for m in members]))
     if not names:
-        return {}
+        return Chosen({}, {})
+    predictions += [other.predicted for other in others]
     table, truth = _out_of_fold(study)
     loss = partial(_rmse if study.problem.is_regression else _log_loss, weights=table.weights)
-    weights = ensemble.greedy(np.stack(predictions), truth, loss)
-    chosen = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
-    study.recall("ensemble", lambda: [[n, w] for n, w in chosen.items()], again=True)
+    weights = [float(w) for w in ensemble.greedy(np.stack(predictions), truth, loss)]
+    trained = {n: w for n, w in zip(names, weights, strict=False) if w > 0}
+    beside = zip((other.name for other in others), weights[len(names) :], strict=True)
+    chosen = Chosen(trained, {n: w for n, w in beside if w > 0})
+    study.recall("ensemble", lambda: [[n, w] for n, w in chosen.trials.items()], again=True)
+    labels = [*(f"trial {n}" for n in names), *(other.name for other in others)]
+    told = [
+        {"name": label, "weight": weight, "out_of_fold": loss(predicted, truth)}
+        for label, weight, predicted in zip(labels, weights, predictions, strict=True)
+        if weight > 0 or label not in [f"trial {n}" for n in names]
+    ]
+    study.recall("ensemble members", lambda: told, again=True)
     return chosen
+
+
+def _of_folds(study: Study, trial_id: int) -> list[TrainedMember]:
+    """A trial's networks, one per fold, without reruns and refit."""
+    members = study.store.member_arrays(trial_id)
+    return [m for m in members if m.fold < study.num_folds and m.replicate == 0]
 
 
 def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
@@ -216,7 +308,9 @@ def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
     return table, np.log(table.target) if table.log_target else table.target
 
 
-def _residuals(study: Study, winner: int, chosen: dict[int, float]) -> Residuals | None:
+def _residuals(
+    study: Study, winner: int, chosen: Chosen, others: Sequence[Candidate]
+) -> Residuals | None:
     """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes."""
     if not study.problem.is_regression:
         return None
@@ -224,11 +318,7 @@ def _residuals(study: Study, winner: int, chosen: dict[int, float]) -> Residuals
     transforms = _prepared(study).transforms
 
     def predicted(trial_id: int) -> np.ndarray:
-        members = [
-            m
-            for m in study.store.member_arrays(trial_id)
-            if m.fold < study.num_folds and m.replicate == 0
-        ]
+        members = _of_folds(study, trial_id)
         found = [to_target(m.outputs, transforms[m.fold]) for m in members]
         values = np.concatenate(found)
         return np.log(values) if study.problem.table.log_target else values
@@ -237,9 +327,11 @@ def _residuals(study: Study, winner: int, chosen: dict[int, float]) -> Residuals
         return np.sort(np.abs(truth - values))
 
     single = errors(predicted(winner))
-    if not chosen:
+    if not chosen.trials and not chosen.others:
         return Residuals(single, single)
-    together = sum(weight * predicted(trial_id) for trial_id, weight in chosen.items())
+    together = sum(weight * predicted(trial_id) for trial_id, weight in chosen.trials.items())
+    for other in others:
+        together = together + chosen.others.get(other.name, 0.0) * other.predicted[:, 0]
     return Residuals(single, errors(np.asarray(together)))
 
 
@@ -274,7 +366,8 @@ def _count(study: Study, config: Config) -> int:
     """Weights of a configuration's own network, without padding."""
     num_features = _prepared(study).arrays.inputs.shape[2]
     size, depth = config["hidden_size"], config["num_layers"]
-    return count_parameters(num_features, size, depth, study.problem.criterion.num_outputs)
+    outputs = study.problem.criterion.num_outputs
+    return count_parameters(num_features, size, depth, outputs, **members_of(config))
 
 
 def _optax(study: Study, config: Config) -> str:
@@ -336,6 +429,8 @@ def _analysis(study: Study) -> dict[str, Any]:
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
         [t.phase == rows[0].phase for t in rows],
+        analysis.learned(study.store),
+        study.problem.unit,
     )
 
 
@@ -397,7 +492,7 @@ def _nulled(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of what the results depend on."""
-    names = ("jaxopt-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    names = ("jaxopt-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "lightgbm")
     found = {"python": platform.python_version()}
     for name in names:
         try:

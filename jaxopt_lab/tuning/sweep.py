@@ -18,7 +18,7 @@ from jaxopt_lab.study import trials
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.records import KEPT_TRIALS
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning.outcome import SCHEMA, to_json, versions
+from jaxopt_lab.tuning.outcome import SCHEMA, sizes_of, to_json, versions
 from jaxopt_lab.tuning.tune import check_search
 
 NUM_TRIALS = 32
@@ -198,6 +198,7 @@ def outcome_of(study: Study, seconds: float) -> dict[str, Any]:
             "standard_error": error,
             "folds": best.folds,
         },
+        "num_parameters": sizes_of(study),
         "analysis": _analysis(study),
         "trials": trials.counts(study.store),
         "seconds": {
@@ -218,4 +219,6 @@ def _analysis(study: Study) -> dict[str, Any]:
         [math.nan if t.score is None else t.score for t in rows],
         [t.status == Status.INFEASIBLE for t in rows],
         study.seed,
+        trained=analysis.learned(study.store),
+        unit=study.problem.unit,
     )

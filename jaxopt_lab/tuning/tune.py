@@ -14,7 +14,7 @@ from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.datasets import Table, rarest
+from jaxopt_lab.datasets import Table, most_time_folds, rarest
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -27,6 +27,7 @@ from jaxopt_lab.study import trials
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import outcome
+from jaxopt_lab.tuning.other_candidates import ENSEMBLES
 
 #: Floating-point operations that the default number of trials may cost.
 DEFAULT_WORK = 6e12
@@ -64,6 +65,8 @@ class Settings:
       widen: whether refined ranges and choices may leave those of the user's `space`. The ranges
         of `default_space` always grow where the best trials crowd an end.
       prefer: "best", or "small": the smallest network within one standard error of it.
+      ensemble: what it is made of: "networks", or "all" for boosted trees and linear models, too,
+        where they help. A study that is done can be run again with the other.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
       prior: hyperparameters believed to be good; the first trials are drawn around them.
@@ -87,6 +90,7 @@ class Settings:
     time_limit: Any = None
     widen: bool = False
     prefer: str = "best"
+    ensemble: Any = "networks"
     numeric: str = "piecewise_linear"
     num_bins: Any = None
     prior: Mapping[str, Any] | None = None
@@ -100,6 +104,7 @@ class Settings:
         check_search(self.search, self.scheduler, self.scheduler_settings)
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
+        check_ensemble(self.ensemble)
         for name in ("trials", "folds", "epochs"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name), least=1))
@@ -129,6 +134,16 @@ def check_search(name: str, scheduler: str, settings: Mapping[str, Any] | None) 
             f"scheduler {scheduler}: its trials are proposed from results; give --search "
             f"bayesian, not {name}"
         )
+
+
+def check_ensemble(kinds: Any) -> None:
+    """Refuse an ensemble of what is not known.
+
+    Raises:
+      UserError: in one line.
+    """
+    if kinds not in ENSEMBLES:
+        raise UserError(f"ensemble must be networks or all, got {kinds!r}")
 
 
 def default_space(num_rows: int) -> SearchSpace:
@@ -208,7 +223,9 @@ def run(
         before = seconds_before(study.store)
         begun = len(study.store.waves())
         search_all(study, settings, budget, progress, say)
-        content = outcome.write(study, settings.prefer, started, before)
+        content = outcome.write(study, settings.prefer, started, before, settings.ensemble)
+        for name, reason in content.get("failed_candidates", {}).items():
+            say(f"note: {name} cannot be fitted to this table for the ensemble: {reason}")
         for name, reason in content.get("failed_baselines", {}).items():
             say(f"note: the baseline {name} cannot be fitted to this table: {reason}")
         if not study.store.decisions("session") or study.trained:
@@ -250,7 +267,9 @@ def plan(table: Table, settings: Settings, say: Callable[[str], None] = lambda t
     Raises:
       UserError: as `run`.
     """
-    study, (num_trials, num_folds, num_epochs), _ = _begin(table, settings, None)
+    study, (num_trials, num_folds, num_epochs), notes = _begin(table, settings, None)
+    for note in notes:
+        say(f"note: {note}")
     say(_budget_in_words(settings, num_trials, num_folds, num_epochs))
     try:
         return study.plan(
@@ -293,6 +312,12 @@ def _begin(
         number = len(np.unique(table.groups[prepared.development]))
         if number < folds:
             notes.append(f"{number} folds instead of {folds}: there are no more groups")
+            folds = number
+    if table.times is not None and not settings.folds:
+        number = most_time_folds(table.times[prepared.development], folds)
+        if number < folds:
+            few = f"{number} folds" if number > 1 else "one hold-out split"
+            notes.append(f"{few} instead of {folds} folds: there are too few different times")
             folds = number
     # What cannot be folded is refused before anything is written.
     task.prepare(settings.folds or folds, settings.seed)

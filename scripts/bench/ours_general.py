@@ -1,6 +1,7 @@
 """The front doors for modules and functions, driven by the runner that a study uses."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -66,7 +67,8 @@ class General:
             seconds += report.compile_seconds
             for result in report.results:
                 if result.job.trial_id == 0 and result.job.fold == 0:
-                    self.first = result._replace(fetch=lambda kept=result.params: kept)
+                    kept = partial(_same, result.params)
+                    self.first = result._replace(fetch=kept)
         return seconds
 
     def run(self, trials: range) -> None:
@@ -144,3 +146,7 @@ def whole_training(case: Case) -> General:
         train_as_one_function(case), objective="loss", num_seeds=case.num_seeds
     )
     return General(case, problem, 1, lambda result: float(result.curves["loss"][-1]))
+
+
+def _same(value: Any) -> Any:
+    return value

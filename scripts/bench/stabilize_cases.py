@@ -40,12 +40,13 @@ class Case:
 
     Attributes:
       problem: key of `PROBLEMS`.
-      cause: what must be found.
+      cause: what must be found; of two, joined with "+", either.
       half: "setting" if thresholds were set on it, else "reporting".
       changes: hyperparameters that break it.
       train_rows: fewer rows to train on.
       valid_rows: fewer rows to validate on.
       epochs: more of them, where there are fewer rows.
+      spoil: what breaks the rows.
     """
 
     problem: str
@@ -55,6 +56,7 @@ class Case:
     train_rows: int | None = None
     valid_rows: int | None = None
     epochs: int | None = None
+    spoil: Callable[[RowsTask], RowsTask] | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +69,8 @@ class Case:
 
     def task(self) -> RowsTask:
         """Rows and loss."""
-        return PROBLEMS[self.problem].make(self.train_rows, self.valid_rows)
+        task = PROBLEMS[self.problem].make(self.train_rows, self.valid_rows)
+        return task if self.spoil is None else self.spoil(task)
 
     @property
     def hparams(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lab.core.client import Client
@@ -286,6 +287,12 @@ class GeneralTraining:
             seen = f"last finite value {last:.4g}" if math.isfinite(last) else "no finite value"
             return f"{metric} was not finite after {unit} {diverged_at + 1}, {seen}"
         return "" if math.isfinite(value) else f"{metric} is {value}"
+
+    def num_parameters(self, config: Config, program: StaticProgram) -> int:
+        """Real numbers in the result of one trial."""
+        del config
+        leaves = jax.tree.leaves(self.checked(program).result)
+        return sum(math.prod(x.shape) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact))
 
     def dump(self, kept: PyTree) -> bytes:
         """Leaves in their order."""

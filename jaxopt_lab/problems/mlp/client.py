@@ -92,7 +92,9 @@ class RowsClient:
             return self._counts[program]
         if self.make_model is trainer.make_model and len(self.input_shape) == 1:
             size, depth = program.hidden_size, program.num_layers
-            return count_parameters(*self.input_shape, size, depth, self.criterion.num_outputs)
+            members = program.ensemble_size, program.ensemble_form
+            (inputs,), outputs = self.input_shape, self.criterion.num_outputs
+            return count_parameters(inputs, size, depth, outputs, *members)
         model = self.make_model(program, self.criterion.num_outputs)
         config = hyperparameters.complete({})
         hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}

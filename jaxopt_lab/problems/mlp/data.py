@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lab.problems.mlp.members import mean_output, mean_probability
+
 #: Inputs are padded with zero columns to a multiple of this, so that tables whose encodings
 #: differ by a few columns share compiled programs.
 COLUMN_MULTIPLE = 16
@@ -88,11 +90,13 @@ class Criterion(NamedTuple):
       loss: (outputs [b, o], targets [b]) -> [b].
       metrics: (outputs, targets) -> {name: [b]}; averaged over the validation rows.
       num_outputs: size o of the network's head.
+      average: outputs of members [k, b, o] -> those of their mean prediction [b, o].
     """
 
     loss: Callable[[Array, Array], Float[Array, " b"]]
     metrics: Callable[[Array, Array], dict[str, Float[Array, " b"]]]
     num_outputs: int
+    average: Callable[[Array], Array] = mean_output
 
 
 def squared_error(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) -> Float[Array, " b"]:
@@ -124,7 +128,9 @@ def regression() -> Criterion:
 @cache
 def classification(num_classes: int) -> Criterion:
     """Cross-entropy over `num_classes` classes."""
-    return Criterion(cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes)
+    return Criterion(
+        cross_entropy, lambda o, t: {"accuracy": correct(o, t)}, num_classes, mean_probability
+    )
 
 
 @cache
@@ -147,4 +153,4 @@ def weighted(criterion: Criterion) -> Criterion:
         found = criterion.metrics(outputs, targets[:, 0].astype(kind))
         return {name: targets[:, 1] * value for name, value in found.items()}
 
-    return Criterion(loss, metrics, criterion.num_outputs)
+    return criterion._replace(loss=loss, metrics=metrics)

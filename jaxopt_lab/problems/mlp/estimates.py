@@ -28,6 +28,16 @@ class Estimate:
         return self.compile_seconds + self.run_seconds
 
 
+class Members(NamedTuple):
+    """Members of a network, and how they differ."""
+
+    size: int = 1
+    form: str = "mini"
+
+
+ALONE = Members()
+
+
 class _Class(NamedTuple):
     """The trials whose width is rounded up to one of `Programs.widths`.
 
@@ -118,10 +128,11 @@ def _classes(
         mine = [w for w in values["hidden_size"] if least(programs.widths, w) == size]
         jobs = load.last * len(mine) / len(values["hidden_size"])
         parts = [
-            epoch_seconds(programs, load, costs, width, depth, batch, moments)
+            epoch_seconds(programs, load, costs, width, depth, batch, moments, members)
             for width in mine
             for depth in (values["num_layers"] if on_cpu else depths)
             for batch in values["batch_size"]
+            for members in _members(values)
         ]
         per_network, per_cohort = (sum(p) / len(parts) for p in zip(*parts, strict=True))
         weights = count_weights(load.num_features, size, max(programs.depths))
@@ -147,9 +158,18 @@ def _num_kinds(programs: Programs, values: Values) -> tuple[int, int]:
     optimizers = {sharing(programs.optimizers, name) for name in values["optimizer"]}
     other = ("ema", "early_stopping", "penalize_biases", "precision")
     kinds = shapes * len(activations) * len(optimizers)
-    kinds *= math.prod(len(values[name]) for name in other)
+    kinds *= math.prod(len(values[name]) for name in other) * len(set(_members(values)))
     batches = len(values["batch_size"])
     return kinds * (1 if programs.block else batches), kinds * batches
+
+
+def _members(values: Values) -> list[Members]:
+    """Those that networks can have, each as likely."""
+    return [
+        Members(size, form if size > 1 else "mini")
+        for size in values["ensemble_size"]
+        for form in values["ensemble_form"]
+    ]
 
 
 class Epoch(NamedTuple):
@@ -176,6 +196,7 @@ def epoch_seconds(
     depth: int,
     batch: int,
     moments: float = 2.0,
+    members: Members = ALONE,
 ) -> Epoch:
     """What one epoch of a network takes.
 
@@ -189,6 +210,8 @@ def epoch_seconds(
       depth: layers of the network.
       batch: rows per update.
       moments: that the optimizer keeps.
+      members: of the network; each computes what a network alone would, but for the first product
+        of `late` ones.
     """
     width = least(programs.widths, width)
     parameters = count_weights(load.num_features, width, depth)
@@ -196,10 +219,15 @@ def epoch_seconds(
     updates = math.ceil(load.num_rows / batch)
     blocks = math.ceil(load.num_rows / (programs.block or batch))
     extra = max(len(programs.activations) - 1, 0) * costs.activation_flops * width * depth
-    arithmetic = load.num_rows * (6 * parameters + extra) / costs.flops
+    first = load.num_features * width
+    once = first if members.form == "late" else 0
+    products = once + members.size * (parameters - once)
+    arithmetic = load.num_rows * (6 * products + extra * members.size) / costs.flops
     traffic = updates * parameters * (16 + 12 * moments) + blocks * skipped * 12
     if programs.block:
         traffic += blocks * parameters * 20
+    if members.size > 1 and not once:
+        traffic += blocks * members.size * first * 16  # rescaled kernels and their gradients
     of_network = arithmetic + traffic / costs.update_bytes + blocks * costs.block_seconds
     steps = blocks * depth * (MERGED_STEP if programs.block else 1.0)
     return Epoch(of_network, steps * costs.step_seconds)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit
+from scipy.special import expit, log_softmax, logsumexp
 
 Rows = Float[np.ndarray, "n f"]
 
@@ -29,14 +29,18 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def outputs(
     params: Mapping[str, Any], num_layers: int, activation: str, inputs: Rows
-) -> Float[np.ndarray, "n o"]:
-    """What an `MLP` gives in evaluation.
+) -> Float[np.ndarray, "*k n o"]:
+    """What a `PaddedMLP` gives in evaluation.
 
     Args:
-      params: its weights: kernel and bias of `hidden_0`, ... and `output`, float32.
+      params: its weights: kernel and bias of `hidden_0`, ... and `output`, float32, and adapters
+        of members.
       num_layers: hidden layers.
       activation: a key of `FUNCTIONS`.
       inputs: float32 rows; columns of the first kernel beyond theirs meet zeros.
+
+    Returns:
+      Outputs [n, o]; of k members [k, n, o].
     """
     x = inputs
     # A network that overflows is found by its outputs, which are not finite.
@@ -47,6 +51,22 @@ def outputs(
         return _dense(params["output"], x)
 
 
+def averaged(outputs: Float[np.ndarray, "k n o"]) -> Float[np.ndarray, "n o"]:
+    """Outputs of the members' mean prediction: their mean, or of classes, of which there are two
+    or more, the logarithm of the mean probabilities."""
+    if outputs.shape[2] == 1:
+        return np.asarray(outputs.mean(axis=0))
+    logs = log_softmax(outputs, axis=2)
+    return np.asarray(logsumexp(logs, axis=0) - np.float32(math.log(len(outputs))))
+
+
 def _dense(layer: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    """Rows [n, f] of all members or [k, n, f] of each; [k, n, o] once members differ."""
     kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
-    return np.asarray(x @ kernel[: x.shape[1]] + bias)
+    size = x.shape[-1]
+    if "r" in layer:
+        x = x * np.asarray(layer["r"])[:, None, :size]
+    products = x @ kernel[..., :size, :]
+    if "s" in layer:
+        products = products * np.asarray(layer["s"])[:, None]
+    return np.asarray(products + (bias if bias.ndim == 1 else bias[:, None]))

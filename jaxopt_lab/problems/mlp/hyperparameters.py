@@ -42,6 +42,8 @@ INITIALIZATIONS = (
     "lecun_uniform",
     "orthogonal",
 )
+#: How members of a network differ besides their heads; see `members`.
+ENSEMBLE_FORMS = ("mini", "full", "late")
 OFF = math.inf
 PRECISIONS = ("float32", "bfloat16")
 #: Static hyperparameters that a program can also take as traced values: by padding, by masks, by
@@ -127,6 +129,22 @@ REGISTRY: dict[str, Hyperparameter] = {
         exclusive_low=True,
         feature_off=OFF,
     ),
+    "agc": _real(
+        OFF,
+        "gradient norm of a unit is clipped to this share of its weights' (arXiv:2102.06171)",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
+    "adagc": _real(
+        OFF,
+        "gradient norm of a tensor is clipped to this multiple of its own mean (arXiv:2502.11034)",
+        0.0,
+        OFF,
+        exclusive_low=True,
+        feature_off=OFF,
+    ),
     "schedule": Hyperparameter("constant", "shape of the learning rate", choices=SCHEDULES),
     "warmup_fraction": _real(
         0.0,
@@ -186,6 +204,16 @@ REGISTRY: dict[str, Hyperparameter] = {
         "float32",
         "of the hidden layers' arithmetic in training; weights, loss and updates are float32",
         choices=PRECISIONS,
+        static=True,
+    ),
+    "ensemble_size": Hyperparameter(
+        1, "members that share the kernels and predict together (TabM)", 1, 256, static=True
+    ),
+    "ensemble_form": Hyperparameter(
+        "mini",
+        "what members have of their own besides their heads; mini: an adapter of the inputs, full: "
+        "adapters and biases of every layer, late: an adapter behind the first layer",
+        choices=ENSEMBLE_FORMS,
         static=True,
     ),
 }

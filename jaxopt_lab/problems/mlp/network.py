@@ -1,5 +1,7 @@
 """The multilayer perceptron that serves many shapes at once."""
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -12,6 +14,13 @@ from jaxopt_lab.models.activations import ACTIVATION_FUNCTIONS
 from jaxopt_lab.models.products import dot_general
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS
 from jaxopt_lab.problems.mlp.initializers import init_kernel
+from jaxopt_lab.problems.mlp.members import (
+    MemberDense,
+    MemberHead,
+    adapters_of,
+    draw_adapter,
+    shapes,
+)
 
 _LEVELS = 2**16
 
@@ -34,6 +43,8 @@ class PaddedMLP(nn.Module):
       draw_width: width at which kernels are drawn; at least `hidden_size` (0: the same).
       with_orthogonal: whether `orthogonal` initialisation can occur.
       precision: dtype in which hidden layers compute; weights, head and outputs are float32.
+      ensemble_size: members k that share the kernels (`members`); 1: a plain network.
+      ensemble_form: how they differ, one of `hyperparameters.ENSEMBLE_FORMS`.
     """
 
     num_layers: int
@@ -45,24 +56,30 @@ class PaddedMLP(nn.Module):
     draw_width: int = 0
     with_orthogonal: bool = True
     precision: str = "float32"
+    ensemble_size: int = 1
+    ensemble_form: str = "mini"
 
     @nn.compact
     def __call__(
         self,
         inputs: Float[Array, "b f"],
         hparams: Hparams,
-        noise: UInt16[Array, "layers b h"] | None = None,
+        noise: UInt16[Array, "layers _ h"] | None = None,
         depth: IntScalar | None = None,
-    ) -> Float[Array, "b o"]:
+    ) -> Float[Array, "*k b o"]:
         """Apply the network.
 
         Args:
           inputs: rows.
           hparams: with `hidden_size`, `num_layers` or `activation` where masked or several,
             `dropout` where noise is given, and at initialisation also `initialization`.
-          noise: uniform 16-bit integers for dropout; None in evaluation.
+          noise: uniform 16-bit integers for dropout, of `ensemble_size` * b rows; None in
+            evaluation.
           depth: the most layers of any trial that is trained together with this one: products of
             deeper layers are skipped, not computed and masked. None: all are computed.
+
+        Returns:
+          [b, o], or [k, b, o] of k members.
         """
 
         x = inputs.astype(self.precision)
@@ -83,7 +100,7 @@ class PaddedMLP(nn.Module):
         layer: int | None,
         hparams: Hparams,
         wanted: BoolScalar | None = None,
-    ) -> nn.Dense:
+    ) -> nn.Dense | MemberDense | MemberHead:
         """A dense layer: hidden layer number `layer`, or the head; multiplies if `wanted`."""
 
         def kernel_init(key: PRNGKey, shape: tuple[int, int], dtype: object = None) -> Array:
@@ -105,12 +122,52 @@ class PaddedMLP(nn.Module):
             # A layer that the trial lacks is zero, so that no penalty or norm sees it.
             return jnp.where(layer < hparams["num_layers"], kernel, 0.0)
 
+        if self.ensemble_size > 1:
+            return self._member_layer(name, size, layer, hparams, kernel_init, wanted)
         return nn.Dense(
             size,
             dtype=jnp.float32 if layer is None else self.precision,
             kernel_init=kernel_init,
             name=name,
             dot_general=partial(dot_general, wanted=wanted),
+        )
+
+    def _member_layer(
+        self,
+        name: str,
+        size: int,
+        layer: int | None,
+        hparams: Hparams,
+        kernel_init: Callable[..., Array],
+        wanted: BoolScalar | None,
+    ) -> MemberDense | MemberHead:
+        """What `_dense` gives, of several members."""
+        if layer is None:
+            return MemberHead(size, self.ensemble_size, kernel_init, name=name)
+        own = adapters_of(self.ensemble_form, layer)
+
+        def adapter_init(key: PRNGKey, adapter: str, size: int) -> Array:
+            is_padded = layer > 0 or adapter == "s"  # else of the inputs
+            draw_size = max(self.draw_width, size) if is_padded else size
+            drawn = draw_adapter(key, self.ensemble_size, size, draw_size, adapter == own.signs)
+            # Like kernels, it is zero where the trial has no unit or no layer.
+            real = jnp.ones((size,), bool)
+            if is_padded and self.masked_width:
+                real &= jnp.arange(size) < hparams["hidden_size"]
+            if layer > 0 and self.masked_depth:
+                real &= layer < hparams["num_layers"]
+            return jnp.where(real, drawn, 0.0)
+
+        return MemberDense(
+            features=size,
+            members=self.ensemble_size,
+            own=own,
+            common=layer == 0,
+            kernel_init=kernel_init,
+            adapter_init=adapter_init,
+            dtype=self.precision,
+            dot_general=partial(dot_general, wanted=wanted),
+            name=name,
         )
 
     def _activate(self, x: Float[Array, "b h"], hparams: Hparams) -> Float[Array, "b h"]:
@@ -134,14 +191,52 @@ class PaddedMLP(nn.Module):
         Args:
           keys: [m], one per `rows` rows.
           rows: rows per key.
+
+        Returns:
+          b is m * `rows`, or as many for each member in turn.
         """
-        return layer_noise(keys, rows, self.num_layers, self.hidden_size)
+        if self.ensemble_size == 1:
+            return layer_noise(keys, rows, self.num_layers, self.hidden_size)
+
+        def of_member(j: Array) -> UInt16[Array, "layers b h"]:
+            mine = jax.vmap(lambda key: jax.random.fold_in(key, j))(keys)
+            return layer_noise(mine, rows, self.num_layers, self.hidden_size)
+
+        drawn = jax.vmap(of_member, out_axes=1)(jnp.arange(self.ensemble_size))
+        return drawn.reshape(self.num_layers, -1, self.hidden_size)
 
 
-def count_parameters(num_features: int, hidden_size: int, num_layers: int, num_outputs: int) -> int:
-    """Weights and biases of an `MLP`."""
-    inner = (num_layers - 1) * hidden_size * (hidden_size + 1)
-    return (num_features + 1) * hidden_size + inner + (hidden_size + 1) * num_outputs
+def count_parameters(
+    num_features: int,
+    hidden_size: int,
+    num_layers: int,
+    num_outputs: int,
+    ensemble_size: int = 1,
+    ensemble_form: str = "mini",
+) -> int:
+    """Weights, biases and adapters of a `PaddedMLP` without padding."""
+    found = layer_shapes(
+        num_features, hidden_size, num_layers, num_outputs, ensemble_size, ensemble_form
+    )
+    return sum(math.prod(shape) for layer in found.values() for shape in layer.values())
+
+
+def layer_shapes(
+    num_features: int,
+    hidden_size: int,
+    num_layers: int,
+    num_outputs: int,
+    ensemble_size: int = 1,
+    ensemble_form: str = "mini",
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of the parameters of a `PaddedMLP` without padding: layer -> name -> shape."""
+    sizes = [num_features, *[hidden_size] * num_layers]
+    found = {
+        f"hidden_{i}": shapes(ensemble_size, ensemble_form, i, sizes[i], hidden_size)
+        for i in range(num_layers)
+    }
+    head = shapes(ensemble_size, ensemble_form, None, hidden_size, num_outputs)
+    return {**found, "output": head}
 
 
 def layer_noise(

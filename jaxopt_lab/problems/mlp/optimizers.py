@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lab.core.types import Hparams, Params, PyTree, Scalar
-from jaxopt_lab.problems.mlp import moments, schedules
+from jaxopt_lab.problems.mlp import clipping, moments, schedules
 from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS
 
 #: Optimizers whose name promises that weight decay is not decoupled: `weight_decay` is ignored.
@@ -49,8 +49,8 @@ def build(
       names: the optimizer, or several of which the trial's is `hparams["optimizer"]`
         (`moments.gated`).
       hparams: traced hyperparameters; `learning_rate` and those of the optimizer.
-      features: which of l1, l2, clip_value, clip_norm, weight_decay the study uses; the others
-        are left out of the program.
+      features: which of l1, l2, clip_value, clip_norm, agc, adagc, weight_decay the study uses;
+        the others are left out of the program.
       multiplier: schedule times plateau scale at this step.
       penalize_biases: whether penalties and decay act on all parameters.
       gate: when the moments move; None: always.
@@ -66,6 +66,10 @@ def build(
         parts.append(
             optax.clip_by_global_norm(most) if norm is None else clip_known_norm(most, norm)
         )
+    if "agc" in features:
+        parts.append(clipping.to_weights(hparams["agc"]))
+    if "adagc" in features:
+        parts.append(clipping.to_history(hparams["adagc"]))
     parts.append(moments.gated(names, hparams, gate))
     if "weight_decay" in features and not set(names) <= set(WITHOUT_DECAY):
         decay = hparams["weight_decay"]
@@ -157,6 +161,10 @@ def to_optax(config: Mapping[str, Any], steps_per_epoch: int, num_epochs: int) -
         parts.append(f"optax.clip({c['clip_value']!r})")
     if math.isfinite(c["clip_norm"]):
         parts.append(f"optax.clip_by_global_norm({c['clip_norm']!r})")
+    if math.isfinite(c["agc"]):
+        parts.append(f"optax.adaptive_grad_clip({c['agc']!r})")
+    if math.isfinite(c["adagc"]):
+        parts.append(clipping.history_code(c["adagc"]))
     adam = f"optax.scale_by_adam(b1={c['b1']!r}, b2={c['b2']!r}, eps={c['eps']!r})"
     moments = {
         "momentum": f"optax.trace(decay={c['momentum']!r}, nesterov=False)",

@@ -12,7 +12,7 @@ from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.choosing import choose, exact_estimate
 from jaxopt_lab.problems.mlp.data import FoldArrays
 from jaxopt_lab.problems.mlp.epochs import CHUNK
-from jaxopt_lab.problems.mlp.estimates import count_weights, epoch_seconds
+from jaxopt_lab.problems.mlp.estimates import Members, count_weights, epoch_seconds
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.signature import Signature
@@ -108,7 +108,8 @@ def wave_seconds(wave: Wave, width: int, chosen: Programs, load: Load, costs: Co
 def _size(signature: Signature, load: Load) -> int:
     """Weights of one network, biases and head included."""
     width, depth = signature.hidden_size, signature.num_layers
-    return count_parameters(load.num_features, width, depth, load.num_outputs)
+    members = signature.ensemble_size, signature.ensemble_form
+    return count_parameters(load.num_features, width, depth, load.num_outputs, *members)
 
 
 def _bytes(signature: Signature, load: Load) -> int:
@@ -119,7 +120,8 @@ def _seconds(cohort: Cohort, width: int, chosen: Programs, load: Load, costs: Co
     """One of V networks of a cohort on one device."""
     size, batch = cohort.program.hidden_size, cohort.jobs[0].config["batch_size"]
     moments = float(hyperparameters.num_moments(cohort.program.optimizers))
-    epoch = epoch_seconds(chosen, load, costs, size, cohort.order, batch, moments)
+    members = Members(cohort.program.ensemble_size, cohort.program.ensemble_form)
+    epoch = epoch_seconds(chosen, load, costs, size, cohort.order, batch, moments, members)
     return cohort.num_units * epoch.share(width)
 
 
@@ -161,9 +163,13 @@ def trial_bytes(signature: Signature, num_parameters: int, num_valid: int, num_o
     """
     copies = 2 + signature.accumulate + signature.ema + signature.early_stopping
     weights = num_parameters * (4 + copies)  # twice the weights: one wave is fetched meanwhile
+    members = signature.ensemble_size
     rows = max(signature.block, CHUNK)
-    activations = 2 * rows * signature.hidden_size + (
-        4 * signature.block * signature.hidden_size * signature.num_layers
+    activations = members * (
+        2 * rows * signature.hidden_size
+        + 4 * signature.block * signature.hidden_size * signature.num_layers
     )
+    if members > 1 and signature.ensemble_form != "late":
+        weights += 2 * members * num_parameters  # rescaled kernels of the first layer, gradients
     outputs = 3 * round_up(max(num_valid, 1), CHUNK) * num_outputs
     return 4 * (weights + activations + outputs)

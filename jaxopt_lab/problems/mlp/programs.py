@@ -66,6 +66,7 @@ class Programs:
             masked_width=self.masked_width or width != config["hidden_size"],
             accumulate=merged,
             precision=config["precision"],
+            **members_of(config),
         )
         # One object for equal ones, which are keys everywhere: identical keys are not compared.
         return _SIGNATURES.setdefault(found, found)
@@ -87,6 +88,12 @@ class Programs:
             data["max_cohorts"] = [data.pop("max_width")] * len(data["widths"])
         lists = {k: tuple(v) for k, v in data.items() if isinstance(v, list)}
         return cls(**{**data, **lists, "features": frozenset(data["features"])})
+
+
+def members_of(config: Config) -> dict[str, Any]:
+    """Number and form of a network's members; one has no form."""
+    size = config["ensemble_size"]
+    return {"ensemble_size": size, "ensemble_form": config["ensemble_form"] if size > 1 else "mini"}
 
 
 def sharing(merged: tuple[str, ...], name: str) -> tuple[str, ...]:

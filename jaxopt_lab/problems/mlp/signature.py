@@ -31,6 +31,8 @@ class Signature:
       precision: of the hidden layers' arithmetic.
       observe: whether each step tells gradient norms and update sizes, and each validation what
         resampled validation rows would have given (see `trainer.observation`).
+      ensemble_size: members that share the kernels (see `members`).
+      ensemble_form: how they differ.
     """
 
     optimizers: tuple[str, ...]
@@ -49,6 +51,8 @@ class Signature:
     accumulate: bool = False
     observe: bool = False
     precision: str = "float32"
+    ensemble_size: int = 1
+    ensemble_form: str = "mini"
 
     def __post_init__(self) -> None:
         if self.block % self.noise_rows:
@@ -81,5 +85,7 @@ class Signature:
         flags = [name for name in names if getattr(self, name)]
         kinds, rules = "/".join(self.activations), "/".join(self.optimizers)
         flags += [] if self.precision == "float32" else [self.precision]
+        if self.ensemble_size > 1:
+            flags.append(f"{self.ensemble_size} members ({self.ensemble_form})")
         parts = [f"{depth} x {width} {kinds}", rules, f"batch {batch}", *flags]
         return ", ".join(parts)

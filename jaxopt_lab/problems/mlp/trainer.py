@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
-from jaxopt_lab.problems.mlp import observation, optimizers, schedules, skipping
+from jaxopt_lab.problems.mlp import members, observation, optimizers, schedules, skipping
 from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
 from jaxopt_lab.problems.mlp.network import PaddedMLP
@@ -58,7 +58,8 @@ class StepInfo(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Sums over the real rows of one chunk, their count, and the outputs of all rows."""
+    """Sums over the real rows of one chunk, their count, and the outputs of all rows; those of
+    members are of their mean prediction."""
 
     sums: dict[str, Scalar]
     num_rows: Scalar
@@ -140,7 +141,18 @@ def make_model(signature: Signature, num_outputs: int) -> PaddedMLP:
         draw_width=signature.draw_width,
         with_orthogonal="orthogonal" in signature.features,
         precision=signature.precision,
+        ensemble_size=signature.ensemble_size,
+        ensemble_form=signature.ensemble_form,
     )
+
+
+def row_losses(
+    signature: Signature, criterion: Criterion, outputs: Array, targets: Array
+) -> Float[Array, " b"]:
+    """What training minimises the mean of: the loss of each row, of members their mean loss."""
+    if signature.ensemble_size == 1:
+        return criterion.loss(outputs, targets)
+    return members.mean_loss(criterion.loss, outputs, targets)
 
 
 def make_trainer(
@@ -268,7 +280,7 @@ def make_trainer(
                     for name, layer in params.items()
                 }
             outputs = forward(params, batch, hparams, noise)
-            losses = criterion.loss(outputs, batch.targets)
+            losses = row_losses(signature, criterion, outputs, batch.targets)
             return jnp.where(batch.mask, losses, 0.0).sum() / divisor
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
@@ -293,6 +305,8 @@ def make_trainer(
     def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
         params = state.average if use_average else state.params
         outputs = forward(params, batch, hparams)
+        if signature.ensemble_size > 1:
+            outputs = criterion.average(outputs)
         per_row = {"loss": criterion.loss(outputs, batch.targets)}
         per_row.update(criterion.metrics(outputs, batch.targets))
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
@@ -372,9 +386,11 @@ def trim(params: Params, num_layers: int, hidden_size: int) -> dict[str, Any]:
     names = [f"hidden_{i}" for i in range(num_layers)]
     trimmed = {}
     for name in names:
-        kernel, bias = params[name]["kernel"], params[name]["bias"]
-        rows = kernel.shape[0] if name == "hidden_0" else hidden_size
-        trimmed[name] = {"kernel": kernel[:rows, :hidden_size], "bias": bias[:hidden_size]}
+        rows = params[name]["kernel"].shape[0] if name == "hidden_0" else hidden_size
+        # The adapter `r` is of the layer's rows; all else ends in its columns.
+        ends = {leaf: rows if leaf == "r" else hidden_size for leaf in params[name]}
+        trimmed[name] = {leaf: x[..., : ends[leaf]] for leaf, x in params[name].items()}
+        trimmed[name]["kernel"] = trimmed[name]["kernel"][:rows]
     head = params["output"]
-    trimmed["output"] = {"kernel": head["kernel"][:hidden_size], "bias": head["bias"]}
+    trimmed["output"] = {"kernel": head["kernel"][..., :hidden_size, :], "bias": head["bias"]}
     return trimmed

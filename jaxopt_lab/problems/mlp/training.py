@@ -1,6 +1,7 @@
 """Networks on rows by fold, as a study trains them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -88,6 +89,11 @@ class RowsTraining:
         size = self.client.count_parameters(program)
         data_bytes = sum(x.nbytes for x in jax.tree.leaves(self.client.data))
         return sizing.width(size, self.trial_bytes(program), data_bytes, largest)
+
+    def num_parameters(self, config: Config, program: Signature) -> int:
+        """Weights of the configuration's own network, however wide its program is."""
+        size, depth = config["hidden_size"], config["num_layers"]
+        return self.client.count_parameters(replace(program, hidden_size=size, num_layers=depth))
 
     def trial_bytes(self, program: Signature) -> int:
         """From shapes."""

@@ -6,8 +6,9 @@ to it. New weights are laid beside the old ones under a name made of their check
 weights take their usual name. Whoever reads finds weights by checksum, under either name, so a
 process may be killed at any moment.
 
-A folder of an earlier version has no checksums and is read without. One without residuals is of
-schema 1 still, which earlier versions read.
+A folder of an earlier version has no checksums and is read without. Its schema is the least that
+holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
+members or with models of other kinds.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
 from pydantic import ConfigDict, Field, with_config
@@ -23,14 +24,17 @@ from safetensors.numpy import load, save
 from typing_extensions import TypedDict
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, REGISTRY
+from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
+from jaxopt_lab.problems.tabular.other_kinds import OtherTable
 from jaxopt_lab.storage.files import explain, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 2
+SCHEMA = 3
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"
+#: What those of models of other kinds begin with; then comes a number.
+OTHERS = "others"
 _STRICT = with_config(ConfigDict(extra="forbid"))
 #: Beyond any table or ensemble, and small enough to be held in memory.
 _MANY = 2**20
@@ -46,6 +50,7 @@ Index = Annotated[int, Field(ge=0, le=_MANY, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Label = Flag | Annotated[int, Field(strict=True)] | Number | Text
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$", strict=True)]
+Form = Annotated[str, Field(pattern=f"^({'|'.join(ENSEMBLE_FORMS)})$", strict=True)]
 Activation = Annotated[str, Field(pattern=f"^({'|'.join(ACTIVATIONS)})$", strict=True)]
 
 
@@ -57,6 +62,8 @@ class Architecture(TypedDict):
     hidden_size: Annotated[int, _limits("hidden_size")]
     num_outputs: Annotated[int, Field(ge=1, le=_MANY, strict=True)]
     activations: Annotated[list[Activation], Field(min_length=1, max_length=1)]
+    ensemble_size: NotRequired[Annotated[int, _limits("ensemble_size")]]
+    ensemble_form: NotRequired[Form]
 
 
 @_STRICT
@@ -79,6 +86,7 @@ class Description(TypedDict):
     transforms: list[dict[Text, Any]]
     networks: Annotated[list[NetworkTable], Field(min_length=1)]
     ensemble: list[Share]
+    others: NotRequired[list[OtherTable]]
     weights_sha256: NotRequired[Checksum]
     sha256: NotRequired[Checksum]
 
@@ -88,6 +96,7 @@ def publish(
     content: Mapping[str, Any],
     networks: Sequence[Mapping[str, np.ndarray]],
     residuals: Mapping[str, np.ndarray] | None = None,
+    others: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> None:
     """Write a model so that the folder holds the old one or the new one at every moment.
 
@@ -96,6 +105,7 @@ def publish(
       content: of `model.json`, without checksums.
       networks: name -> float32 weights, of each network.
       residuals: name -> float64 residuals, kept with the weights.
+      others: name -> array, of each model of another kind, likewise.
 
     Raises:
       MachineError: if the disk is full or the folder cannot be written.
@@ -108,6 +118,9 @@ def publish(
     }
     for name, value in (residuals or {}).items():
         arrays[f"{RESIDUALS}/{name}"] = np.ascontiguousarray(value)
+    for i, flat in enumerate(others):
+        for name, value in flat.items():
+            arrays[f"{OTHERS}/{i}/{name}"] = np.ascontiguousarray(value)
     weights = save(arrays)
     digest = hashlib.sha256(weights).hexdigest()
     described = {**content, "weights_sha256": digest}
@@ -123,13 +136,24 @@ def publish(
         raise explain(error, folder) from None
 
 
-def read(
-    folder: Path,
-) -> tuple[dict[str, Any], list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Read a model, its checksums verified where it has any.
+class Stored(NamedTuple):
+    """A model as a folder holds it.
 
-    Returns:
-      The description, name -> weights of each network, and name -> residuals, if it has any.
+    Attributes:
+      description: content of `model.json`.
+      networks: name -> weights of each network.
+      residuals: name -> residuals, if it has any.
+      others: name -> array of each model of another kind.
+    """
+
+    description: dict[str, Any]
+    networks: list[dict[str, np.ndarray]]
+    residuals: dict[str, np.ndarray]
+    others: list[dict[str, np.ndarray]]
+
+
+def read(folder: Path) -> Stored:
+    """Read a model, its checksums verified where it has any.
 
     Raises:
       UserError: if it is missing, damaged, changed or of a later version.
@@ -142,18 +166,21 @@ def read(
         raise UserError(f"no model in {folder}: {Path(error.filename).name} is missing") from None
     except OSError as error:
         raise explain(error, folder, reading=True) from None
-    num = len(described["networks"])
-    found: list[dict[str, np.ndarray]] = [{} for _ in range(num)]
+    networks: list[dict[str, np.ndarray]] = [{} for _ in described["networks"]]
+    others: list[dict[str, np.ndarray]] = [{} for _ in described.get("others", [])]
     residuals: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
         head, _, rest = name.partition("/")
         if head == RESIDUALS:
             residuals[rest] = value
             continue
-        if not (head.isascii() and head.isdigit() and int(head) < num):
+        found, number = networks, head
+        if head == OTHERS:
+            found, (number, _, rest) = others, rest.partition("/")
+        if not (number.isascii() and number.isdigit() and int(number) < len(found)):
             raise UserError(f"{where} is damaged: it has weights of no network, {name[:40]!r}")
-        found[int(head)][rest] = value
-    return described, found, residuals
+        found[int(number)][rest] = value
+    return Stored(described, networks, residuals, others)
 
 
 def _read_description(folder: Path, where: str) -> dict[str, Any]:

@@ -17,8 +17,11 @@ from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetTransform
 from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.problems.mlp import forward
-from jaxopt_lab.problems.tabular import model_folder
+from jaxopt_lab.problems.mlp.network import layer_shapes
+from jaxopt_lab.problems.mlp.programs import members_of
+from jaxopt_lab.problems.tabular import model_folder, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
+from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_target
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
@@ -53,8 +56,10 @@ class Predictor:
       encoders: one per fold that a network was trained on.
       transforms: target transforms, likewise; empty for classification.
       networks: the networks; the first is the single winner.
-      ensemble: weight of each network, summing to 1; all on the first where there is none.
+      ensemble: weight of each network; all on the first where there is none. With those of
+        `others` they sum to 1.
       residuals: of held-out rows, for intervals; None for classes, and where nobody kept them.
+      others: members of the ensemble that are no networks.
     """
 
     task: str
@@ -65,6 +70,7 @@ class Predictor:
     networks: tuple[Network, ...]
     ensemble: tuple[float, ...]
     residuals: Residuals | None = None
+    others: tuple[Other, ...] = ()
 
     def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Predict rows.
@@ -86,21 +92,36 @@ class Predictor:
 
     def predict_raw(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Like `predict`, but class probabilities [n, c] for a classification."""
-        weights = (1.0, *[0.0] * (len(self.networks) - 1)) if single else self.ensemble
-        encoded: dict[int, np.ndarray] = {}
-        total: Any = 0.0
-        for network, weight in zip(self.networks, weights, strict=True):
-            if not weight:
-                continue
-            index = network.encoder
-            if index not in encoded:
-                encoded[index] = self.encoders[index].transform(frame)
-            outputs = apply_network(network, encoded[index])
-            transform = self.transforms[index] if self.transforms else None
-            if transform is not None and transform.log:
-                total = total + weight * np.log(to_target(outputs, transform))
+        return self.predict_encoded(self.encode(frame, single), single)
+
+    def encode(self, frame: "pd.DataFrame", single: bool = False) -> dict[int, np.ndarray]:
+        """What `predict_encoded` takes: encoder -> rows [n, F], of those that predictions need.
+
+        Trees read a table by an encoder of their own; theirs are numbered behind the others.
+        """
+        used = {n.encoder for n, w in zip(self.networks, self._weights(single), strict=True) if w}
+        found = {}
+        for place, other in enumerate(() if single else self.others):
+            if other.reader is None:
+                used.add(other.encoder)
             else:
-                total = total + weight * to_target(outputs, transform)
+                found[len(self.encoders) + place] = other.reader.raw(frame)
+        return {**{i: self.encoders[i].transform(frame) for i in sorted(used)}, **found}
+
+    def _weights(self, single: bool) -> tuple[float, ...]:
+        return (1.0, *[0.0] * (len(self.networks) - 1)) if single else self.ensemble
+
+    def predict_encoded(self, encoded: dict[int, np.ndarray], single: bool = False) -> np.ndarray:
+        """Like `predict_raw`, of rows that `encode` has read with the same `single`."""
+        total: Any = 0.0
+        for network, weight in zip(self.networks, self._weights(single), strict=True):
+            if weight:
+                outputs = apply_network(network, encoded[network.encoder])
+                total = total + weight * self._decoded(outputs, network.encoder)
+        for place, other in enumerate(() if single else self.others):
+            feeds = other.encoder if other.reader is None else len(self.encoders) + place
+            outputs = other.model.predict(encoded[feeds])
+            total = total + other.weight * self._decoded(outputs, other.encoder)
         found = np.exp(total) if self.transforms and self.transforms[0].log else total
         wrong = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
         if len(wrong):
@@ -109,6 +130,12 @@ class Predictor:
                 f"({len(wrong)} of {len(found)} rows): a network of it has diverged or is damaged"
             )
         return found
+
+    def _decoded(self, outputs: np.ndarray, encoder: int) -> np.ndarray:
+        """Outputs as they are averaged: on the log scale if that was learnt, or probabilities."""
+        transform = self.transforms[encoder] if self.transforms else None
+        found = to_target(outputs, transform)
+        return np.log(found) if transform is not None and transform.log else found
 
     def predict_interval(
         self, frame: "pd.DataFrame", coverage: Any = 0.9, single: bool = False
@@ -164,7 +191,7 @@ class Predictor:
           MachineError: if the disk is full or the folder cannot be written.
         """
         content = {
-            "schema": SCHEMA if self.residuals else 1,
+            "schema": self._schema,
             "task": self.task,
             "target_name": self.target_name,
             "classes": list(self.classes),
@@ -175,11 +202,14 @@ class Predictor:
             ],
             "ensemble": list(self.ensemble),
         }
+        if self.others:
+            content["others"] = [other_kinds.described(other) for other in self.others]
         model_folder.publish(
             Path(directory),
             content,
             [flatten(n.params) for n in self.networks],
             asdict(self.residuals) if self.residuals else None,
+            [other.model.to_arrays() for other in self.others],
         )
 
     @classmethod
@@ -190,8 +220,9 @@ class Predictor:
           UserError: if it is missing, damaged, changed or of a later version.
         """
         folder = Path(directory)
-        content, weights, residuals = model_folder.read(folder)
+        content, weights, residuals, arrays = model_folder.read(folder)
         networks = zip(content["networks"], weights, strict=True)
+        others = zip(content.get("others", []), arrays, strict=True)
         where = f"the model in {folder}"
         return undamaged(
             where,
@@ -204,8 +235,16 @@ class Predictor:
                 tuple(Network(n["architecture"], unflatten(w), n["encoder"]) for n, w in networks),
                 tuple(content["ensemble"]),
                 Residuals(**residuals) if residuals else None,
+                tuple(other_kinds.restored(table, found) for table, found in others),
             )._fitting(),
         )
+
+    @property
+    def _schema(self) -> int:
+        """The least that holds the model."""
+        if self.others or any("ensemble_size" in n.architecture for n in self.networks):
+            return SCHEMA
+        return 2 if self.residuals else 1
 
     def _fitting(self) -> "Predictor":
         """Itself, if its parts fit together.
@@ -219,15 +258,19 @@ class Predictor:
             raise ValueError(f"{len(self.transforms)} target transforms do not fit the encoders")
         if len(self.ensemble) != len(self.networks):
             raise ValueError(f"{len(self.ensemble)} weights of {len(self.networks)} networks")
-        if abs(sum(self.ensemble) - 1) > 1e-6:
-            raise ValueError(f"the weights of the networks sum to {sum(self.ensemble):g}, not 1")
+        total = sum(self.ensemble) + sum(other.weight for other in self.others)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the weights of the networks sum to {total:g}, not 1")
         if self.residuals is not None and self.task != "regression":
             raise ValueError("a classification has no residuals")
-        for encoder in self.encoders:
+        readers = [other.reader for other in self.others if other.reader is not None]
+        for encoder in (*self.encoders, *readers):
             _check_encoder(encoder)
         if not all(isinstance(transform.log, bool) for transform in self.transforms):
             raise ValueError("log of a target transform must be true or false")
         num_outputs = 1 if self.task == "regression" else len(self.classes)
+        for other in self.others:
+            other_kinds.check(other, self.encoders, num_outputs)
         for i, network in enumerate(self.networks):
             if not network.encoder < len(self.encoders):
                 raise ValueError(f"network {i} has no encoder")
@@ -280,11 +323,12 @@ def _check_weights(index: int, network: Network, num_features: int, num_outputs:
     # Columns are padded to the widest encoder of the study.
     if "hidden_0/kernel" in flat and np.ndim(flat["hidden_0/kernel"]) == 2:
         inputs = max(num_features, len(flat["hidden_0/kernel"]))
-    wanted: dict[str, tuple[int, ...]] = {}
-    for i in range(layers + 1):
-        name, width = (f"hidden_{i}", size) if i < layers else ("output", num_outputs)
-        wanted[f"{name}/kernel"] = (inputs if i == 0 else size, width)
-        wanted[f"{name}/bias"] = (width,)
+    members = shape.get("ensemble_size", 1), shape.get("ensemble_form", "mini")
+    wanted = {
+        f"{name}/{leaf}": tuple(found)
+        for name, layer in layer_shapes(inputs, size, layers, num_outputs, *members).items()
+        for leaf, found in layer.items()
+    }
     if flat.keys() != wanted.keys():
         odd = sorted(flat.keys() ^ wanted.keys())[0]
         raise ValueError(f"network {index} does not fit its weights: {odd}")
@@ -338,12 +382,14 @@ def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
         "hidden_size": config["hidden_size"],
         "num_outputs": num_outputs,
         "activations": [config["activation"]],
+        **(members_of(config) if config["ensemble_size"] > 1 else {}),
     }
 
 
 def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
-    """Outputs float32 [n, o] of one network; in chunks that are filled up, so that a row's outputs
-    do not depend on whether others are predicted with it."""
+    """Outputs float32 [n, o] of one network, with members those of their mean prediction; in chunks
+    that are filled up, so that a row's outputs do not depend on whether others are predicted with
+    it."""
     num_rows = len(inputs)
     size = min(_ROWS, max(_FEW_ROWS, 1 << (num_rows - 1).bit_length()))
     inputs = np.pad(inputs, [(0, -num_rows % size), (0, 0)])
@@ -353,4 +399,6 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
         forward.outputs(network.params, depth, activation, inputs[i : i + size])
         for i in range(0, len(inputs), size)
     ]
+    if network.architecture.get("ensemble_size", 1) > 1:
+        chunks = [forward.averaged(outputs) for outputs in chunks]
     return np.concatenate(chunks)[:num_rows]

@@ -16,23 +16,28 @@ import numpy as np
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import diagnose
 from jaxopt_lab.stabilization.compare import Remedy, mean
-from jaxopt_lab.stabilization.diagnose import Cause
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
-    SLOPES,
     STILL_FALLS,
     THRESHOLDS,
     confidence,
     margin,
 )
+from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
+#: What takes rows or schedules of our own to see.
+_OF_TABLES = (
+    "evaluation_noise",
+    "rate_never_decays",
+    "outliers",
+    "heavy_tailed_target",
+    "bad_scale",
+)
 #: Families of cures that act on a cause.
 CURES_OF: dict[str, tuple[str, ...]] = {
-    **{k: v for k, v in diagnose.CURES_OF.items() if k != "evaluation_noise"},
-    "warm_up_missing": ("warm-up",),
-    "no_single_cause": (),
+    **{k: v for k, v in diagnose.CURES_OF.items() if k not in _OF_TABLES},
 }
 #: Clipping or warm-up must help so much more than a lower rate does.
 _MORE_THAN_RATE = 1.1
@@ -142,17 +147,23 @@ def verdict(found: Evidence) -> list[Cause]:
         "clip_gain": margin(_known(found.clip_gain), t["clip_helps"]),
     }
     calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
+    described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
     if calm and rises < 0 and max(held_back.values()) < 0:
-        evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(margin(HEALTHY, found.fluctuation), flat)
-        return [Cause("no_problem", confidence(distance), evidence)]
+        return [Cause("no_problem", confidence(distance), described)]
+    return decided(weighed(found), described)
+
+
+def weighed(found: Evidence) -> list[Cause]:
+    """Every cause with its confidence, most certain first."""
+    t = THRESHOLDS
     # Without clipping or warm-up training may also be stuck: calm, but at a bad level.
     clip = max(_known(found.clip_calms), _known(found.clip_gain))
     warm = max(_known(found.warmup_calms), _known(found.warmup_gain))
     rate = max(_known(found.rate_calms), _known(found.rate_gain))
     rate_gain = max(_known(found.rate_gain), 1.0)
-    conditions: dict[str, dict[str, tuple[float, float]]] = {
+    conditions: dict[str, Conditions] = {
         "learning_rate_too_high": {
             # A rate at which nothing is learned need not shake.
             "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
@@ -183,22 +194,7 @@ def verdict(found: Evidence) -> list[Cause]:
             "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
         },
     }
-    causes = []
-    for name, mine in conditions.items():
-        known = {k: numbers for k, numbers in mine.items() if not math.isnan(numbers[0])}
-        # Its first condition is what a cause is about.
-        if next(iter(mine)) not in known:
-            continue
-        least = min(SLOPES.get(k, 1.0) * margin(*numbers) for k, numbers in known.items())
-        evidence = {key: value for key, (value, _) in known.items()}
-        causes.append(Cause(name, confidence(least), evidence))
-    causes.sort(key=lambda cause: -cause.confidence)
-    certain = [cause for cause in causes if cause.confidence >= 0.5]
-    if certain:
-        return certain
-    doubt = 1.0 - max((cause.confidence for cause in causes), default=0.0)
-    evidence = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
-    return [Cause("no_single_cause", round(doubt, 3), evidence)]
+    return weigh(conditions)
 
 
 def _over(ratio: float) -> float:

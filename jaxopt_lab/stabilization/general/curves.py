@@ -81,7 +81,7 @@ def summarize(
     return Summary(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
 
 
-def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str) -> list[float]:
+def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str) -> list[Any]:
     nan = float("nan")
     found = fluctuation.measure(cost)
     final = _final(cost)
@@ -107,6 +107,7 @@ def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str) -> list[float]:
         nan,
         nan,
         nan,
+        [lowest],
     ]
 
 

@@ -77,7 +77,7 @@ class GeneralDiagnosis(Diagnosis):
         content = self.common()
         content["fluctuation"]["noise_floor"] = None
         content["recommended"]["goal"] = (
-            f"fluctuation divided by {GOAL_RATIO:g}, or still below {HEALTHY:g}; where it "
+            f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}; where it "
             f"overfits, an end less than {RISES - 1:.0%} above the lowest point"
         )
         return {

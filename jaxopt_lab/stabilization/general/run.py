@@ -15,7 +15,6 @@ from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
-from jaxopt_lab.stabilization.diagnose import Cause
 from jaxopt_lab.stabilization.general import causes, variants
 from jaxopt_lab.stabilization.general.curves import (
     FEWEST,
@@ -30,6 +29,7 @@ from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.weighing import Cause
 
 #: Seeds of the comparison; as many fresh ones confirm it.
 NUM_SEEDS = 4
@@ -135,7 +135,7 @@ class _Comparison(Comparison):
                 self.say(f"trying {len(tried)} cures")
                 self.train(tried, "cures")
                 self.train(walk.missing(self._walked()), "cures")
-                found = causes.verdict(self._evidence())
+                found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(found, chosen, confirmed)
@@ -185,6 +185,13 @@ class _Comparison(Comparison):
             self.knobs.value("b2"),
         )
 
+    def _rejected(self, found: list[Cause]) -> tuple[Cause, ...]:
+        """The causes that do not hold; none of a calm curve, of which none was sought."""
+        if found[0].name == "no_problem":
+            return ()
+        held = {cause.name for cause in found}
+        return tuple(c for c in causes.weighed(self._evidence()) if c.name not in held)
+
     def _diagnosis(
         self, found: list[Cause], chosen: Any, confirmed: Mapping[str, Any]
     ) -> GeneralDiagnosis:
@@ -212,6 +219,7 @@ class _Comparison(Comparison):
             },
             norm_counts=np.zeros(0),
             walked=tuple(self._walked()),
+            rejected=self._rejected(found),
             setting={
                 "problem": f"{problem.kind} {problem.source}",
                 "curve": self.name,

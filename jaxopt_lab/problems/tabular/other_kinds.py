@@ -1,0 +1,125 @@
+"""Members of an ensemble that are no networks: boosted trees and linear models, as plain arrays."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+
+import numpy as np
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from jaxopt_lab.datasets import Encoder
+from jaxopt_lab.problems.tabular.trees import Trees
+from jaxopt_lab.storage.validation import Text
+
+TREES = ("hist_gradient_boosting", "lightgbm")
+LINEAR = ("ridge", "logistic_regression")
+_LARGEST = 1e300
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear model of encoded columns.
+
+    Attributes:
+      kernel: [F, o] float64.
+      bias: [o] float64.
+
+    Raises:
+      ValueError: if they are not that.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, rank in (("kernel", 2), ("bias", 1)):
+            array = getattr(self, name)
+            if array.dtype != np.float64 or array.ndim != rank:
+                raise ValueError(f"a linear model's {name} is {array.dtype} of rank {array.ndim}")
+            if not (np.abs(array) <= _LARGEST).all():
+                raise ValueError(f"a linear model's {name} must be finite")
+        if self.kernel.shape[1] != len(self.bias):
+            raise ValueError("a linear model's kernel does not fit its bias")
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that are predicted for a row."""
+        return len(self.bias)
+
+    @property
+    def num_features(self) -> int:
+        """Encoded columns."""
+        return len(self.kernel)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Outputs float64 [n, o] of encoded rows [n, F]."""
+        # Not a product of matrices, whose rounding depends on how many rows come together.
+        return np.einsum("nf,fo->no", inputs.astype(np.float64), self.kernel) + self.bias
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Both arrays by name."""
+        return {"kernel": self.kernel, "bias": self.bias}
+
+
+class Other(NamedTuple):
+    """A model of another kind, its share of the ensemble, and what feeds it.
+
+    Attributes:
+      name: one of `TREES` or `LINEAR`.
+      weight: of the ensemble.
+      model: whose outputs are those of a network: the standardised target, or logits.
+      encoder: place of the encoder that feeds a linear model, and of the target's transform.
+      reader: what reads a table for trees; None for a linear model.
+    """
+
+    name: str
+    weight: float
+    model: Trees | Linear
+    encoder: int
+    reader: Encoder | None = None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class OtherTable(TypedDict):
+    """What `model.json` says of an `Other`; its arrays are with the weights."""
+
+    name: Literal["hist_gradient_boosting", "lightgbm", "ridge", "logistic_regression"]
+    weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+    encoder: Annotated[int, Field(ge=0, le=2**20, strict=True)]
+    reader: NotRequired[dict[Text, Any]]
+
+
+def described(other: Other) -> dict[str, Any]:
+    """The content of an `OtherTable`."""
+    found = {"name": other.name, "weight": other.weight, "encoder": other.encoder}
+    return found if other.reader is None else {**found, "reader": other.reader.to_dict()}
+
+
+def restored(table: OtherTable, arrays: dict[str, np.ndarray]) -> Other:
+    """An `Other` from what was stored.
+
+    Raises:
+      Exception: of any kind, if the parts are none.
+    """
+    is_tree = table["name"] in TREES
+    model = Trees(**arrays) if is_tree else Linear(**arrays)
+    reader = Encoder.from_dict(table["reader"]) if is_tree else None
+    return Other(table["name"], table["weight"], model, table["encoder"], reader)
+
+
+def check(other: Other, encoders: tuple[Encoder, ...], num_outputs: int) -> None:
+    """See that a model fits what feeds it and what it predicts.
+
+    Raises:
+      ValueError: saying what does not.
+    """
+    if other.encoder >= len(encoders):
+        raise ValueError(f"{other.name} has no encoder")
+    if other.model.num_outputs != num_outputs:
+        raise ValueError(f"{other.name} has {other.model.num_outputs} outputs, not {num_outputs}")
+    wanted = other.model.num_features
+    if other.reader is None:
+        if encoders[other.encoder].num_features != wanted:
+            raise ValueError(f"{other.name} needs {wanted} encoded columns")
+    elif len(other.reader.codes) < wanted:
+        raise ValueError(f"{other.name} looks at column {wanted} of {len(other.reader.codes)}")

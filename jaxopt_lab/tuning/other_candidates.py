@@ -1,0 +1,230 @@
+"""Boosted trees and linear models that the greedy ensemble may choose beside networks.
+
+Their settings are those that a person gets without a thought, except that ridge regression chooses
+its penalty: what is searched here are networks.
+"""
+
+import importlib.util
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_lab.datasets import Encoder, Table, TargetTransform
+from jaxopt_lab.datasets.encoders import fit_raw
+from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
+from jaxopt_lab.problems.tabular.task import Prepared, to_target
+from jaxopt_lab.problems.tabular.trees import (
+    Trees,
+    from_hist_gradient_boosting,
+    from_lightgbm,
+    places_of,
+)
+
+#: What ensembles are made of: networks alone, or these models, too.
+ENSEMBLES = ("networks", "all")
+_ALPHAS = np.logspace(-1, 4, 11)
+_LOGISTIC_C = 0.1
+#: Rows whose predictions are compared with the library's own.
+_COMPARED = 256
+
+
+class Candidate(NamedTuple):
+    """A model of another kind with what the ensemble is chosen by.
+
+    Attributes:
+      name: of `other_kinds`.
+      predicted: out-of-fold predictions [n, o], on the scale that is averaged.
+    """
+
+    name: str
+    predicted: np.ndarray
+
+
+def names(is_regression: bool) -> tuple[str, ...]:
+    """The kinds that can be fitted here; LightGBM where it is installed."""
+    linear = "ridge" if is_regression else "logistic_regression"
+    installed = importlib.util.find_spec("lightgbm") is not None
+    return ("hist_gradient_boosting", *(("lightgbm",) if installed else ()), linear)
+
+
+def candidates(
+    table: Table, prepared: Prepared, num_folds: int, seed: int, failed: dict[str, str]
+) -> list[Candidate]:
+    """Fit each kind on the training rows of every fold and predict the others.
+
+    Args:
+      table: with all its rows.
+      prepared: the folds.
+      num_folds: K.
+      seed: `random_state` of trees.
+      failed: receives name -> reason where a kind cannot be fitted.
+    """
+    from jaxopt_lab.datasets.baselines import noting
+
+    rows, found = table.take(prepared.development), []
+    for name in names(table.task == "regression"):
+        with noting(name, failed):
+            parts = []
+            for fold in range(num_folds):
+                train, valid = prepared.folds[fold]
+                encoder = prepared.encoders[fold]
+                transform = prepared.transforms[fold] if prepared.transforms else None
+                other = fit(name, rows.take(train), encoder, transform, seed)
+                parts.append(_predicted(other, rows.take(valid), encoder, transform))
+            found.append(Candidate(name, np.concatenate(parts)))
+    return found
+
+
+def fit(
+    name: str,
+    train: Table,
+    encoder: Encoder,
+    transform: TargetTransform | None,
+    seed: int,
+    weight: float = 1.0,
+    place: int = 0,
+) -> Other:
+    """Fit one kind.
+
+    Args:
+      name: of `names`.
+      train: training rows.
+      encoder: of them, which feeds a linear model.
+      transform: of their target; None for classes.
+      seed: `random_state` of trees.
+      weight: of the ensemble.
+      place: of `encoder` and `transform` in the predictor.
+
+    Raises:
+      ValueError: if the rows are too few or too odd for it.
+    """
+    from jaxopt_lab.datasets.baselines import few_threads
+
+    target = train.target if transform is None else transform.forward(train.target).astype(float)
+    classes = None if transform is not None else np.unique(target)
+    num_outputs = train.num_classes or 1
+    if classes is not None and len(classes) < 2:
+        raise ValueError("its training rows are of one class")
+    with few_threads(len(train)):
+        if name in _LINEAR:
+            inputs = encoder.transform(train.frame).astype(np.float64)
+            made = _LINEAR[name](inputs, target, train.weights)
+            linear = _linear(made, classes, num_outputs)
+            return Other(name, weight, linear, place)
+        reader = fit_raw(
+            train.frame, train.kinds, date_formats=train.date_formats, readings=train.readings
+        )
+        trees = _TREES[name](reader, reader.raw(train.frame), target, train.weights, classes, seed)
+        return Other(name, weight, trees(num_outputs), place, reader)
+
+
+def _predicted(
+    other: Other, rows: Table, encoder: Encoder, transform: TargetTransform | None
+) -> np.ndarray:
+    """Predictions [n, o] as they are averaged."""
+    reader = other.reader
+    inputs = encoder.transform(rows.frame) if reader is None else reader.raw(rows.frame)
+    found = to_target(other.model.predict(inputs), transform)
+    if transform is None:
+        return found
+    return (np.log(found) if transform.log else found)[:, None]
+
+
+def _ridge(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray | None) -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=_ALPHAS).fit(inputs, target, sample_weight=weights)
+
+
+def _logistic(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray | None) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=_LOGISTIC_C, max_iter=1000)
+    return model.fit(inputs, target, sample_weight=weights)
+
+
+def _linear(model: Any, classes: np.ndarray | None, num_outputs: int) -> Linear:
+    """The coefficients as [F, o] and [o]."""
+    outputs, bias = places_of(classes, num_outputs)
+    coefficients = np.atleast_2d(np.asarray(model.coef_, np.float64))
+    kernel = np.zeros((coefficients.shape[1], num_outputs))
+    kernel[:, outputs], bias[outputs] = coefficients.T, np.ravel(model.intercept_)
+    return Linear(kernel, bias)
+
+
+def _hist_gradient_boosting(
+    reader: Encoder,
+    inputs: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray | None,
+    classes: np.ndarray | None,
+    seed: int,
+) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    kind = HistGradientBoostingRegressor if classes is None else HistGradientBoostingClassifier
+    labels = _label_columns(reader)
+    model = kind(categorical_features=labels or None, random_state=seed)
+    model.fit(inputs, target, sample_weight=weights)
+
+    def trees(num_outputs: int) -> Trees:
+        found = from_hist_gradient_boosting(model, classes, num_outputs)
+        some = inputs[:_COMPARED]
+        theirs = model.predict(some) if classes is None else model.decision_function(some)
+        _compare(found, some, theirs, classes)
+        return found
+
+    return trees
+
+
+def _lightgbm(
+    reader: Encoder,
+    inputs: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray | None,
+    classes: np.ndarray | None,
+    seed: int,
+) -> Any:
+    import lightgbm
+
+    from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD
+
+    kind = lightgbm.LGBMRegressor if classes is None else lightgbm.LGBMClassifier
+    threads = 1 if len(inputs) < ROWS_PER_THREAD else os.cpu_count()
+    model = kind(
+        random_state=seed, deterministic=True, force_row_wise=True, n_jobs=threads, verbose=-1
+    )
+    model.fit(inputs, target, sample_weight=weights, categorical_feature=_label_columns(reader))
+
+    def trees(num_outputs: int) -> Trees:
+        found = from_lightgbm(model.booster_.dump_model(), classes, num_outputs)
+        some = inputs[:_COMPARED]
+        _compare(found, some, np.asarray(model.booster_.predict(some, raw_score=True)), classes)
+        return found
+
+    return trees
+
+
+_TREES = {"hist_gradient_boosting": _hist_gradient_boosting, "lightgbm": _lightgbm}
+_LINEAR = {"ridge": _ridge, "logistic_regression": _logistic}
+
+
+def _label_columns(reader: Encoder) -> list[int]:
+    from jaxopt_lab.datasets.column_codes import CategoryCode
+
+    return [i for i, code in enumerate(reader.codes) if isinstance(code, CategoryCode)]
+
+
+def _compare(
+    trees: Trees, inputs: np.ndarray, theirs: np.ndarray, classes: np.ndarray | None
+) -> None:
+    """Hold our predictions against the library's own.
+
+    Raises:
+      ValueError: if they differ by more than rounding.
+    """
+    outputs, _ = places_of(classes, trees.num_outputs)
+    ours = trees.predict(inputs)[:, outputs]
+    if not np.allclose(ours, theirs.reshape(ours.shape), rtol=1e-9, atol=1e-9):
+        raise ValueError("its trees predict something else than the library that made them")
