@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +65,10 @@ class RayPlacement:
         self._ray, self._per_worker = ray, devices_per_worker
         if not ray.is_initialized():
             try:
-                ray.init(address, runtime_env=runtime_env, log_to_driver=False)
+                with warnings.catch_warnings():
+                    # What Ray forks becomes another program at once.
+                    warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+                    ray.init(address, runtime_env=runtime_env, log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise MachineError(f"no Ray cluster at {address}: {reason}") from None
