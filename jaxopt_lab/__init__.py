@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxopt_lab.core.errors import MachineError, UserError
     from jaxopt_lab.core.status import Status
     from jaxopt_lab.core.trainable import Shared, Trainable
-    from jaxopt_lab.integrations import trackers
+    from jaxopt_lab.integrations import placements, trackers
     from jaxopt_lab.planning.sizing import read_costs
     from jaxopt_lab.problems.general import from_function, from_steps
     from jaxopt_lab.problems.supervised import metrics, supervised
@@ -50,6 +50,7 @@ __all__ = [
     "from_steps",
     "metrics",
     "models",
+    "placements",
     "read_costs",
     "schedulers",
     "search",
@@ -90,6 +91,7 @@ _HOMES = {
 # Modules that are public by another name than their own.
 _MODULES = {
     "metrics": "problems.supervised.metrics",
+    "placements": "integrations.placements",
     "stopping": "search.stopping",
     "tasks": "problems",
     "trackers": "integrations.trackers",

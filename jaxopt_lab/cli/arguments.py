@@ -244,7 +244,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
 
 
 def _trackers(parser: argparse.ArgumentParser) -> None:
-    """The options about who else is told of a search while it runs."""
+    """The options about who else is told of a search while it runs, and who trains it."""
     parser.add_argument(
         "--log",
         metavar="KIND:WHERE",
@@ -256,6 +256,11 @@ def _trackers(parser: argparse.ArgumentParser) -> None:
         "--optuna",
         metavar="URL",
         help="storage of Optuna's, such as sqlite:///x.db, for 'optuna-dashboard URL'",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="train on the workers of a Ray cluster: its address, auto, or local to start one here",
     )
 
 

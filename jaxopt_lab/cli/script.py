@@ -29,12 +29,14 @@ class Exported:
       space: where to search.
       name: of the problem in the script.
       sha256: of the script's text.
+      module: name of the script as a module of this process.
     """
 
     problem: Any
     space: SearchSpace
     name: str
     sha256: str
+    module: str
 
 
 def split_name(given: str) -> tuple[Path, str | None]:
@@ -81,7 +83,7 @@ def load(path: Path, name: str | None, space_file: str | None) -> Exported:
         space = _space_of(path, module)
     else:
         space = _space_from(space_file)
-    return Exported(problem, space, name, hashlib.sha256(source).hexdigest())
+    return Exported(problem, space, name, hashlib.sha256(source).hexdigest(), module.__name__)
 
 
 def _read(path: Path) -> bytes:

@@ -9,7 +9,13 @@ from typing import Any
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.storage.validation import ensemble_of, settings_of, trials_of, waves_of
+from jaxopt_lab.storage.validation import (
+    ensemble_of,
+    settings_of,
+    trials_of,
+    waves_of,
+    workers_of,
+)
 
 _FIRST = ("trial_id", "phase", "status", "score", "standard_error", "folds", "epochs")
 #: What is left out last where the terminal is narrow.
@@ -27,6 +33,7 @@ def execute(args: Namespace) -> int:
         settings = settings_of(store)
         rows = signed(table_rows(store, args.timing), settings)
         members = ensemble_of(store)
+        waves = [] if args.csv else workers_of(store)
     finally:
         store.close()
     timing = _TIMING if args.timing else ()
@@ -35,6 +42,7 @@ def execute(args: Namespace) -> int:
     else:
         names = list(dict.fromkeys(name for row in rows for name in row["config"]))
         _print_table(rows, names, timing, settings, members)
+        _print_workers(waves)
     return 0
 
 
@@ -166,6 +174,22 @@ def _print_table(
     notes += _ensemble(members)
     for note in notes:
         console.print(note, soft_wrap=not console.is_terminal)
+
+
+def _print_workers(waves: list[dict[str, Any]]) -> None:
+    """Who trained what, where other processes did: a line for each."""
+    from jaxopt_lab.cli.console import duration, make_console, short
+
+    console = make_console()
+    for worker in dict.fromkeys(wave["worker"] for wave in waves):
+        mine = [wave for wave in waves if wave["worker"] == worker]
+        trials = {trial for wave in mine for trial, _, _ in wave["members"]}
+        networks = sum(len(wave["members"]) for wave in mine)
+        text = (
+            f"{short(worker)}: {networks} networks of {len(trials)} trials in {len(mine)} waves, "
+            f"{duration(sum(wave['seconds'] for wave in mine))}"
+        )
+        console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
 
 
 def _ensemble(members: list[dict[str, Any]]) -> list[str]:

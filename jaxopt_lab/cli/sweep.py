@@ -28,7 +28,7 @@ def execute(args: Namespace) -> int:
     tune.configure_jax(None if args.plan else tune.stored_devices(directory))
     exported = script.load(path, name, args.space)
     tune.start_jax()
-    from jaxopt_lab.integrations import trackers
+    from jaxopt_lab.integrations import placements, trackers
     from jaxopt_lab.tuning import sweep
 
     settings = read_settings(args)
@@ -37,6 +37,7 @@ def execute(args: Namespace) -> int:
         console.print(str(found), soft_wrap=True, highlight=False, markup=False)
         return 0
     callbacks = trackers.from_options(args.log, args.optuna)
+    placement = placements.from_options(args.ray, exported.module)
     console.print(_introduce(exported, path, directory), soft_wrap=True)
     with progress.display(console, args.trials, "trainings") as shown:
         content = sweep.run(
@@ -48,6 +49,7 @@ def execute(args: Namespace) -> int:
             say=shown.say,
             source=exported.sha256,
             callbacks=callbacks,
+            placement=placement,
         )
         _write_trials(directory)
         has_report = tune.write_report(directory)

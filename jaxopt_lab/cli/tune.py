@@ -24,16 +24,25 @@ def execute(args: Namespace) -> int:
     directory = Path(args.out).expanduser() if args.out else default_directory(args.data)
     console = make_console()
     prepare_jax(stored_devices(directory))
-    from jaxopt_lab.integrations import trackers
+    from jaxopt_lab.integrations import placements, trackers
     from jaxopt_lab.tuning import tune
 
     settings, callbacks = read_settings(args), trackers.from_options(args.log, args.optuna)
+    placement = placements.from_options(args.ray)
     table = load(args)
     console.print(_introduce(table, directory), soft_wrap=True)
     for note in table.notes:
         console.print(f"note: {note}", soft_wrap=True)
     with progress.display(console, args.trials) as shown:
-        content = tune.run(table, settings, directory, shown.update, shown.say, callbacks=callbacks)
+        content = tune.run(
+            table,
+            settings,
+            directory,
+            shown.update,
+            shown.say,
+            callbacks=callbacks,
+            placement=placement,
+        )
         has_report = write_report(directory)
     summary.print_summary(console, content, directory)
     return 0 if has_report else process.MACHINE

@@ -63,6 +63,7 @@ class WaveReport(NamedTuple):
       seconds: of the host for it.
       compile_seconds: of these, waiting for its program, which may have been begun before.
       state: of all places of the wave, where it was trained, for whoever gave `begin`.
+      worker: who trained it; "" for this process.
     """
 
     wave: Wave
@@ -70,6 +71,7 @@ class WaveReport(NamedTuple):
     seconds: float
     compile_seconds: float
     state: PyTree = None
+    worker: str = ""
 
 
 class Runner:
@@ -87,7 +89,7 @@ class Runner:
         client: Client,
         seed: int,
         widths: Mapping[Any, int] | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
     ) -> None:
         self.client, self.seed = client, seed
         self.devices = list(devices or jax.local_devices())
@@ -187,6 +189,9 @@ class Runner:
                 running = following
         finally:
             self._forget()
+
+    def close(self) -> None:
+        """Nothing is trained any more."""
 
     def _engine(self, program: Any) -> Engine:
         if program not in self._engines:

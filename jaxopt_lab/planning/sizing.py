@@ -5,8 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import jax
+from typing import Any
 
 from jaxopt_lab.core.cohorts import default_width
 from jaxopt_lab.core.errors import UserError, did_you_mean
@@ -73,7 +72,7 @@ class Sizing:
         return 2 ** int(math.log2(min(bounds)))
 
 
-def memory_of(devices: Sequence[jax.Device]) -> int | None:
+def memory_of(devices: Sequence[Any]) -> int | None:
     """What training may take of accelerators' memory by default; None if JAX does not tell."""
     found = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
     if any(size is None for size in found):
@@ -82,7 +81,7 @@ def memory_of(devices: Sequence[jax.Device]) -> int | None:
 
 
 def sizing_of(
-    devices: Sequence[jax.Device],
+    devices: Sequence[Any],
     costs: Costs | None = None,
     memory_limit: int | None = None,
     cohort_width: int | None = None,

@@ -4,5 +4,6 @@
 """
 
 from jaxopt_lab.sklearn.estimators import EXPECTED_FAILURES, TunedClassifier, TunedRegressor
+from jaxopt_lab.sklearn.population_search import PopulationSearchCV
 
-__all__ = ["EXPECTED_FAILURES", "TunedClassifier", "TunedRegressor"]
+__all__ = ["EXPECTED_FAILURES", "PopulationSearchCV", "TunedClassifier", "TunedRegressor"]

@@ -68,13 +68,13 @@ def _to_pandas(frame: "nw.DataFrame[Any]") -> pd.DataFrame:
 
 
 def splits_of(
-    cv: Any, features: pd.DataFrame, y: np.ndarray, groups: Any, is_classes: bool, seed: int
+    cv: Any, features: Any, y: np.ndarray, groups: Any, is_classes: bool, seed: int
 ) -> Splits:
     """The folds of an estimator.
 
     Args:
       cv: number of folds, 1 for one hold-out split; a splitter of scikit-learn; or pairs of rows.
-      features: [n, F].
+      features: [n, ...].
       y: [n], class indices where `is_classes`.
       groups: [n] for the splitter, or None.
       is_classes: whether to keep the share of each class; folds are no more than the rows of the

@@ -20,11 +20,11 @@ def cv_results(study: Study, ranked: list[int]) -> dict[str, Any]:
       a trial was not trained), `mean_test_score` and `std_test_score` (NaN for trials that were not
       completed), `rank_test_score` from 1, and `status`.
     """
-    rows, num_folds, sign = study.store.trials(), study.num_folds, study.problem.objective.sign
+    rows, num_folds = study.store.trials(), study.num_folds
     scores = np.full((len(rows), num_folds), np.nan)
     for member in study.store.members():
         if member.fold < num_folds and member.replicate == 0 and member.score is not None:
-            scores[member.trial_id, member.fold] = -sign * member.score
+            scores[member.trial_id, member.fold] = -member.score
     done = np.array([row.status == Status.COMPLETED for row in rows])
     whole = np.where(done[:, None], scores, np.nan)
     places = {trial_id: place for place, trial_id in enumerate(ranked)}

@@ -110,6 +110,15 @@ class GenerationRow(TypedDict):
     configs: list[Settings]
 
 
+@_IGNORING
+class WorkerRow(TypedDict):
+    """A decision of kind "worker": who trained a wave."""
+
+    worker: Text
+    members: list[tuple[Count, Count, Count]]
+    seconds: Number
+
+
 class Seconds(TypedDict):
     """What a program was expected to take; NaN where nobody knows."""
 
@@ -241,6 +250,17 @@ def rungs_of(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             checked(list[BracketRow], brackets, f"{store.path} (brackets)"),
             checked(list[RungRow], rungs, f"{store.path} (rungs)"),
         )
+
+    return undamaged(str(store.path), read)
+
+
+def workers_of(store: Store) -> list[dict[str, Any]]:
+    """Who trained each wave, checked; [] where this process trained all."""
+
+    def read() -> list[dict[str, Any]]:
+        where = f"{store.path} (workers)"
+        found: list[dict[str, Any]] = checked(list[WorkerRow], store.decisions("worker"), where)
+        return found
 
     return undamaged(str(store.path), read)
 

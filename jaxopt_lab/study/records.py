@@ -14,6 +14,8 @@ from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.weights import Weights
 
+#: The kind of decision that says who trained a wave.
+WORKER = "worker"
 #: Trials whose weights are kept for ensembles.
 KEPT_TRIALS = 20
 
@@ -60,6 +62,11 @@ def write_wave(
 def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[float, float]) -> None:
     """Write what a wave cost, and what it was expected to; inside a transaction."""
     _add_expected(store, str(report.wave.program), expected)
+    if report.worker:
+        jobs = [result.job for result in report.results]
+        members = [[job.trial_id, job.fold, job.replicate] for job in jobs]
+        facts = {"worker": report.worker, "members": members, "seconds": report.seconds}
+        store.decide(WORKER, facts)
     store.add_wave(
         phase,
         report.seconds,

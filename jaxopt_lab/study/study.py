@@ -15,6 +15,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.scalars import number, scalar, whole
 from jaxopt_lab.core.types import Config, PyTree
+from jaxopt_lab.core.workers import Placement
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
@@ -62,6 +63,7 @@ class Study:
       keep: the best trials of which results (weights, say) are kept.
       callbacks: told what happens until the study is closed; see `Callback`.
       say: takes one line for each callback that fails; a warning by default.
+      placement: where waves are trained, from `placements`; here by default.
 
     Raises:
       UserError: if the directory holds a study with other settings, naming them.
@@ -81,6 +83,7 @@ class Study:
         keep: Any = records.KEPT_TRIALS,
         callbacks: Any = (),
         say: Callable[[str], None] | None = None,
+        placement: Any = None,
     ) -> None:
         _refuse_others(problem, space)
         self.problem: Any = problem
@@ -90,7 +93,15 @@ class Study:
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
         self._telling = Telling(self, callbacks, say)
-        self._devices = list(devices or jax.local_devices())
+        if placement is not None and devices is not None:
+            raise UserError("give devices or a placement, whose workers have devices of their own")
+        if placement is not None and not isinstance(placement, Placement):
+            raise UserError(
+                f"placement must be one of lab.placements, got {type(placement).__name__}; as in "
+                "placement=lab.placements.ray()"
+            )
+        here = devices or jax.local_devices()
+        self._devices: list[Any] = list(placement.devices() if placement else here)
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
         self._started = time.monotonic()
@@ -119,7 +130,7 @@ class Study:
             self.store.close()
             raise
         where = (self.store, problem, self.space, seed, self._devices)
-        self._trainings = Trainings(*where, self.sizing, keep, self._telling)
+        self._trainings = Trainings(*where, self.sizing, keep, self._telling, placement)
 
     @classmethod
     def load(
@@ -196,6 +207,7 @@ class Study:
     def close(self) -> None:
         """Tell callbacks that nothing more is trained, and close the study's file."""
         self._telling.end()
+        self._trainings.close()
         self.store.close()
 
     def __repr__(self) -> str:
@@ -502,6 +514,12 @@ class Study:
         return lineages.to_frame(self.store, self.problem.objective.sign)
 
     @property
+    def workers(self) -> "pd.DataFrame":
+        """Who trained what, one row per training of another process: worker, trial, member
+        (`fold`), replicate, in the order in which they ended."""
+        return views.workers(self.store)
+
+    @property
     def members(self) -> "pd.DataFrame":
         """One row per training: trial, member (`fold`), replicate, score, units."""
         return views.members(self.store, self.problem.objective.sign)
@@ -571,7 +589,8 @@ class Study:
           **static: as for `population`.
         """
         save = later("integrations.weights", "save_population")
-        save(self.population(**static), path, self._devices)
+        is_here = self._trainings.placement is None
+        save(self.population(**static), path, self._devices if is_here else jax.local_devices())
 
     @property
     def best(self) -> Incumbent:

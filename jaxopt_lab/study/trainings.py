@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.remote_runner import RemoteRunner
 from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.core.types import Config
+from jaxopt_lab.core.workers import Blueprint, Placement
 from jaxopt_lab.planning.sizing import Sizing
 from jaxopt_lab.problems.contract import Amount, Programs, Training
 from jaxopt_lab.spaces.space import SearchSpace
@@ -28,10 +28,11 @@ class Trainings:
       problem: what is trained.
       space: of the study.
       seed: of the study.
-      devices: JAX devices.
+      devices: JAX devices, or those of one worker.
       sizing: bounds of what trains together.
       keep: the best trials of which results are kept.
       telling: of the study's callbacks.
+      placement: where waves are trained; None for here.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Trainings:
         problem: Any,
         space: SearchSpace,
         seed: int,
-        devices: Sequence[jax.Device],
+        devices: Sequence[Any],
         sizing: Sizing,
         keep: int,
         telling: Telling,
+        placement: Placement | None = None,
     ) -> None:
         self.store, self.problem, self.space, self.seed = store, problem, space, seed
         self.devices, self.sizing, self.keep, self.telling = devices, sizing, keep, telling
+        self.placement = placement
         self.weights = Weights(store)
         #: Whether this process has trained anything.
         self.trained = False
@@ -83,8 +86,20 @@ class Trainings:
     def runner(self) -> Runner:
         """What trains networks; its cohort widths are the stored ones."""
         if self._runner is None:
-            self._runner = Runner(self.training.client, self.seed, {}, self.devices)
+            client = self.training.client
+            if self.placement is None:
+                self._runner = Runner(client, self.seed, {}, self.devices)
+            else:
+                num_folds, num_devices = self.store.settings().get("num_folds"), len(self.devices)
+                facts = (self.problem, self.space, num_folds, self.seed, num_devices)
+                workers = self.placement.start(Blueprint(*facts))
+                self._runner = RemoteRunner(client, self.seed, {}, self.devices, workers)
         return self._runner
+
+    def close(self) -> None:
+        """Nothing is trained any more."""
+        if self._runner is not None:
+            self._runner.close()
 
     @property
     def programs(self) -> Programs:

@@ -10,6 +10,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.storage.rows import Member
 from jaxopt_lab.storage.store import Store
+from jaxopt_lab.study.records import WORKER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,16 @@ def members(store: Store, sign: int) -> "pd.DataFrame":
         for member in store.members()
     ]
     return pd.DataFrame(rows, columns=list(Member._fields))
+
+
+def workers(store: Store) -> "pd.DataFrame":
+    """Who trained what, one row per training."""
+    import pandas as pd
+
+    rows = [
+        (wave["worker"], *member) for wave in store.decisions(WORKER) for member in wave["members"]
+    ]
+    return pd.DataFrame(rows, columns=["worker", "trial_id", "fold", "replicate"])
 
 
 def stack(kept: Sequence[tuple[int, int, PyTree]]) -> Population:

@@ -71,6 +71,7 @@ def run(
     say: Callable[[str], None] = print,
     source: str = "",
     callbacks: Sequence[Any] = (),
+    placement: Any = None,
 ) -> dict[str, Any]:
     """Search, or go on where the same call stopped before.
 
@@ -84,6 +85,7 @@ def run(
       source: checksum of the code that the problem comes from; another one than that the study
         began with is said.
       callbacks: told what happens; see `Callback`.
+      placement: where trials are trained; see `Study`.
 
     Returns:
       The content of `best.json`.
@@ -93,7 +95,7 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
-    with _study(problem, space, settings, directory, callbacks, say) as study:
+    with _study(problem, space, settings, directory, callbacks, say, placement) as study:
         budget = _budget(study, settings)
         if source and study.recall("source", lambda: source) != source:
             say("note: the script has changed since this study began; finished trials are kept")
@@ -134,6 +136,7 @@ def _study(
     directory: str | Path | None,
     callbacks: Sequence[Any] = (),
     say: Callable[[str], None] | None = None,
+    placement: Any = None,
 ) -> Study:
     return Study(
         problem,
@@ -145,6 +148,7 @@ def _study(
         keep=settings.keep,
         callbacks=callbacks,
         say=say,
+        placement=placement,
     )
 
 

@@ -202,6 +202,7 @@ def run(
     say: Callable[[str], None] = print,
     *,
     callbacks: Sequence[Any] = (),
+    placement: Any = None,
 ) -> dict[str, Any]:
     """Tune a network on a table, or go on where the same call stopped before.
 
@@ -212,6 +213,7 @@ def run(
       progress: called after each wave.
       say: takes one line of text at a time.
       callbacks: told what happens; see `Callback`.
+      placement: where networks are trained; see `Study`.
 
     Returns:
       The content of `best.json`.
@@ -221,7 +223,7 @@ def run(
       MachineError: if no trial was completed, or the disk is full.
     """
     started = time.monotonic()
-    study, budget, notes = _begin(table, settings, directory, callbacks, say)
+    study, budget, notes = _begin(table, settings, directory, callbacks, say, placement)
     for note in notes:
         say(f"note: {note}")
     try:
@@ -294,6 +296,7 @@ def _begin(
     directory: str | Path | None,
     callbacks: Sequence[Any] = (),
     say: Callable[[str], None] | None = None,
+    placement: Any = None,
 ) -> tuple[Study, tuple[int, int, int], list[str]]:
     """A study, how many trials, folds and epochs it gets, and notes on that."""
     notes: list[str] = []
@@ -341,6 +344,7 @@ def _begin(
         cohort_width=settings.cohort_width,
         callbacks=callbacks,
         say=say,
+        placement=placement,
     )
     budget = (settings.trials or trials_, settings.folds or folds, settings.epochs or epochs)
     return study, budget, notes

@@ -59,6 +59,10 @@ class GeneralProblem:
     doubt: Callable[[], str] = str
     _trainings: dict[Any, GeneralTraining] = field(default_factory=dict, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker is sent: it traces the functions anew."""
+        return {**vars(self), "_trainings": {}}
+
     def describe(self) -> dict[str, Any]:
         """What makes it the same problem when a study is opened again."""
         objective = asdict(self.objective)
@@ -90,6 +94,9 @@ class GeneralProblem:
 class _Required:
     def __repr__(self) -> str:
         return "required"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"  # the same object everywhere
 
 
 #: Stands for the default of a keyword that has none.

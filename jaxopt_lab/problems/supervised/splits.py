@@ -59,7 +59,7 @@ def split_rows(
     elif isinstance(splits, Iterable) and not isinstance(splits, str):
         pairs = list(splits)
         # One pair may stand without a list around it.
-        if len(pairs) == 2 and all(np.ndim(part) == 1 and len(part) != 2 for part in pairs):
+        if len(pairs) == 2 and all(map(_is_part, pairs)):
             pairs = [(pairs[0], pairs[1])]
     else:
         raise UserError(
@@ -69,6 +69,11 @@ def split_rows(
     if not pairs:
         raise UserError("splits holds no pair (training rows, validation rows)")
     return [_checked(number, pair, num_rows) for number, pair in enumerate(pairs)]
+
+
+def _is_part(rows: Any) -> bool:
+    """Whether it is rows, and no pair of rows, which may be of different numbers."""
+    return hasattr(rows, "__len__") and len(rows) != 2 and np.ndim(rows) == 1
 
 
 def _is_number(splits: Any) -> bool:

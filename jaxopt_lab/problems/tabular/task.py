@@ -88,6 +88,10 @@ class TabularTask:
             rows = round(len(self.table) * (1 - self.test_fraction))
             object.__setattr__(self, "num_bins", datasets.default_num_bins(rows))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker is sent: it encodes the table anew."""
+        return {**vars(self), "_cache": {}}
+
     @property
     def is_regression(self) -> bool:
         """Whether the target is a number."""
