@@ -19,6 +19,7 @@ from jaxopt_lab.storage.packing import pack_state, unpack_state
 from jaxopt_lab.storage.rows import Member, Trial, WaveCost
 from jaxopt_lab.storage.store import NoStudy, Store
 
+FULL, NORMAL = 2, 1  # of SQLite's synchronous
 FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
 
 
@@ -201,3 +202,18 @@ def test_arrays_are_kept_by_kind_and_network_and_dropped_by_trial(tmp_path: Path
     with pytest.raises(KeyError):
         store.kept("weights", (2, 0, 0))
     store.close()
+
+
+def test_commits_are_forced_to_the_disk_every_half_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [7.0]
+    monkeypatch.setattr("jaxopt_lab.storage.store.time.monotonic", lambda: clock[-1])
+    store = Store.open(tmp_path)
+    found = []
+    for now in (7.0, 7.1, 7.4, 7.6, 7.7, 9.0):
+        clock.append(now)
+        with store.transaction():
+            found.append(store._db.execute("PRAGMA synchronous").fetchone()[0])
+    store.close()
+    assert found == [FULL, NORMAL, NORMAL, FULL, NORMAL, FULL]
