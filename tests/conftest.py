@@ -44,11 +44,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
 
 
+#: Variants of tests that compile for ten seconds and more and whose kind another variant, which
+#: stays, tests: for `--runslow`. Test -> its variants.
+LONG_VARIANTS = {
+    "test_a_merged_program_trains_the_same_network": (
+        "width", "depth", "blocks", "activations", "optimizers",
+    ),
+    "test_a_merge_differs_no_more_than_one_ulp_does": ("depth", "blocks", "optimizers"),
+    "test_skipped_layers_leave_penalties_norms_and_averages_alone": ("penalised-merged-blocks",),
+    "test_the_code_for_accelerators_trains_the_same_network": ("False",),
+    "test_every_optimizer_of_a_merged_program_decays_as_alone": ("sgd", "adam"),
+    "test_a_population_trains_as_each_alone": ("mlp", "rnn", "lstm"),
+    "test_it_learns_and_stays_finite": ("gru", "lstm"),
+    "test_the_key_decides": ("cnn-plain", "mlp-tanh", "lstm"),
+    "test_outputs_have_one_row_per_row": ("cnn-plain",),
+    "test_a_trial_is_what_a_plain_optax_loop_trains": ("average", "lion, whole rows"),
+    "test_inside_the_space": ("20-4-conditional-bayesian", "20-4-finite-bayesian"),
+    "test_members_are_plain_networks_and_learn_by_the_mean_of_their_losses": ("mini", "late"),
+    "test_the_ensemble_is_the_weighted_mean": ("wall",),
+    "test_every_optimizer_is_probed_in_a_population": ("nesterov", "momentum", "rmsprop", "adam"),
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--runslow"):
         return
     for item in items:
-        if "slow" in item.keywords:
+        variant = item.callspec.id if hasattr(item, "callspec") else None
+        is_long = variant in LONG_VARIANTS.get(getattr(item, "originalname", ""), ())
+        if is_long or "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: needs --runslow"))
 
 

@@ -17,7 +17,7 @@ lab.use_all_cores(int(sys.argv[1]))
 table = lab.datasets.load_table(sys.argv[2], target="price")
 space = lab.SearchSpace(
     learning_rate=lab.LogUniform(1e-4, 1e-3),
-    hidden_size=lab.Choice([8, 16]),
+    hidden_size=8,
     num_layers=lab.IntUniform(1, 2),
     batch_size=lab.Choice([32, 64]),
     dropout=lab.Uniform(0.0, 0.3),

@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 #: Pages whose examples take ten seconds and more; those of the README are of the same kinds.
-LONG = ("integrations.md", "own-code.md")
+LONG = ("integrations.md", "own-code.md", "scikit-learn.md")
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,7 @@ def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> N
     assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_about_the_same_with_weights_in_float32(alone: np.ndarray) -> None:
     engine = make_engine(replace(EXACT, precision="bfloat16"))
     found = train(engine, [0, 1])

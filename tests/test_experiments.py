@@ -45,6 +45,7 @@ def test_random_features(capsys: pytest.CaptureFixture[str]) -> None:
     assert "best_loss" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_digits() -> None:
     found = experiment("digits_cnn").main(["--trials", "2", "--epochs", "3", "--rows", "400"])
     assert found["test_accuracy"] > 0.3

@@ -174,6 +174,7 @@ def test_a_padded_network_of_members_is_the_small_one(form: str) -> None:
         assert rest == pytest.approx(kept, rel=1e-5)  # outside there is nothing
 
 
+@pytest.mark.slow
 def test_members_drop_their_own_units() -> None:
     net = made("mini")
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(2))

@@ -79,6 +79,7 @@ def test_the_greedy_ensemble_takes_networks_of_members(study: lab.Study) -> None
     assert not chosen.others
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_to_the_same_trials(
     study: lab.Study, houses: pd.DataFrame, tmp_path: Path
 ) -> None:

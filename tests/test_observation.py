@@ -72,6 +72,7 @@ def test_observations_are_per_update(observed: Result) -> None:
     assert above <= (curves["clipped"].sum() / curves["num_updates"].sum()) <= above + 0.25
 
 
+@pytest.mark.slow
 def test_blocks_are_observed_once_per_update(observed: Result) -> None:
     found = train(replace(EXACT, observe=True, block=8, noise_rows=8, accumulate=True), 3)
     for name in ("num_updates", "gradient_norm", "update_ratio", "clipped"):

@@ -48,6 +48,7 @@ def test_a_study_finds_the_optimum(direction: str) -> None:
     assert sign * study.best_value < 1e-3
 
 
+@pytest.mark.slow
 def test_two_threads_may_ask_at_the_same_time() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=OptunaBayesianSampler(seed=0, num_initial=1))

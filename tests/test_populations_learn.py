@@ -124,6 +124,7 @@ space = lab.SearchSpace(lr=lab.LogUniform(1e-4, 1e-1))
 """
 
 
+@pytest.mark.slow
 def test_replay_of_a_script_prints_a_schedule_that_optax_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

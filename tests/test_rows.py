@@ -114,6 +114,7 @@ def test_few_validation_rows_get_more() -> None:
     assert rows_of(valid=20, inputs=INPUTS[:300], targets=TARGETS[:300])[0].members == ()
 
 
+@pytest.mark.slow
 def test_the_base_is_trained_on_the_rows_without_fault() -> None:
     outlying = TARGETS.copy()
     outlying[[7, 500]] = 1e3

@@ -41,6 +41,7 @@ def losses(reports: list[WaveReport]) -> list[np.ndarray]:
     return [result.curves["loss"] for report in reports for result in report.results]
 
 
+@pytest.mark.slow
 def test_programs_are_compiled_ahead_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = list(make_runner().run(make_jobs()))
     assert len(ahead) == 3

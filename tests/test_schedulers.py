@@ -448,6 +448,7 @@ def test_a_share_of_the_proposals_is_random() -> None:
     assert drawn == [config["x"] for config in mixed.propose(key, space, known, 9)]
 
 
+@pytest.mark.slow
 def test_results_after_few_epochs_lead_the_bayesian_sampler() -> None:
     """Told what a bracket came to, two trials at the full budget, it proposes near the optimum."""
     space = lab.SearchSpace(x=lab.Uniform(0, 1), y=lab.Uniform(0, 1))

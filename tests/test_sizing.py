@@ -81,6 +81,7 @@ def test_the_estimate_of_memory_covers_a_real_trial() -> None:
     assert 0.3 * estimate < used < estimate
 
 
+@pytest.mark.slow
 def test_a_study_of_narrow_cohorts_is_the_same_study(houses_csv: Path) -> None:
     table = lab.datasets.load_table(str(houses_csv), target="price")
     space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-4, 1e-3), activation="tanh")

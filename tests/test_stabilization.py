@@ -382,6 +382,7 @@ def test_no_average_is_the_weights_themselves(population: Population) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_was_trained_before_a_stop_is_not_trained_again(
     population: Population, tmp_path: Path
 ) -> None:
@@ -552,6 +553,7 @@ def test_what_is_not_much_shorter_is_compared_at_once(monkeypatch: pytest.Monkey
     assert found.chosen is not None
 
 
+@pytest.mark.slow
 def test_a_long_comparison_is_spared_where_the_base_is_calm(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

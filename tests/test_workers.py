@@ -113,7 +113,15 @@ def local(request: Any, tmp_path_factory: Any) -> tuple[Any, str]:
     return scheduler, table
 
 
-@pytest.mark.parametrize(("num_workers", "lost"), [(0, ()), (3, ()), (2, (2, 5)), (1, (3,))])
+@pytest.mark.parametrize(
+    ("num_workers", "lost"),
+    [
+        (0, ()),
+        pytest.param(3, (), marks=pytest.mark.slow),
+        (2, (2, 5)),
+        pytest.param(1, (3,), marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_table_whoever_trains(
     local: Any, num_workers: int, lost: Sequence[int], tmp_path: Path
 ) -> None:

@@ -313,7 +313,7 @@ def _begin(
     space = settings.space or default_space(num_rows)
     prepared = task.prepare(settings.folds or 1, settings.seed)
     trials_, folds, epochs = default_budget(num_rows, prepared.arrays.inputs.shape[2])
-    left = set(table.kinds) - set(prepared.encoders[-1].columns)
+    left = [name for name in table.kinds if name not in prepared.encoders[-1].columns]
     if left:
         notes.append(f"left out, for the training rows have one value of it: {', '.join(left)}")
     if table.classes and not settings.folds:
