@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-#: Pages whose examples take ten seconds and more; those of the README are of the same kinds.
+#: Pages whose examples take ten seconds and more; what they show has tests of its own.
 LONG = ("integrations.md", "own-code.md", "scikit-learn.md")
 
 
