@@ -11,11 +11,10 @@ import numpy as np
 
 from jaxopt_lab import schedulers, search
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.scalars import number, scalar, whole
 from jaxopt_lab.core.types import Config, PyTree
-from jaxopt_lab.core.workers import Placement
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
@@ -28,7 +27,7 @@ from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.agreement import agree
 from jaxopt_lab.storage.rows import MemberKey
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import fronts, lineages, outside, records, retraining, trials, views
+from jaxopt_lab.study import fronts, given, lineages, outside, records, retraining, trials, views
 from jaxopt_lab.study.callbacks import Progress, Telling
 from jaxopt_lab.study.incumbent import Incumbent, incumbent_of
 from jaxopt_lab.study.later import later
@@ -85,7 +84,7 @@ class Study:
         say: Callable[[str], None] | None = None,
         placement: Any = None,
     ) -> None:
-        _refuse_others(problem, space)
+        given.check(problem, space)
         self.problem: Any = problem
         seed, keep = whole("seed", seed), whole("keep", keep)
         memory_limit, cohort_width = scalar(memory_limit), scalar(cohort_width)
@@ -93,15 +92,7 @@ class Study:
         self.directory = None if directory is None else Path(directory)
         problem.check(space)
         self._telling = Telling(self, callbacks, say)
-        if placement is not None and devices is not None:
-            raise UserError("give devices or a placement, whose workers have devices of their own")
-        if placement is not None and not isinstance(placement, Placement):
-            raise UserError(
-                f"placement must be one of lab.placements, got {type(placement).__name__}; as in "
-                "placement=lab.placements.ray()"
-            )
-        here = devices or jax.local_devices()
-        self._devices: list[Any] = list(placement.devices() if placement else here)
+        self._devices = given.devices_of(devices, placement)
         self.sizing = sizing_of(self._devices, costs, memory_limit, cohort_width)
         self.store = Store.open(directory)
         self._started = time.monotonic()
@@ -356,14 +347,14 @@ class Study:
         num_trials = whole("the number of trials", num_trials, least=1)
         time_limit = None if time_limit is None else number("the time limit", time_limit)
         round_size = None if round_size is None else whole("round_size", round_size, least=1)
-        sampler, scheduler = _sampler(sampler), _scheduler(scheduler, race)
+        sampler, scheduler = given.sampler_of(sampler), given.scheduler_of(scheduler, race)
         stops = scheduler if isinstance(scheduler, Scheduler) else None
         if stops is not None and stops.in_turn and not sampler.sees_scores:
             raise UserError(
                 f"{stops.name}: its trials are proposed from results; give a sampler that sees "
                 f"them, such as 'bayesian', not {sampler.name!r}"
             )
-        num_epochs = self.configure(_budget(num_epochs, budget), num_folds)
+        num_epochs = self.configure(given.budget_of(num_epochs, budget), num_folds)
         if isinstance(scheduler, PopulationScheduler):
             scheduler.units(num_epochs, self.problem.unit)  # refuses before anything is stored
         num_folds = self.num_folds
@@ -410,12 +401,12 @@ class Study:
         num_trials = whole("the number of trials", num_trials, least=1)
         num_folds, num_first = scalar(num_folds), scalar(num_first)
         training = self.problem.training(self.space, num_folds, self.seed)
-        units = _budget(num_epochs, budget) or getattr(self.problem, "budget", None)
+        units = given.budget_of(num_epochs, budget) or getattr(self.problem, "budget", None)
         if units is None:
             raise UserError(
                 f"say how long trials train: plan(..., budget=N), in {self.problem.unit}s"
             )
-        scheduler = _scheduler(scheduler, race)
+        scheduler = given.scheduler_of(scheduler, race)
         units = whole(f"the number of {self.problem.unit}s", units, least=1)
         first, num_folds = num_first or num_trials, training.num_members
         if isinstance(scheduler, PopulationScheduler):
@@ -493,7 +484,7 @@ class Study:
     def ask(self, n: Any, sampler: Sampler | str = "random") -> list[outside.Asked]:
         """Propose n trials for somebody else to train; see `outside.ask`."""
         n = whole("the number of trials to ask for", n, least=1)
-        return outside.ask(self.store, _sampler(sampler), self.space, self.seed, n)
+        return outside.ask(self.store, given.sampler_of(sampler), self.space, self.seed, n)
 
     def tell(self, configs: Any, values: Any) -> list[int]:
         """Write the objective of trials that were trained elsewhere; see `outside.tell`."""
@@ -543,9 +534,9 @@ class Study:
         Raises:
           UserError: for an objective that there is not, or fewer than two.
         """
-        given = [objectives] if isinstance(objectives, str) else list(objectives)
+        names = [objectives] if isinstance(objectives, str) else list(objectives)
         where = (self.store, self.training, self.programs, self.problem.objective)
-        return fronts.front(*where, given, directions)
+        return fronts.front(*where, names, directions)
 
     def curves(self) -> "pd.DataFrame":
         """Scalar metrics, one row per trial, member, replicate and unit."""
@@ -600,67 +591,3 @@ class Study:
           MachineError: if every trial diverged or none is complete.
         """
         return incumbent_of(self.store, self.problem, self.training, self.kept, self.refit)
-
-
-def _budget(num_epochs: Any, budget: Any) -> Any:
-    """Both mean the same."""
-    if num_epochs is not None and budget is not None and num_epochs != budget:
-        raise UserError(f"num_epochs = {num_epochs} and budget = {budget} differ; give one of them")
-    return num_epochs if budget is None else budget
-
-
-def _refuse_others(problem: Any, space: Any) -> None:
-    """Refuse what is no problem or no space.
-
-    Raises:
-      UserError: with what makes one of it.
-    """
-    if not hasattr(problem, "check") or not hasattr(problem, "describe"):
-        raise UserError(
-            "a study takes a problem, from lab.from_function, lab.from_steps, lab.supervised or "
-            f"lab.tasks.tabular; got a {type(problem).__name__}"
-        )
-    if not isinstance(space, SearchSpace):
-        way = "lab.SearchSpace(**space)" if isinstance(space, Mapping) else "lab.SearchSpace(...)"
-        raise UserError(
-            f"space must be a lab.SearchSpace, got a {type(space).__name__}; give {way}"
-        )
-
-
-def _refuse_uncalled(what: str, given: Any, kinds: tuple[type, ...]) -> None:
-    """Refuse what is no sampler or no scheduler, such as the function that makes one.
-
-    Raises:
-      UserError: with the call, if that is missing.
-    """
-    if not isinstance(given, kinds):
-        name = getattr(given, "__name__", "")
-        way = f"; call it: {name}()" if callable(given) and name else ", or its name"
-        home = {"sampler": "search", "scheduler": "schedulers"}[what]
-        raise UserError(f"{what} must be one of lab.{home}, got {given!r:.60}{way}")
-
-
-def _sampler(sampler: Any) -> Sampler:
-    """A sampler, also by its name."""
-    if not isinstance(sampler, str):
-        _refuse_uncalled("sampler", sampler, (Sampler,))
-        made: Sampler = sampler
-        return made
-    if sampler not in search.REGISTRY:
-        hint = did_you_mean(sampler, search.REGISTRY)
-        known = ", ".join(search.REGISTRY)
-        raise UserError(f"unknown sampler {sampler!r}.{hint} Known: {known}")
-    return search.REGISTRY[sampler]()
-
-
-def _scheduler(scheduler: Any, race: bool) -> Scheduler | PopulationScheduler | None:
-    """A scheduler, also by its name, or by the flag that stands for one."""
-    if scheduler is not None and race:
-        raise UserError("give race or a scheduler, not both")
-    if isinstance(scheduler, str):
-        found: Scheduler | PopulationScheduler | None = schedulers.make(scheduler)
-        return found
-    if scheduler is not None:
-        _refuse_uncalled("scheduler", scheduler, (Scheduler, PopulationScheduler))
-    made: Scheduler | PopulationScheduler | None = scheduler
-    return schedulers.race() if race else made
