@@ -9,6 +9,7 @@ import numpy as np
 from jaxopt_lab.analysis.boundaries import DIVERGES, Finding
 from jaxopt_lab.analysis.learned import Learned
 from jaxopt_lab.core.synonyms import synonym
+from jaxopt_lab.spaces.values import number_in
 from jaxopt_lab.stabilization.logged.causes import STILL_GAINS
 from jaxopt_lab.stabilization.logged.measures import FEWEST, Measures, measure_run
 from jaxopt_lab.stabilization.logged.runs import LoggedRun, Series
@@ -158,7 +159,7 @@ def rate_finding(
         return []
     diverged = np.array(infeasible, bool).reshape(-1)
     values = np.array([math.nan if s is None else s for s in scores], np.float64)
-    rates = np.array([_rate(config, name_of_rate) for config in configs], np.float64)
+    rates = np.array([number_in(config, name_of_rate) for config in configs], np.float64)
     usable = np.isfinite(rates) & (rates > 0)
     scored = usable & np.isfinite(values) & ~diverged
     if not scored.any():
@@ -248,12 +249,6 @@ def _training_rises(read: list[_Read], best: list[_Read]) -> CurveFinding | None
         "learning rate; where that does not help, look for a mistake in the data or the loss."
     )
     return CurveFinding("training loss rises", text)
-
-
-def _rate(config: Mapping[str, Any], name: str | None) -> float:
-    value = config.get(name, math.nan) if name else math.nan
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else math.nan
 
 
 def _known(value: float) -> float:

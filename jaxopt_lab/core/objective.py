@@ -75,9 +75,8 @@ def is_on_front(costs: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
       [True, True, False, False]
     """
     known = np.isfinite(costs).all(axis=1)
-    found = known.copy()
+    found, others = known.copy(), costs[known]
     for i in np.flatnonzero(known):
-        others = costs[known]
         better = (others <= costs[i]).all(axis=1) & (others < costs[i]).any(axis=1)
         found[i] = not better.any()
     return found

@@ -1,5 +1,7 @@
 """What a hyperparameter's value can be: numbers, text, booleans, None, and tuples of these."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,3 +72,16 @@ def shown(value: Any) -> str:
     except (ValueError, RecursionError):  # a long number, or deep nesting, inside
         return f"a {type(value).__name__}"
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+def number_in(config: Mapping[str, Any], name: str | None) -> float:
+    """A value of a configuration that is a number; NaN for any other, or none.
+
+    Examples:
+      >>> number_in({"rate": 0.1, "ema": True}, "rate"), number_in({"ema": True}, "ema")
+      (0.1, nan)
+    """
+    value = config.get(name) if name else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)

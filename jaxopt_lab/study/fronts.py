@@ -1,6 +1,6 @@
 """Several objectives at once: the trials that no other is better than in all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.objective import DIRECTIONS, Objective, is_on_front, sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.problems.contract import Programs, Training
+from jaxopt_lab.spaces.values import number_in
 from jaxopt_lab.storage.rows import Trial
 from jaxopt_lab.storage.store import Store
 
@@ -90,7 +91,7 @@ def _values(
     if name == SIZE:
         return np.array(sizes(training, programs, trials), np.float64)
     if any(name in t.config for t in trials):
-        return np.array([_number(t.config, name) for t in trials], np.float64)
+        return np.array([number_in(t.config, name) for t in trials], np.float64)
     found = [_metric(store, t.trial_id, name, training.num_members) for t in trials]
     if trials and not np.isfinite(found).any():
         known = [objective.metric, SIZE, *_metrics(store, trials)]
@@ -99,13 +100,6 @@ def _values(
             f"{', '.join(dict.fromkeys(known))} and hyperparameters that are numbers"
         )
     return np.array(found, np.float64)
-
-
-def _number(config: Mapping[str, Any], name: str) -> float:
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return np.nan
-    return float(value)
 
 
 def _metric(store: Store, trial_id: int, name: str, num_members: int) -> float:

@@ -177,8 +177,7 @@ def incumbent_of(
     Raises:
       MachineError: if every trial diverged or none is complete.
     """
-    doubt = getattr(problem, "doubt", str)()
-    trial_id = trials.best_trial(store, doubt)
+    trial_id = trials.best_trial(store, getattr(problem, "doubt", str))
     row = store.trials()[trial_id]
     members = [
         m

@@ -1,7 +1,7 @@
 """What a stored trial comes to: its status, score, rank and row in a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,12 +72,12 @@ def counts(store: Store) -> dict[str, int]:
     return {str(kind): found[kind] for kind in kinds}
 
 
-def best_trial(store: Store, doubt: str = "") -> int:
+def best_trial(store: Store, doubt: Callable[[], str] = str) -> int:
     """The completed trial with the lowest score.
 
     Args:
       store: of the study.
-      doubt: what is wrong with the data, if anything: then that is why all diverged.
+      doubt: says what is wrong with the data, or ""; asked where all diverged.
 
     Raises:
       MachineError: if there is none, saying why.
@@ -90,7 +90,7 @@ def best_trial(store: Store, doubt: str = "") -> int:
     rates = any("learning_rate" in t.config for t in infeasible)
     advice = f"{'lower the learning rates' if rates else 'change the ranges'} of the space"
     if infeasible and len(infeasible) == len(rows):
-        advice = doubt or advice
+        advice = doubt() or advice
         raise MachineError(
             f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0].trial_id}: "
             f"{infeasible[0].reason}); {advice}"

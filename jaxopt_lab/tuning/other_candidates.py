@@ -13,7 +13,7 @@ import numpy as np
 from jaxopt_lab.datasets import Encoder, Table, TargetTransform
 from jaxopt_lab.datasets.encoders import fit_raw
 from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
-from jaxopt_lab.problems.tabular.task import Prepared, to_target
+from jaxopt_lab.problems.tabular.task import Prepared, to_averaged
 from jaxopt_lab.problems.tabular.trees import (
     Trees,
     from_hist_gradient_boosting,
@@ -125,10 +125,8 @@ def _predicted(
     """Predictions [n, o] as they are averaged."""
     reader = other.reader
     inputs = encoder.transform(rows.frame) if reader is None else reader.raw(rows.frame)
-    found = to_target(other.model.predict(inputs), transform)
-    if transform is None:
-        return found
-    return (np.log(found) if transform.log else found)[:, None]
+    found = to_averaged(other.model.predict(inputs), transform)
+    return found if transform is None else found[:, None]
 
 
 def _ridge(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray | None) -> Any:

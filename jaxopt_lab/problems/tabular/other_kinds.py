@@ -8,12 +8,11 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from jaxopt_lab.datasets import Encoder
-from jaxopt_lab.problems.tabular.trees import Trees
+from jaxopt_lab.problems.tabular.trees import LARGEST, Trees
 from jaxopt_lab.storage.validation import Text
 
 TREES = ("hist_gradient_boosting", "lightgbm")
 LINEAR = ("ridge", "logistic_regression")
-_LARGEST = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class Linear:
             array = getattr(self, name)
             if array.dtype != np.float64 or array.ndim != rank:
                 raise ValueError(f"a linear model's {name} is {array.dtype} of rank {array.ndim}")
-            if not (np.abs(array) <= _LARGEST).all():
+            if not (np.abs(array) <= LARGEST).all():
                 raise ValueError(f"a linear model's {name} must be finite")
         if self.kernel.shape[1] != len(self.bias):
             raise ValueError("a linear model's kernel does not fit its bias")

@@ -22,7 +22,8 @@ from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.tabular import model_folder, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.other_kinds import Other
-from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_target
+from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_averaged
+from jaxopt_lab.problems.tabular.trees import LARGEST
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 SCHEMA = model_folder.SCHEMA
 #: Rows that are predicted together: a power of two between these.
 _FEW_ROWS, _ROWS = 64, 4096
-#: Learned numbers of a column are no larger.
-_LARGEST = 1e300
 
 
 class Network(NamedTuple):
@@ -117,11 +116,11 @@ class Predictor:
         for network, weight in zip(self.networks, self._weights(single), strict=True):
             if weight:
                 outputs = apply_network(network, encoded[network.encoder])
-                total = total + weight * self._decoded(outputs, network.encoder)
+                total = total + weight * to_averaged(outputs, self._transform(network.encoder))
         for place, other in enumerate(() if single else self.others):
             feeds = other.encoder if other.reader is None else len(self.encoders) + place
             outputs = other.model.predict(encoded[feeds])
-            total = total + other.weight * self._decoded(outputs, other.encoder)
+            total = total + other.weight * to_averaged(outputs, self._transform(other.encoder))
         found = np.exp(total) if self.transforms and self.transforms[0].log else total
         wrong = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
         if len(wrong):
@@ -131,11 +130,9 @@ class Predictor:
             )
         return found
 
-    def _decoded(self, outputs: np.ndarray, encoder: int) -> np.ndarray:
-        """Outputs as they are averaged: on the log scale if that was learnt, or probabilities."""
-        transform = self.transforms[encoder] if self.transforms else None
-        found = to_target(outputs, transform)
-        return np.log(found) if transform is not None and transform.log else found
+    def _transform(self, encoder: int) -> TargetTransform | None:
+        """That of the target on an encoder's rows; None for classes."""
+        return self.transforms[encoder] if self.transforms else None
 
     def predict_interval(
         self, frame: "pd.DataFrame", coverage: Any = 0.9, single: bool = False
@@ -298,7 +295,7 @@ def _check_encoder(encoder: Encoder) -> None:
             raise ValueError(f"column {code.column!r}: names and labels must be text")
         if not all(isinstance(flag, bool) for flag in flags):
             raise ValueError(f"column {code.column!r}: a flag must be true or false")
-        if any(isinstance(n, bool) or not abs(n) <= _LARGEST for n in numbers):
+        if any(isinstance(n, bool) or not abs(n) <= LARGEST for n in numbers):
             raise ValueError(f"column {code.column!r}: learned numbers must be finite")
     import pandas as pd
 

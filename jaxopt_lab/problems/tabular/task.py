@@ -263,6 +263,13 @@ def to_target(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndar
     return np.asarray(softmax(outputs.astype(np.float64), axis=1))
 
 
+def to_averaged(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndarray:
+    """Network outputs [n, o] on the scale on which an ensemble averages: the target [n], its
+    logarithm where that is learnt, or probabilities [n, c]."""
+    found = to_target(outputs, transform)
+    return np.log(found) if transform is not None and transform.log else found
+
+
 def _with_weights(
     target: np.ndarray, weights: np.ndarray, train: np.ndarray, valid: np.ndarray
 ) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 
 #: Positions of labels are below this.
 MAX_LABELS = 256
-_LARGEST = 1e300
+#: Numbers of a stored model are at most this.
+LARGEST = 1e300
 #: Of a class that training did not see, the output is as much below that of others.
 _UNSEEN = 700.0
 _KINDS = {
@@ -85,7 +86,7 @@ class Trees:
         if ((self.outputs < 0) | (self.outputs >= len(self.baseline))).any():
             raise ValueError("trees: a tree has no output")
         numbers = (self.threshold[split], self.value, self.baseline)
-        if not all((np.abs(found) <= _LARGEST).all() for found in numbers):
+        if not all((np.abs(found) <= LARGEST).all() for found in numbers):
             raise ValueError("trees: numbers must be finite")
 
     @property
@@ -214,7 +215,7 @@ def _unfold(node: Mapping[str, Any], nodes: list[dict[str, Any]], sets: list[np.
         mine["labels"] = len(sets)
         sets.append(np.isin(np.arange(MAX_LABELS), [int(x) for x in node["threshold"].split("||")]))
     elif node["decision_type"] == "<=" and node["missing_type"] in ("None", "NaN"):
-        mine["threshold"] = min(max(float(node["threshold"]), -_LARGEST), _LARGEST)
+        mine["threshold"] = min(max(float(node["threshold"]), -LARGEST), LARGEST)
         # Where training saw none, a missing value counts as 0.
         no_missing = node["missing_type"] == "None"
         left = mine["threshold"] >= 0 if no_missing else node["default_left"]
@@ -245,7 +246,7 @@ def places_of(classes: np.ndarray | None, num_outputs: int) -> tuple[np.ndarray,
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, -_LARGEST, _LARGEST)
+    return np.clip(values, -LARGEST, LARGEST)
 
 
 def _bits(words: np.ndarray) -> np.ndarray:

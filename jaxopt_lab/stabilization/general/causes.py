@@ -36,9 +36,7 @@ _OF_TABLES = (
     "bad_scale",
 )
 #: Families of cures that act on a cause.
-CURES_OF: dict[str, tuple[str, ...]] = {
-    **{k: v for k, v in diagnose.CURES_OF.items() if k not in _OF_TABLES},
-}
+CURES_OF = {k: v for k, v in diagnose.CURES_OF.items() if k not in _OF_TABLES}
 #: Clipping or warm-up must help so much more than a lower rate does.
 _MORE_THAN_RATE = 1.1
 _MOST = 1e6
