@@ -327,13 +327,14 @@ def test_one_program_serves_every_cure(population: Population) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_is_probed_in_a_population(optimizer: str) -> None:
-    config = {**SMALL, "hidden_size": 16, "optimizer": optimizer, "learning_rate": 0.01}
+    config = {**SMALL, "hidden_size": 16, "num_layers": 2, "learning_rate": 0.01}
+    config["optimizer"] = optimizer
     population = Population(waves(48), complete(config), 1, evaluations=1)
     signature, rng = population.signature(population.base), np.random.default_rng(0)
     hparams = {k: jnp.asarray(v) for k, v in traced(population.base).items()}
     hparams["total_steps"] = jnp.asarray(10.0)
     inputs = jnp.asarray(rng.normal(size=(48, 3)), jnp.float32)
-    batch = Batch(inputs, inputs.sum(1), jnp.ones(48, bool), jnp.asarray(1))
+    batch = Batch(inputs, inputs.sum(1), jnp.ones(48, bool), jnp.asarray(2))
     model = population.make_model(signature, 1)
 
     def probed(key: jax.Array) -> dict[str, jax.Array]:
