@@ -1,6 +1,7 @@
 """Does `stabilize` find the cause, and does its fix hold? Cases broken on purpose, one JSON a line.
 
-    python scripts/bench_stabilize.py --data DIR [--out FILE.jsonl] [--quick] [--only PATTERN]
+    python scripts/bench_stabilize.py --data DIR [--out FILE.jsonl] [--quick] [--half HALF]
+        [--only PATTERN ...]
 
 A case counts if breaking it makes it worse for a person than its healthy twin, which is decided
 before any verdict: a fluctuation of three times that, or a best loss a tenth higher (not of broken
@@ -52,7 +53,8 @@ def main() -> None:
     done = read(arguments.out)
     cases = [c for c in CASES if not arguments.quick or c.name in QUICK]
     for case in cases:
-        if case.name not in done and fnmatch.fnmatch(case.name, arguments.only):
+        wanted = any(fnmatch.fnmatch(case.name, pattern) for pattern in arguments.only)
+        if case.name not in done and wanted and arguments.half in (None, case.half):
             row = run(case)
             done[case.name] = row
             print(json.dumps(row), flush=True)
@@ -67,7 +69,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=stabilize_cases.DATA)
     parser.add_argument("--out", type=Path, help="file of JSON lines to add to and go on from")
     parser.add_argument("--quick", action="store_true", help="one case per cause")
-    parser.add_argument("--only", default="*", help="pattern of case names, such as 'digits/*'")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], help="patterns of case names, such as 'digits/*'"
+    )
+    parser.add_argument("--half", choices=("setting", "reporting"), help="cases of this half only")
     return parser.parse_args()
 
 
@@ -98,11 +103,16 @@ def run(case: Case) -> dict[str, Any]:
         "rise": {"healthy": healthy.end_over_lowest, "before": before.end_over_lowest},
         "fix": None if chosen is None else chosen.name,
         "evidence": found.to_dict()["evidence"],
-        "cures": {r.name: [r.fluctuation.value, r.loss.value] for r in found.remedies.values()},
+        "cures": {
+            r.name: [r.fluctuation.value, r.loss.value, r.final.value]
+            for r in found.remedies.values()
+        },
         "healthy_loss_ratio": float(np.mean(before.best) / np.mean(healthy.best)),
         "spoilt": case.spoil is not None,
         "trainings": found.setting["num_trainings"],
         "seconds": round(seconds, 1),
+        "compile_seconds": found.setting["compile_seconds"],
+        "train_seconds": found.setting["train_seconds"],
     }
     if after is not None:
         row["rise"]["after"] = after.end_over_lowest

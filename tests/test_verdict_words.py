@@ -47,7 +47,7 @@ def diagnosis(
     mine = {name: known[name] for name in cures}
     setting = {"num_epochs": 20, "num_seeds": SEEDS, "num_trainings": 9, "num_kept": 0}
     setting |= {"seconds": 43.0, "compile_seconds": 30.0, "train_seconds": 10.0, "evaluations": 1}
-    setting |= {"one_by_one_seconds": 14.0, "idle_loss": idle, "num_rows": 1000, "num_valid": 200}
+    setting |= {"idle_loss": idle, "num_rows": 1000, "num_valid": 200}
     steps = walk.steps(walk.of_table(BASE_CONFIG, 1000))
     return Diagnosis(
         causes=verdict(found),
@@ -147,17 +147,6 @@ def test_the_constant_prediction_is_that_of_the_training_rows() -> None:
     # A class that nobody has seen changes nothing but its own, tiny share.
     found = task(labels, classification(4)).constant_loss
     assert found == pytest.approx(expected, abs=0.02)
-
-
-def test_one_after_another_is_compared_with_training_alone(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    found = diagnosis(evidence(fluctuation=0.01), {}, trained(0.01, 1.0))
-    text = printed(found, capsys)
-    assert "9 trainings in 43 s, 30 s of it compiling; training took 10 s of it" in text
-    assert "one after another it would have taken 14 s" in text
-    found.setting["one_by_one_seconds"] = 9.0
-    assert "one after another" not in printed(found, capsys)
 
 
 def test_the_walk_is_the_usual_one_in_order() -> None:

@@ -114,19 +114,6 @@ def _from_study(args: Namespace) -> tuple["TabularTask", dict[str, Any], int | N
     return task, trials[args.trial].config, epochs, int(settings["seed"])
 
 
-def _one_by_one(setting: dict[str, Any]) -> str:
-    """Training alone against training alone, both without compiling; nothing where one after
-    another is no slower.
-    """
-    alone, together = setting.get("one_by_one_seconds"), setting.get("train_seconds")
-    if not alone or together is None or alone <= together:
-        return ""
-    return (
-        f"; training took {duration(together)} of it, one after another it would have taken "
-        f"{duration(alone)}"
-    )
-
-
 def _print(console: "Console", content: dict[str, Any]) -> None:
     """The verdict, the cures that were accepted, and what to change."""
     setting = content["setting"]
@@ -154,8 +141,7 @@ def _print(console: "Console", content: dict[str, Any]) -> None:
         "",
         f"{setting['num_trainings']} trainings in {duration(setting['seconds'])}"
         + (f" ({setting['num_kept']} of them before)" if setting["num_kept"] else "")
-        + (f", {duration(setting['compile_seconds'])} of it compiling")
-        + _one_by_one(setting),
+        + f", {duration(setting['compile_seconds'])} of it compiling",
     ]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)

@@ -153,10 +153,7 @@ def _tiles(content: dict[str, Any]) -> list[Markup]:
     if spread["noise_floor"] is not None:
         rows = f"of {setting['num_valid']:,} validation rows"
         found.append(tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", rows))
-    alone, together = setting.get("one_by_one_seconds"), setting.get("train_seconds")
-    under = ""
-    if alone and together is not None and alone > together:
-        under = f"training {words.seconds(together)}, one by one {words.seconds(alone)}"
+    under = f"{words.seconds(setting['compile_seconds'])} of it compiling"
     seconds = words.seconds(setting["seconds"])
     found.append(tables.tile(f"{setting['num_trainings']} trainings", seconds, under))
     return found

@@ -164,18 +164,6 @@ class Population(SideBySide):
         """Sharpness and gradient noise."""
         return self._probe
 
-    def solo_seconds(self) -> float:
-        """Measured seconds of the base's training alone on one device, without compiling."""
-        if self.width == 1 and self.num_epochs_trained:
-            trained = self.num_epochs_trained / self.num_epochs
-            return self.seconds * len(self.runner.devices) / trained
-        base = self._config(Member("alone", {}))
-        signature = self.signature(base)
-        runner = Runner(self.client, self.seed, {signature: 1}, self.runner.devices[:1])
-        job = Job(0, 0, 0, base, signature, self.num_epochs, self.num_epochs)
-        (report,) = runner.run([job])
-        return report.seconds - report.compile_seconds
-
     def _config(self, member: Member) -> dict[str, Any]:
         config = member.config(self.base)
         if not config["ema"]:

@@ -20,7 +20,6 @@ class SideBySide(ABC):
       finished: where finished trainings are kept; None keeps nothing.
       num_trained: trainings that are known.
       num_kept: those of them that an earlier process had kept.
-      num_epochs_trained: units of the others.
       seconds: of training, without compiling.
       compile_seconds: of compiling.
       wave_seconds: of training the longest wave so far.
@@ -30,7 +29,7 @@ class SideBySide(ABC):
     num_epochs: int
     runner: Runner
     finished: Finished | None = None
-    num_trained = num_kept = num_epochs_trained = 0
+    num_trained = num_kept = 0
     seconds = compile_seconds = wave_seconds = 0.0
 
     @abstractmethod
@@ -96,7 +95,6 @@ class SideBySide(ABC):
             self.compile_seconds += report.compile_seconds
             for result in report.results:
                 note(result._replace(fetch=dict))  # else its wave's weights stay on the device
-                self.num_epochs_trained += result.job.num_units
                 if self.finished:
                     self.finished.put(result, probe)
         first = found.get(members[0].name, {}) if members else {}

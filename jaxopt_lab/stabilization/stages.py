@@ -159,13 +159,7 @@ class Stages(Comparison):
     ) -> Diagnosis:
         population, base = self.population, self.population.base
         missed = self.clock.passed(SHARES["cures"])
-        alone = None
-        if not missed:
-            trained = population.num_epochs_trained / population.num_epochs
-            alone = population.solo_seconds() * trained
         seen: Mapping[str, Any] = self.seen.setting if self.seen else {}
-        if alone is not None:
-            alone += seen.get("one_by_one_seconds") or 0.0
         settings = dict(chosen.settings) if chosen else {}
         fixed = {**base, **settings}
         steps = steps_per_epoch(population.num_rows, fixed["batch_size"])
@@ -203,7 +197,6 @@ class Stages(Comparison):
                     population.compile_seconds + seen.get("compile_seconds", 0), 1
                 ),
                 "train_seconds": round(population.seconds + seen.get("train_seconds", 0), 1),
-                "one_by_one_seconds": None if alone is None else round(alone, 1),
                 "stopped_by_time_limit": missed,
                 "idle_loss": self._constant,
                 "observed": None if self.seen is None else self.seen.observed,
