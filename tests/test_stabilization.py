@@ -186,7 +186,13 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         # Clipping helps against rows that are far from all others, but it is the rows.
         ("exploding_gradients", {"outliers_calm": 7.0}, "outliers"),
         ("exploding_gradients", {"outliers_calm": 1.4}, "exploding_gradients"),
+        ("exploding_gradients", {"outliers_calm": 1.0, "outliers_gain": 5.0}, "outliers"),
         ("warm_up_missing", {"clip_gain": 4.0, "norm_tail": 20.0}, "exploding_gradients"),
+        # Calm because the rows let it learn little.
+        ("no_problem", SIGNS["bad_scale"] | {"scale_gain": 5.0}, "bad_scale"),
+        ("no_problem", SIGNS["bad_scale"], "no_problem"),
+        ("no_problem", {"outliers_calm": 1.0, "outliers_gain": 1.5}, "outliers"),
+        ("no_problem", {"outliers_calm": 5.0}, "no_problem"),
     ],
 )
 def test_the_stronger_of_two_signs_gives_the_cause(

@@ -120,6 +120,17 @@ def test_a_cure_that_learns_nothing_is_none() -> None:
     assert compare(slow, trained(0.01, 0.9), base, Idle(1.2, "a constant")).accepted
 
 
+def test_what_frees_a_dead_network_need_not_be_calmer() -> None:
+    dead = trained(1e-6, 1.0)
+    scaled = Member("standardised inputs", {}, "scale", split=1)
+    assert compare(scaled, trained(0.01, 0.1), dead).accepted
+    assert compare(scaled, trained(0.01, 0.1), dead).reaches_goal
+    assert not compare(scaled, trained(0.01, 0.9), dead).accepted
+    assert not compare(scaled, trained(0.3, 0.1), dead).accepted
+    # Together with another cure it keeps its rows.
+    assert members.combined(scaled, Member("b2", {"b2": 0.9999})).split == 1
+
+
 def test_a_base_that_learned_nothing_is_told_so() -> None:
     calm, sign = trained(0.01, 1.0), evidence(fluctuation=0.01)
     nothing = diagnosis(sign, {}, calm, idle=1.01)

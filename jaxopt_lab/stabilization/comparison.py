@@ -14,6 +14,7 @@ from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import FREES
 from jaxopt_lab.stabilization.weighing import Cause
 
 #: Cures that are confirmed on fresh seeds, the recommended one among them.
@@ -22,8 +23,6 @@ NUM_CONFIRMED = 5
 FEWEST_FRESH = 2
 #: When a wave is asked for, one may be running still: both have to fit.
 _IN_FLIGHT = 2
-#: A cure that takes the best loss to this share frees a network that was stuck.
-FREES = 0.75
 #: Families that calm whatever the cause.
 _CALMING = ("schedule", "average", "pair")
 #: Shares of a time limit after which no wave of ladder and cures is started.
@@ -228,14 +227,13 @@ class Comparison(ABC):
         pairs: list[Member] = []
         for other in singles[1:]:
             known = {m.family for m in (singles[0], other)}
-            overlap = set(singles[0].settings) & set(other.settings)
-            if len(known) == 2 and not overlap:
+            if len(known) == 2 and _go_together(singles[0], other):
                 pairs.append(members.combined(singles[0], other))
         aimed = [
             members.combined(own, other)
             for own in self._aimed(cause)
             for other in self._partners(own, first)
-            if not set(own.settings) & set(other.settings)
+            if _go_together(own, other)
         ]
         for pair in (*pairs, *aimed):
             self.members[pair.name] = pair
@@ -261,3 +259,8 @@ class Comparison(ABC):
         calm = [r for r in self.remedies.values() if r.family in _CALMING and r.name != own.name]
         calm.sort(key=lambda r: r.fluctuation.value)
         return [self.members[r.name] for r in calm if self.members[r.name].is_cure]
+
+
+def _go_together(first: Member, second: Member) -> bool:
+    """Whether two cures change different things."""
+    return not set(first.settings) & set(second.settings) and not (first.split and second.split)

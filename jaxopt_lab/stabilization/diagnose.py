@@ -68,17 +68,20 @@ class Evidence(NamedTuple):
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
       overfit_rise: end of the validation curve's trend over that trend's lowest point.
       train_fall: training loss at the middle over that at the end, from its trend.
-      decay_calms: base fluctuation over that at the calmest schedule that decays and loses nothing;
-        NaN where the base's own rate decays.
-      decay_gain: base best loss over the best at a schedule that decays.
+      decay_calms: base fluctuation over that at the calmest schedule that decays, or of averaged
+        weights, which take the noise of a constant rate away as a decay does, among those that lose
+        nothing; NaN where the base's own rate decays or its weights are averaged.
+      decay_gain: base best loss over the best of those.
       warmup_gain: base best loss over that with warm-up; NaN where the base warms up.
       outliers_calm: base fluctuation over that without the rows far from all others; NaN where
         there are none.
+      outliers_gain: base best loss over that; 1 where validation rows are among them.
       tail_share: share of the targets that lie far from their middle; NaN of classes.
       log_calms: base fluctuation over that on a log scale of the target; NaN where not tried.
       input_scale: root mean square of the largest input column, or one over it if that is greater.
       scale_helps: base fluctuation, or best loss, over that on standardised inputs; NaN where not
         tried.
+      scale_gain: of the two, best losses alone.
     """
 
     fluctuation: float
@@ -103,10 +106,12 @@ class Evidence(NamedTuple):
     decay_gain: float = math.nan
     warmup_gain: float = math.nan
     outliers_calm: float = math.nan
+    outliers_gain: float = 1.0
     tail_share: float = math.nan
     log_calms: float = math.nan
     input_scale: float = 1.0
     scale_helps: float = math.nan
+    scale_gain: float = 1.0
 
 
 def gather(
@@ -154,7 +159,8 @@ def gather(
     ]
     harmless = [r.fluctuation.value for r in lower if r.loss.value <= HARMLESS]
     adaptive = config["optimizer"] in ("adam", "adamw", "rmsprop", "lion")
-    decays = of("schedule") if config["schedule"] == "constant" else []
+    settles = config["schedule"] != "constant" or config["ema"]
+    decays = [] if settles else of("schedule", "average")
     sound = [r.fluctuation.value for r in decays if r.loss.value <= HARMLESS]
     return Evidence(
         fluctuation=mean(base.fluctuation),
@@ -179,10 +185,12 @@ def gather(
         decay_gain=gain(decays) if decays else math.nan,
         warmup_gain=if_tried("warm-up", gain(of("warm-up"))),
         outliers_calm=if_tried("outliers", calms("outliers")),
+        outliers_gain=gain(of("outliers")),
         tail_share=tail_share,
         log_calms=if_tried("target", calms("target")),
         input_scale=input_scale,
         scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
+        scale_gain=gain(of("scale")),
     )
 
 
@@ -195,15 +203,16 @@ def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
     A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
-    is calm because it is stuck; or a lower rate makes it calmer and better still. Where no cause
-    reaches its thresholds, none is named.
+    is calm because it is stuck; or a lower rate makes it calmer and better still; or the rows keep
+    it from learning. Where no cause reaches its thresholds, none is named.
     """
     t = THRESHOLDS
     described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
     overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
-    if is_calm(found) and overfits < 0 and is_free and rate_is_right:
+    rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
+    if is_calm(found) and overfits < 0 and is_free and rate_is_right and rows_are_right:
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
         distance = min(margin(HEALTHY, found.fluctuation), flat)
         return [Cause("no_problem", confidence(distance), described)]
@@ -224,6 +233,8 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Gradients that explode on single rows do so because of the rows.
     of_rows = [found.outliers_calm, found.log_calms]
     without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
+    if found.outliers_gain >= t["rows_gain"]:
+        without = max(found.outliers_gain, without)
     return {
         "learning_rate_too_high": {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
@@ -293,7 +304,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
         },
-        "outliers": {"outliers_calm": (found.outliers_calm, t["rows_calm"])},
+        "outliers": {"outliers_help": (_outliers_help(found), 1.0)},
         "heavy_tailed_target": {
             "log_calms": (found.log_calms, t["rows_calm"]),
             "tail_share": (found.tail_share, t["tail_share"]),
@@ -303,6 +314,13 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "input_scale": (found.input_scale, t["input_scale"]),
         },
     }
+
+
+def _outliers_help(found: Evidence) -> float:
+    """How far the curve, or the loss, without outliers is beyond what counts; NaN without any."""
+    t = THRESHOLDS
+    calms, gains = found.outliers_calm / t["rows_calm"], found.outliers_gain / t["rows_gain"]
+    return calms if math.isnan(calms) else max(calms, gains)
 
 
 def _spread(losses: np.ndarray) -> float:

@@ -24,6 +24,7 @@ class Member:
       family: variants that turn the same knob; "" for the base and pure probes.
       is_cure: whether it may be recommended.
       split: of the data that it is trained and validated on; 0 is the given one.
+      comparable: whether its losses are of the base's validation rows, and in its unit.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Member:
     family: str = ""
     is_cure: bool = True
     split: int = 0
+    comparable: bool = True
 
     def config(self, base: Config) -> Config:
         """The whole configuration."""
@@ -147,6 +149,7 @@ def over_an_epoch(num_rows: int, batch_size: int) -> float:
 
 
 def combined(first: Member, second: Member) -> Member:
-    """Both cures at once."""
+    """Both cures at once; of two with rows of their own, on the first's."""
     settings = {**first.settings, **second.settings}
-    return Member(f"{first.name} and {second.name}", settings, "pair")
+    name, comparable = f"{first.name} and {second.name}", first.comparable and second.comparable
+    return Member(name, settings, "pair", True, first.split or second.split, comparable)

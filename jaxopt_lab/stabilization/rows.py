@@ -83,14 +83,16 @@ def looked_at(arrays: FoldArrays, criterion: Criterion) -> Rows:
 
     def add(name: str, family: str, split: _Split) -> None:
         if len(split.train) and len(split.valid):
-            found.append((Member(name, {}, family, split=len(found) + 1), split))
+            same = split.targets is given.targets and np.array_equal(split.valid, valid)
+            member = Member(name, {}, family, split=len(found) + 1, comparable=same)
+            found.append((member, split))
 
     if len(outliers):
         add(
             f"without {len(outliers)} outlying row{'s' if len(outliers) > 1 else ''}",
             "outliers",
             given._replace(
-                train=np.setdiff1d(train, outliers), valid=np.setdiff1d(valid, outliers)
+                train=train[~np.isin(train, outliers)], valid=valid[~np.isin(valid, outliers)]
             ),
         )
     if numbers and tail_share >= THRESHOLDS["tail_share"]:

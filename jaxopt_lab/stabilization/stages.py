@@ -59,7 +59,7 @@ class Stages(Comparison):
         self.say(f"observing the configuration with {len(self.seeds)} seeds, {self._epochs}")
         self.train([Member(BASE, {}, is_cure=False)], "ladder", probe=True)
         self.need_base()
-        return self._diagnosis(self._causes(), None, {})
+        return self._diagnosis(self._with_rows(self._causes()), None, {})
 
     def run(self) -> Diagnosis:
         """All stages.
@@ -77,7 +77,7 @@ class Stages(Comparison):
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
-        causes = self._causes()
+        causes = self._with_rows(self._causes())
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
@@ -87,11 +87,22 @@ class Stages(Comparison):
             self.say(f"trying {len(tried)} cures")
             self.train(tried, "cures")
             self.train(walk.missing(self._walked()), "cures")
-            self.train(self.population.rows.members, "cures")
+            self.train(self._untried(self.population.rows.members), "cures")
             causes = self.undo_two(self._causes())
         main = causes[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
+
+    def _with_rows(self, causes: list[Cause]) -> list[Cause]:
+        """Of a calm curve, whether it is so because of its rows: what can be told by the loss."""
+        tried = [m for m in self.population.rows.members if m.comparable]
+        if causes[0].name != "no_problem" or not tried:
+            return causes
+        self.train(self._untried(tried), "cures")
+        return self._causes()
+
+    def _untried(self, wanted: Sequence[Member]) -> list[Member]:
+        return [member for member in wanted if member.name not in self.members]
 
     def _walked(self) -> list[walk.Walked]:
         """The usual walk from the base, by the variants that are known."""

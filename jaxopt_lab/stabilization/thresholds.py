@@ -10,6 +10,8 @@ import math
 CALMER = 0.8
 #: Best validation loss may rise by this factor; beyond `STOPPED` a calm curve has stopped learning.
 HARMLESS, STOPPED = 1.02, 1.05
+#: A cure that takes the best loss to this share frees a network that was stuck.
+FREES = 0.75
 #: Within this factor of the best cure's loss, the smaller change is better.
 NEAR_BEST = 1.05
 #: A fix does its job if it divides the fluctuation by this, or makes it calm.
@@ -41,6 +43,7 @@ THRESHOLDS = {
     "warmup_gain": 1.3,
     "more": 1.1,
     "rows_calm": 1.5,
+    "rows_gain": 1.3,
     "tail_share": 0.01,
     "input_scale": 10.0,
     "other_undone": 1.3,
