@@ -183,6 +183,17 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         # A decaying rate calms whatever shakes: it is what is missing only if nothing else is.
         ("rate_never_decays", {"rate_calms": 3.0, "rate_gain": 1.3}, "learning_rate_too_high"),
         ("rate_never_decays", {"batch_calms": 2.0, "noise_over_batch": 50.0}, "small_batch_noise"),
+        # With few rows to a step a lower rate does what a larger batch does.
+        (
+            "small_batch_noise",
+            {"rate_calms": 3.0, "rate_gain": 1.2, "batch_gain": 1.2},
+            "small_batch_noise",
+        ),
+        (
+            "small_batch_noise",
+            {"rate_calms": 3.0, "rate_gain": 1.4, "batch_gain": 1.1},
+            "learning_rate_too_high",
+        ),
         # Clipping helps against rows that are far from all others, but it is the rows.
         ("exploding_gradients", {"outliers_calm": 7.0}, "outliers"),
         ("exploding_gradients", {"outliers_calm": 1.4}, "exploding_gradients"),

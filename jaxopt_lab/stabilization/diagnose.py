@@ -63,6 +63,7 @@ class Evidence(NamedTuple):
       clip_calms: base fluctuation over that with the calmest clipping.
       clip_gain: base best loss over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch.
+      batch_gain: base best loss over the best with a larger batch at the same rate.
       noise_over_batch: gradient noise scale over the batch size.
       b2_calms: base fluctuation over that with the best slower second moment.
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
@@ -102,6 +103,7 @@ class Evidence(NamedTuple):
     b2_memory: float
     overfit_rise: float
     train_fall: float
+    batch_gain: float = 1.0
     decay_calms: float = math.nan
     decay_gain: float = math.nan
     warmup_gain: float = math.nan
@@ -176,6 +178,7 @@ def gather(
         clip_calms=calms("clip"),
         clip_gain=gain(of("clip")),
         batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
+        batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=calms("b2"),
         b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
@@ -232,6 +235,10 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     clip_helps = max(found.clip_calms, found.clip_gain)
     # Gradients that explode on single rows do so because of the rows.
     of_rows = [found.outliers_calm, found.log_calms]
+    # With few rows to a step, noise is rate over batch: a larger batch does what a lower rate does.
+    # The rate is to blame for what it gains beyond that.
+    beyond_batch = found.rate_gain / max(found.batch_gain, 1.0)
+    noisy = found.noise_over_batch / t["noise_over_batch"]
     without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
     if found.outliers_gain >= t["rows_gain"]:
         without = max(found.outliers_gain, without)
@@ -240,6 +247,10 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
             "rate_calms": (found.rate_calms, t["rate_calms"]),
             "rate_gain": (found.rate_gain, t["rate_gain"]),
             "rate_is_not_clip": (found.rate_gain * _TIE / max(found.clip_gain, 1.0), 1.0),
+            "rate_is_not_batch": (
+                max(1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"]),
+                1.0,
+            ),
         },
         "exploding_gradients": {
             # The more clipping helps, the less of a tail must be seen late in training.
@@ -254,7 +265,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
             "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),
             # Noise shakes a network; it does not keep it from learning.
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
-            "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+            "rate_is_right": (t["rate_gain"] / beyond_batch, 1.0),
         },
         "second_moment_too_fast": {
             "b2_calms": (found.b2_calms, t["b2_calms"]),
