@@ -1,7 +1,8 @@
-"""The executor `kernel`, interpreted on a CPU: the training that vmap does, each trial alone."""
+"""The executor `kernel`, interpreted where no GPU is: vmap's training, each trial alone."""
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +21,6 @@ from jaxopt_lab.core.executors import fitting, kernel, pallas
 from jaxopt_lab.core.executors.noise import THREEFRY
 from jaxopt_lab.core.executors.padding import NoKernelForm
 from jaxopt_lab.core.hparams import Hparams
-from jaxopt_lab.core.tracing import executors
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
 from jaxopt_lab.core.tracing.footprint import Footprint
 from jaxopt_lab.core.trainable import Shared, guarded
@@ -33,6 +33,8 @@ pytestmark = [
     ),
 ]
 WIDTH, UNITS = 3, 3
+ON_GPU = jax.default_backend() == "gpu"
+EXECUTOR = "kernel" if ON_GPU else "kernel-interpreted"
 
 
 class Net(nn.Module):
@@ -79,13 +81,15 @@ SPACE = lab.SearchSpace(
 )
 
 
-def engine(executor: Any) -> Engine:
+def engine(executor: Any, insists: bool = True) -> Engine:
     """Compiled fast, which makes no difference here."""
-    given = problem()
+    # Both in float32 without passes, so that they can be compared.
+    given = problem(precision="scalar")
     trainable = guarded(given.build(), "loss")
     made = Engine(
-        trainable, given.data, WIDTH, 0, jax.devices()[:1], executor=executor, curve_length=4
-    )
+        trainable, given.data, WIDTH, 0, jax.devices()[:1], executor=executor, insists=insists,
+        curve_length=4,
+    )  # fmt: skip
     if made.compiler.on_cpu:
         made.compiler._options = lambda once: compilation._FAST_COMPILE
     return made
@@ -96,7 +100,7 @@ def kernels() -> Iterator[Engine]:
     """Drawing what JAX draws, so that dropout can be compared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "NOISE", THREEFRY)
-        yield engine("kernel-interpreted")
+        yield engine(EXECUTOR)
 
 
 def clock(unit: int, num_units: int) -> Clock:
@@ -154,6 +158,16 @@ def test_a_kernel_trains_what_vmap_trains(trained: Any) -> None:
 def test_a_kernel_that_does_not_compile_is_one_line() -> None:
     with pytest.raises(UserError, match=r"executor='kernel' cannot be had here: .*leave executor"):
         train(engine("kernel"), SEEDS)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes it")
+def test_a_kernel_that_was_not_asked_for_makes_way_for_vmap() -> None:
+    refused = engine("kernel", insists=False)
+    with pytest.warns(UserWarning, match="vmap: a kernel cannot be had here"):
+        state, _ = train(refused, SEEDS)
+    assert refused.executor == "vmap"
+    expected, _ = train(refused, SEEDS)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
 
 
 @pytest.mark.parametrize("seeds", [(7, 5, 8), (8, 7, 5)])
@@ -218,6 +232,15 @@ def built(given: Any, interpret: bool = False, **keywords: Any) -> tuple[kernel.
     return found, (state, hparams), shared_at
 
 
+def an_h100() -> AbstractContextManager[Any]:
+    """What programs are lowered for, which later versions of JAX want to know."""
+    if not hasattr(jax.sharding, "AbstractDevice"):
+        return nullcontext()
+    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
+
+
 def test_a_kernel_lowers_for_cuda_and_all_its_sizes_are_powers_of_two() -> None:
     found, one, shared_at = built(problem())
     many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((7, *x.shape), x.dtype), one)
@@ -225,8 +248,9 @@ def test_a_kernel_lowers_for_cuda_and_all_its_sizes_are_powers_of_two() -> None:
     def run(state: Any, hparams: Any, num_units: Any) -> Any:
         return kernel.advance(found, state, hparams, shared_at, num_units, 4)
 
-    traced = jax.jit(run).trace(*many, 3)
-    assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+    with an_h100():
+        traced = jax.jit(run).trace(*many, 3)
+        assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
     sizes = set()
 
     def look(jaxpr: Any) -> None:
@@ -372,13 +396,7 @@ def test_a_jax_that_lacks_something_says_so_and_vmap_runs(
     assert "has no kernels as they are needed: cannot import name 'triton'" in reason
 
 
-def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fits = choose_executor(FOOTPRINT, "gpu", None, lambda interpret: "")
-    assert fits[0] == "vmap"
-    assert "executor='kernel' asks" in fits[1]
-    monkeypatch.setattr(executors, "KERNELS_ARE_MEASURED", True)
+def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits() -> None:
     for reason in ("", "convolution has no kernel form"):
         found = choose_executor(FOOTPRINT, "gpu", None, lambda interpret, why=reason: why)
         assert found[0] == ("vmap" if reason else "kernel")
@@ -414,7 +432,7 @@ def test_a_wrong_precision_is_one_line() -> None:
 @pytest.mark.slow
 def test_a_study_in_kernels_goes_on_where_it_was_cut(tmp_path: Any) -> None:
     def study(name: str) -> lab.Study:
-        return lab.Study(problem(executor="kernel-interpreted"), SPACE, tmp_path / name, seed=0)
+        return lab.Study(problem(executor=EXECUTOR), SPACE, tmp_path / name, seed=0)
 
     whole = study("whole")
     whole.optimize("random", 6, budget=3, round_size=2)
