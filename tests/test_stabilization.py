@@ -230,6 +230,15 @@ def test_a_rejected_cause_says_which_number_is_short_of_what() -> None:
     assert "outliers" not in by_name
 
 
+def test_a_constant_rate_without_averages_does_not_settle(population: Population) -> None:
+    def settles(**settings: Any) -> bool:
+        return diagnose.settles(population.job(0, Member("other", settings), 0).config)
+
+    assert not settles()
+    assert settles(schedule="cosine")
+    assert settles(ema=True, ema_decay=0.99)
+
+
 def undone(name: str, spread: float, loss: float) -> Remedy:
     return remedy(name, {name: 1.0}, "", spread, loss)
 

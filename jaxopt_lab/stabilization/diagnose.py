@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.summary import Summary
@@ -161,8 +162,7 @@ def gather(
     ]
     harmless = [r.fluctuation.value for r in lower if r.loss.value <= HARMLESS]
     adaptive = config["optimizer"] in ("adam", "adamw", "rmsprop", "lion")
-    settles = config["schedule"] != "constant" or config["ema"]
-    decays = [] if settles else of("schedule", "average")
+    decays = [] if settles(config) else of("schedule", "average")
     sound = [r.fluctuation.value for r in decays if r.loss.value <= HARMLESS]
     return Evidence(
         fluctuation=mean(base.fluctuation),
@@ -195,6 +195,14 @@ def gather(
         scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
         scale_gain=gain(of("scale")),
     )
+
+
+def settles(config: Config) -> bool:
+    """Whether a training's rate decays or its weights are averaged, which with decay 0 they are
+    not: see `Population.signature`.
+    """
+    averages = config["ema"] and config["ema_decay"] > 0
+    return bool(config["schedule"] != "constant" or averages)
 
 
 def is_calm(found: Evidence) -> bool:
