@@ -11,6 +11,7 @@ import pytest
 
 from jaxopt_lab.core.controls import Clock
 from jaxopt_lab.core.engine import Engine
+from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.epochs import epochs
@@ -279,7 +280,7 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
 )
 def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""
-    engine = make_engine(replace(EXACT, optimizers=optimizers), 1)
+    engine = make_engine(replace(EXACT, optimizers=optimizers))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
@@ -314,14 +315,19 @@ def test_bfloat16_learns_about_the_same_with_weights_in_float32(alone: np.ndarra
 
 
 def test_matrix_products_are_pinned_on_accelerators_only() -> None:
-    engine = make_engine(EXACT)
+    seen = []
+
+    def init(key: Any, hparams: Any) -> Any:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return jnp.zeros(())
+
+    def step(state: Any, hparams: Any, shared: Any) -> Any:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return state + 1, {"loss": state}
+
+    engine = Engine(Trainable(init, step), np.zeros(1), WIDTH, 0)
     assert engine.compiler.on_cpu == (jax.default_backend() == "cpu")
     engine.compiler.on_cpu = False
-    seen = []
-    init = engine.trainable.init
-    engine.trainable = engine.trainable._replace(
-        init=lambda *args: seen.append(jax.config.jax_default_matmul_precision) or init(*args)
-    )
     train(engine, [0], calls=(1,))
     assert set(seen) == {"highest"}
     assert jax.config.jax_default_matmul_precision is None
