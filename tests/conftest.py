@@ -54,7 +54,7 @@ LONG_VARIANTS = {
     "test_a_diverging_neighbour_harms_nobody_in_a_merged_program": (
         "width", "depth", "blocks", "activations", "optimizers",
     ),
-    "test_a_merge_differs_no_more_than_one_ulp_does": ("depth", "blocks", "optimizers"),
+    "test_a_merge_differs_no_more_than_one_ulp_does": ("width", "depth", "blocks", "optimizers"),
     "test_skipped_layers_leave_penalties_norms_and_averages_alone": ("penalised-merged-blocks",),
     "test_the_code_for_accelerators_trains_the_same_network": ("False",),
     "test_every_optimizer_of_a_merged_program_decays_as_alone": ("sgd", "adam"),

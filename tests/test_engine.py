@@ -119,6 +119,16 @@ def test_a_network_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(calls) == ["evaluate", "step"]
 
 
+#: All at once.
+EVERYTHING = {
+    "hidden_size": 16,
+    "masked_width": True,
+    "num_layers": 4,
+    "masked_depth": True,
+    "accumulate": True,
+    "activations": ("relu", "tanh"),
+    "optimizers": MERGEABLE,
+}
 #: Programs of several shapes that can train the trial of `EXACT`.
 each_merge = pytest.mark.parametrize(
     "changes",
@@ -128,15 +138,7 @@ each_merge = pytest.mark.parametrize(
         {"accumulate": True},
         {"activations": ("relu", "tanh")},
         {"optimizers": MERGEABLE},
-        {
-            "hidden_size": 16,
-            "masked_width": True,
-            "num_layers": 4,
-            "masked_depth": True,
-            "accumulate": True,
-            "activations": ("relu", "tanh"),
-            "optimizers": MERGEABLE,
-        },
+        EVERYTHING,
     ],
     ids=["width", "depth", "blocks", "activations", "optimizers", "all"],
 )
@@ -259,7 +261,7 @@ def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> 
 
 def test_batches_of_blocks_are_true_batches() -> None:
     whole = train(make_engine(replace(EXACT, block=96)), [0, 1], block=96, batch_size=96)
-    blocks = train(make_engine(replace(EXACT, accumulate=True)), [0, 1], batch_size=96)
+    blocks = train(make_engine(replace(EXACT, **EVERYTHING)), [0, 1], batch_size=96)
     np.testing.assert_allclose(blocks["loss"], whole["loss"], rtol=1e-5)
     np.testing.assert_allclose(blocks["train_loss"], whole["train_loss"], rtol=1e-5)
 
@@ -284,20 +286,18 @@ def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) 
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
-    assert "12,12]" in inside
+    assert "[4,12,12]" in inside
     assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> None:
-    engine = make_engine(
-        replace(EXACT, num_layers=4, masked_depth=True, accumulate=True, optimizers=MERGEABLE), 1
-    )
+    engine = make_engine(replace(EXACT, **EVERYTHING))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
-    assert "12,12]" in inside
-    assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
+    assert "[4,16,16]" in inside
+    assert not re.findall(r"copy[\w.]* = f32\[4,16,16\]\S* (?:copy|fusion)\(%get-tuple", inside)
 
 
 @pytest.mark.slow
