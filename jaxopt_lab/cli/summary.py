@@ -9,6 +9,8 @@ from jaxopt_lab.cli.console import duration, short
 from jaxopt_lab.cli.grid import Column, print_grid
 
 _HIGHER_IS_BETTER = {"r2", "accuracy", "macro_f1"}
+#: Neither more nor less of these is better.
+_UNRANKED = {"share_below"}
 _NAMES = {"single": "tuned, single network", "ensemble": "tuned, ensemble"}
 
 
@@ -77,7 +79,8 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]], first: s
     for i, metric in enumerate(metrics):
         values = [of_model.get(metric) for of_model in scores.values()]
         best = (max if metric in _HIGHER_IS_BETTER else min)(v for v in values if v is not None)
-        looks = ["bold" if value == best else "" for value in values]
+        ranked = metric not in _UNRANKED
+        looks = ["bold" if ranked and value == best else "" for value in values]
         columns.append(Column(metric, [short(v, 5) for v in values], True, min(i, 1), looks))
     left_out = print_grid(console, columns)
     if left_out:

@@ -21,7 +21,10 @@ _ROLES = {
 }
 #: Columns that are drawn.
 MOST_EFFECTS = 25
-_ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
+_ORDER = (
+    *("log_rmse", "log_mae", "log_huber", "log_pinball", "huber", "pinball", "share_below"),
+    *("rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1"),
+)
 
 
 def headline(page: "Page", contents: Contents, source: str) -> None:
@@ -121,6 +124,8 @@ def _setting(contents: Contents, source: str) -> str:
             parts.append(text.format(task[role]))
     if task.get("log_target"):
         parts.append(f"learned on the logarithm of {contents.target}")
+    if contents.loss.predicts:
+        parts.append(f"{contents.loss.name} loss, predicts {contents.loss.predicts}")
     return " · ".join(parts)
 
 
@@ -185,6 +190,7 @@ def _score_table(scores: dict[str, dict[str, float]]) -> Markup:
         for metric in metrics:
             text = words.number(mine.get(metric))
             is_best = mine.get(metric) is not None and mine[metric] == top[metric]
+            is_best = is_best and metric not in words.UNRANKED
             cells.append(html("<b>{}</b>", text) if is_best else text)
         rows.append(cells)
     head = ["Model", *(words.metric(m) for m in metrics)]

@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 from jaxopt_lab import datasets
 from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.target_losses import SQUARED, TargetLoss
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.sklearn.inputs import features_of, rows_of, seed_of, space_of, splits_of
 from jaxopt_lab.sklearn.results import cv_results
@@ -35,6 +36,14 @@ EXPECTED_FAILURES = {
         "a row of weight 2 is one row of a minibatch whose loss counts twice, not two rows: "
         "minibatches, folds and initial weights differ"
     ),
+}
+
+
+#: Names of what `best_score_` is, of losses other than the squared error, in scikit-learn's way.
+_SCORINGS = {
+    "absolute": "neg_mean_absolute_error",
+    "huber": "neg_mean_huber_loss",
+    "quantile": "neg_mean_pinball_loss",
 }
 
 
@@ -81,6 +90,9 @@ class _Tuned(BaseEstimator):
     def _log_target(self) -> bool:
         return False
 
+    def _loss(self) -> TargetLoss:
+        return SQUARED
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "_Tuned":
         """Search, refit the best network on all rows, and choose an ensemble.
 
@@ -125,7 +137,7 @@ class _Tuned(BaseEstimator):
         return self
 
     def _search(self, table: datasets.Table, features: pd.DataFrame, groups: Any) -> None:
-        seed, say = seed_of(self.random_state), self._say()
+        seed, say, loss = seed_of(self.random_state), self._say(), self._loss()
         num_rows = len(table)
         default_folds = tune.default_budget(num_rows, 1)[1]
         cv = default_folds if self.cv is None else plain(self.cv)
@@ -141,6 +153,8 @@ class _Tuned(BaseEstimator):
             test_fraction=0.0,
             time_limit=plain(self.time_limit),
             ensemble=self.ensemble,
+            loss=loss.name,
+            quantile=loss.quantile,
         )
         size = plain(self.ensemble_size)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -148,7 +162,14 @@ class _Tuned(BaseEstimator):
         kinds = settings.ensemble
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
-        task = tasks.tabular(table, numeric=self.numeric, splits=splits, share_programs=True)
+        task = tasks.tabular(
+            table,
+            numeric=self.numeric,
+            splits=splits,
+            share_programs=True,
+            loss=loss.name,
+            quantile=loss.quantile,
+        )
         encoded = task.prepare(len(splits), seed).arrays.inputs
         num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
         budget = (settings.trials or num_trials, len(splits), settings.epochs or num_epochs)
@@ -171,7 +192,7 @@ class _Tuned(BaseEstimator):
         self.best_params_ = dict(self.cv_results_["params"][ranked[0]])
         self.best_score_ = float(self.cv_results_["mean_test_score"][ranked[0]])
         self.best_config_ = hyperparameters.complete(self.best_params_)
-        self.scoring_ = self._scoring
+        self.scoring_ = _SCORINGS.get(loss.name, self._scoring)
         self.n_splits_ = len(splits)
 
     def _say(self) -> Callable[[str], None]:
@@ -241,6 +262,9 @@ class TunedRegressor(RegressorMixin, _Tuned):
     __doc__ = f"""A tuned neural network, or an ensemble of them, that predicts numbers.
     {_PARAMETERS}
       log_target: learn the natural logarithm of y, which must be above 0.
+      loss: what is minimised, and what trials are compared by: "squared" predicts the mean,
+        "absolute" the median, "huber" what lies between, "quantile" the quantile below.
+      quantile: of the loss "quantile", between 0 and 1; None for the others.
 
     Attributes:{_ATTRIBUTES}
     Examples:
@@ -269,6 +293,8 @@ class TunedRegressor(RegressorMixin, _Tuned):
         directory: Any = None,
         verbose: Any = 0,
         log_target: Any = False,
+        loss: Any = "squared",
+        quantile: Any = None,
     ) -> None:
         super().__init__(
             num_trials,
@@ -286,9 +312,14 @@ class TunedRegressor(RegressorMixin, _Tuned):
             verbose=verbose,
         )
         self.log_target = log_target
+        self.loss = loss
+        self.quantile = quantile
 
     def _log_target(self) -> bool:
         return bool(self.log_target)
+
+    def _loss(self) -> TargetLoss:
+        return TargetLoss(self.loss, plain(self.quantile))
 
     def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
         values = column_or_1d(y, warn=True)

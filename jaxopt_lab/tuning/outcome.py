@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_lab import analysis
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.datasets import Table
+from jaxopt_lab.datasets import Table, TargetLoss
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.programs import members_of
@@ -225,7 +225,8 @@ def final_predictor(
 def _others(study: Study, failed: dict[str, str]) -> list[Candidate]:
     """Candidates that are no networks."""
     table, prepared = study.problem.table, _prepared(study)
-    return other_candidates.candidates(table, prepared, study.num_folds, study.seed, failed)
+    where = (table, prepared, study.num_folds, study.seed, failed)
+    return other_candidates.candidates(*where, study.problem.target_loss)
 
 
 def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other, ...]:
@@ -236,10 +237,8 @@ def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other
     found = []
     for name, weight in chosen.items():
         try:
-            encoder = prepared.encoders[-1]
-            found.append(
-                other_candidates.fit(name, rows, encoder, transform, study.seed, weight, place)
-            )
+            where = (rows, prepared.encoders[-1], transform, study.seed, weight, place)
+            found.append(other_candidates.fit(name, *where, study.problem.target_loss))
         except ValueError as error:
             raise MachineError(
                 f"{name} fits the folds but not all rows: {error}; run again with --ensemble "
@@ -279,7 +278,10 @@ def ensemble_weights(study: Study, ranked: list[int], others: Sequence[Candidate
         return Chosen({}, {})
     predictions += [other.predicted for other in others]
     table, truth = _out_of_fold(study)
-    loss = partial(_rmse if study.problem.is_regression else _log_loss, weights=table.weights)
+    if study.problem.is_regression:
+        loss = partial(_error, study.problem.target_loss, _scale(study), weights=table.weights)
+    else:
+        loss = partial(_log_loss, weights=table.weights)
     weights = [float(w) for w in ensemble.greedy(np.stack(predictions), truth, loss)]
     trained = {n: w for n, w in zip(names, weights, strict=False) if w > 0}
     beside = zip((other.name for other in others), weights[len(names) :], strict=True)
@@ -312,8 +314,9 @@ def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
 def _residuals(
     study: Study, winner: int, chosen: Chosen, others: Sequence[Candidate]
 ) -> Residuals | None:
-    """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes."""
-    if not study.problem.is_regression:
+    """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes, and
+    for quantiles, which are no middle of an interval."""
+    if not study.problem.is_regression or study.problem.target_loss.name == "quantile":
         return None
     _, truth = _out_of_fold(study)
     transforms = _prepared(study).transforms
@@ -350,8 +353,20 @@ def _decode(study: Study, member: TrainedMember) -> np.ndarray:
     return member.outputs.astype(np.float64) * transform.scale + transform.mean
 
 
-def _rmse(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
-    return float(np.sqrt(np.average((predicted[:, 0] - truth) ** 2, weights=weights)))
+def _error(
+    loss: TargetLoss,
+    scale: float,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray | None,
+) -> float:
+    return loss.error(truth, predicted[:, 0], scale, weights)
+
+
+def _scale(study: Study) -> float:
+    """Of the target's standardisation on all rows that are no test rows; 1 of classes."""
+    transforms = _prepared(study).transforms
+    return transforms[-1].scale if transforms else 1.0
 
 
 def _log_loss(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
@@ -388,12 +403,13 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
     together = models.predict_raw(test.frame)
     if study.directory is not None:
         _write_predictions(study, test.target, single, together)
+    scale, failed = _scale(study), dict[str, str]()
     scores = {
-        "single": study.problem.scores(test.target, single),
-        "ensemble": study.problem.scores(test.target, together),
+        "single": study.problem.scores(test.target, single, scale),
+        "ensemble": study.problem.scores(test.target, together, scale),
     }
-    failed: dict[str, str] = {}
-    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed, failed))
+    how = (study.seed, failed, study.problem.target_loss, scale)
+    baselines = study.recall("baselines", lambda: fit_baselines(train, test, *how))
     failed = study.recall("failed baselines", lambda: failed)
     return {
         "test": scores,
@@ -423,10 +439,10 @@ def _intervals(
 
 def _effects(study: Study, models: Predictor, test: Table) -> dict[str, Any]:
     """Permutation importance of each column on test rows, unless that takes too long."""
-    metric = study.problem.metric
+    metric, scale = study.problem.metric, _scale(study)
 
     def error(predicted: np.ndarray, truth: np.ndarray) -> float:
-        return float(study.problem.scores(truth, predicted)[metric])
+        return float(study.problem.scores(truth, predicted, scale)[metric])
 
     found = permutation_importance(models, test.frame, test.target, error, study.seed)
     if found is None:

@@ -16,6 +16,7 @@ from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.datasets import (
     Table,
+    TargetLoss,
     decided_on,
     different_rows,
     most_time_folds,
@@ -74,6 +75,9 @@ class Settings:
       prefer: "best", or "small": the smallest network within one standard error of it.
       ensemble: what it is made of: "networks", or "all" for boosted trees and linear models, too,
         where they help. A study that is done can be run again with the other.
+      loss: what a number is learnt by, and trials are compared by: "squared", "absolute", "huber"
+        or "quantile"; see `datasets.TargetLoss`.
+      quantile: of the loss "quantile", between 0 and 1.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
       prior: hyperparameters believed to be good; the first trials are drawn around them.
@@ -98,6 +102,8 @@ class Settings:
     widen: bool = False
     prefer: str = "best"
     ensemble: Any = "networks"
+    loss: Any = "squared"
+    quantile: Any = None
     numeric: str = "piecewise_linear"
     num_bins: Any = None
     prior: Mapping[str, Any] | None = None
@@ -112,6 +118,7 @@ class Settings:
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
         check_ensemble(self.ensemble)
+        TargetLoss(self.loss, scalar(self.quantile))  # refuses what cannot be
         for name in ("trials", "folds", "epochs"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name), least=1))
@@ -308,6 +315,8 @@ def _begin(
         test_fraction=settings.test_fraction,
         numeric=settings.numeric,
         num_bins=settings.num_bins,
+        loss=settings.loss,
+        quantile=settings.quantile,
     )
     num_rows = round(len(table) * (1 - settings.test_fraction))
     space = settings.space or default_space(num_rows)
