@@ -159,8 +159,17 @@ def test_study_model_and_page_say_what_is_predicted(
     page = Path("study/report.html").read_text()
     assert "predicts the quantile 0.9" in page
     assert "Loss (pinball)" in page
-    with lab.Study.load("study") as study:
-        assert study.problem.target_loss == TargetLoss("quantile", 0.9)
+
+
+def test_trials_are_compared_by_it(folder: Path) -> None:
+    with lab.Study.load(folder / "study", folder / "houses.csv") as study:
+        loss, prepared = study.problem.target_loss, study.training.prepared
+        assert loss == TargetLoss("quantile", 0.9)
+        member = study.store.member_arrays(0)[0]
+        transform, valid = prepared.transforms[0], prepared.folds[0][1]
+        truth = np.log(study.problem.table.target[prepared.development[valid]])
+        guess = np.log(transform.inverse(member.outputs[:, 0]))
+        assert member.score == pytest.approx(mean_pinball_loss(truth, guess, alpha=0.9), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +231,7 @@ def test_baselines_are_fitted_by_it() -> None:
     assert found["median"]["mae"] == pytest.approx(errors.mean())
 
 
+@pytest.mark.slow
 def test_outliers_of_the_target_cost_the_median_little() -> None:
     rng = np.random.default_rng(0)
     size = rng.uniform(-1.0, 1.0, 300)

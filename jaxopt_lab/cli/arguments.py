@@ -331,6 +331,14 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         help="all: gradient boosting and a linear model may join the networks (default: networks)",
     )
     add(
+        "--members",
+        metavar="K",
+        type=_whole(1, 256),
+        default=1,
+        help="train the winner's configuration again as networks of K members that share their "
+        "kernels (TabM); one wins, or joins the ensemble, where it scores better (default: none)",
+    )
+    add(
         "--numeric",
         type=_one_of(NUMERICS),
         default="piecewise_linear",

@@ -36,6 +36,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
         *_rerun(validation, content["trial_id"]),
+        *_members(content.get("members"), content["trial_id"]),
         *curve_findings(content),
         f"trials: {', '.join(f'{n} {status}' for status, n in content['trials'].items())}; "
         f"{duration(content['seconds']['total'])}, "
@@ -117,3 +118,14 @@ def _rerun(validation: dict[str, Any], winner: int) -> list[str]:
             f"comes to {short(before['with_reruns'])}"
         )
     return [line]
+
+
+def _members(found: dict[str, Any] | None, winner: int) -> list[str]:
+    """A line on what the winner's configuration came to with members."""
+    scored = [t for t in (found or {}).get("trials", []) if t["mean"] is not None]
+    if not found or not scored:
+        return []
+    best = min(scored, key=lambda trial: trial["mean"])
+    taken = "taken" if best["trial_id"] == winner else "not taken"
+    against = "" if found["without"] is None else f" against {short(found['without'])} without"
+    return [f"with {best['size']} members it scores {short(best['mean'])}{against}: {taken}"]

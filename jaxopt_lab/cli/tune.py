@@ -194,6 +194,7 @@ def read_settings(args: Namespace) -> "Settings":
         widen=args.widen,
         prefer=args.prefer,
         ensemble=args.ensemble,
+        members=args.members,
         numeric=args.numeric,
         num_bins=args.bins,
         loss=loss.name,

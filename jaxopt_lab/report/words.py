@@ -59,6 +59,7 @@ PHASES = {
     "wide": "wide search",
     "refined": "refined search",
     "rerun": "reruns with other seeds",
+    "members": "the winner with members",
     "refit": "refit",
 }
 

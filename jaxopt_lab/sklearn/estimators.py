@@ -26,7 +26,7 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import outcome, tune
+from jaxopt_lab.tuning import outcome, ranking, tune
 
 #: Fewer rows than these cannot be split.
 MIN_ROWS = 4
@@ -63,6 +63,7 @@ class _Tuned(BaseEstimator):
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
+        members: Any = 1,
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
@@ -77,6 +78,7 @@ class _Tuned(BaseEstimator):
         self.scheduler = scheduler
         self.ensemble_size = ensemble_size
         self.ensemble = ensemble
+        self.members = members
         self.numeric = numeric
         self.time_limit = time_limit
         self.random_state = random_state
@@ -153,6 +155,7 @@ class _Tuned(BaseEstimator):
             test_fraction=0.0,
             time_limit=plain(self.time_limit),
             ensemble=self.ensemble,
+            members=plain(self.members),
             loss=loss.name,
             quantile=loss.quantile,
         )
@@ -177,7 +180,7 @@ class _Tuned(BaseEstimator):
         for note in table.notes:
             say(f"note: {note}")
         tune.search_all(study, settings, budget, self._progress(say), say)
-        ranked = outcome.candidates(study)
+        ranked = ranking.candidates(study)
         candidates, failed = 0 if size == 1 else size, dict[str, str]()
         self.predictor_ = outcome.final_predictor(
             study, ranked[0], ranked, candidates, kinds, failed
@@ -236,6 +239,8 @@ _PARAMETERS = """
       scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say, or "none".
       ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
         one alone.
+      members: train the winner's configuration once more as networks of so many members that share
+        their kernels, and take one where it scores better; 1 for none.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
       time_limit: seconds after which searching stops.
       random_state: of splits, proposals, weights, data order and noise; a whole number gives the
@@ -287,6 +292,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
+        members: Any = 1,
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
@@ -305,6 +311,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
             scheduler=scheduler,
             ensemble_size=ensemble_size,
             ensemble=ensemble,
+            members=members,
             numeric=numeric,
             time_limit=time_limit,
             random_state=random_state,

@@ -33,7 +33,7 @@ from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import ensemble, other_candidates
+from jaxopt_lab.tuning import ensemble, other_candidates, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import Candidate
 
 SCHEMA = 1
@@ -60,7 +60,7 @@ def write(
     Returns:
       The content of `best.json`.
     """
-    ranked, failed = candidates(study), dict[str, str]()
+    ranked, failed = ranking.candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
     best, models = ranked[0], final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
     row, waves = study.store.trials()[winner], study.store.waves()
@@ -81,6 +81,7 @@ def write(
             "rerun": [m.score for m in members if m.replicate > 0],
             **_before_reruns(study),
         },
+        **with_members.told(study),
         **_held_out(study, models),
         "ensemble": {
             "networks": sum(w > 0 for w in models.ensemble),
@@ -133,38 +134,11 @@ def _split(table: Table) -> dict[str, Any]:
 
 def _before_reruns(study: Study) -> dict[str, Any]:
     """The trial that was first before the best were trained with other seeds, if they were."""
-    first, rerun = trials.best_trial(study.store), _over_seeds(study)
+    first, rerun = ranking.searched(study)[0], ranking.over_seeds(study)
     if first not in rerun:
         return {}
     found = {"trial_id": first, "mean": study.store.trials()[first].score}
     return {"before_reruns": {**found, "with_reruns": rerun[first]}}
-
-
-def _over_seeds(study: Study) -> dict[int, float]:
-    """Mean score over folds and seeds of the trials that were rerun; inf if one diverged."""
-    scores: dict[int, list[float]] = {}
-    again = set()
-    for member in study.store.members():
-        if member.fold < study.num_folds:
-            score = math.inf if member.score is None else member.score
-            scores.setdefault(member.trial_id, []).append(score)
-            again |= {member.trial_id} if member.replicate else set()
-    return {trial_id: float(np.mean(scores[trial_id])) for trial_id in sorted(again)}
-
-
-def candidates(study: Study) -> list[int]:
-    """Completed trials, best first; trials that were rerun are ranked by all their seeds.
-
-    Raises:
-      MachineError: if no trial is complete.
-    """
-    trials.best_trial(study.store)
-    ranked = trials.ranking(study.store)
-    rows = study.store.trials()
-    known = _over_seeds(study)
-    rerun = {i: known[i] for i in ranked if i in known}
-    first = sorted(rerun, key=lambda i: (rerun[i], i))
-    return [*first, *(i for i in ranked if i not in rerun and rows[i].score is not None)]
 
 
 def smallest_within_error(study: Study, ranked: list[int]) -> int:
@@ -458,7 +432,11 @@ def _effects(study: Study, models: Predictor, test: Table) -> dict[str, Any]:
 
 def _analysis(study: Study) -> dict[str, Any]:
     """Importance, findings and verdict on the budget, over all trials with a result."""
-    rows = [t for t in study.store.trials() if t.score is not None or t.status == Status.INFEASIBLE]
+    rows = [
+        t
+        for t in study.store.trials()
+        if t.phase != ranking.MEMBERS and (t.score is not None or t.status == Status.INFEASIBLE)
+    ]
     return analysis.summary(
         study.space,
         [t.config for t in rows],
