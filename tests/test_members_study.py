@@ -12,6 +12,7 @@ import pytest
 from test_engine import EXACT, make_engine, train
 
 import jaxopt_lab as lab
+from jaxopt_lab import report
 from jaxopt_lab.cli import summary
 from jaxopt_lab.datasets import baselines
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -198,13 +199,15 @@ def found_members(folder: Path, first: int) -> list[Any]:
         store.close()
 
 
-def test_the_end_of_tune_says_whether_members_were_taken(tuned: tuple[Path, Any]) -> None:
-    _, (_, found) = tuned
+def test_terminal_and_page_say_whether_members_were_taken(tuned: tuple[Path, Any]) -> None:
+    folder, (_, found) = tuned
     (line,) = summary._members(found["members"], found["trial_id"])
     assert line.startswith("with 3 members it scores ")
     assert line.endswith("taken")
     assert summary._members(None, 0) == []
     assert "not taken" in summary._members(found["members"], -1)[0]
+    page = report.build(folder).read_text()
+    assert "With 3 members its validation score is" in page
 
 
 @pytest.mark.parametrize(("limit", "fits"), [(1e9, True), (1e-3, False)])

@@ -252,6 +252,7 @@ def winner(page: "Page", contents: Contents) -> None:
             else ""
         )
         note = f"Trial {contents.winner}{again}. What was searched stands first."
+        note += _with_members(best.get("members"), contents.winner)
         cards.append(tables.card("Hyperparameters", tables.pairs(items), note=note))
     right = [_folds(contents), _optax(contents)]
     cards.append(html("<div>{}</div>", joined(right)) if any(right) else "")
@@ -305,6 +306,19 @@ def _unsteady(contents: Contents) -> str:
         return ""
     command = f"jaxopt-lab stabilize --study {contents.directory} --trial {contents.winner}"
     return f" The validation loss stands {spread:.0%} off its trend: {command} finds out why."
+
+
+def _with_members(found: dict[str, Any] | None, winner: int | None) -> str:
+    """Whether members made the winner better, if that was tried."""
+    scored = [t for t in (found or {}).get("trials", []) if t["mean"] is not None]
+    if not found or not scored:
+        return ""
+    best = min(scored, key=lambda trial: trial["mean"])
+    end = "taken" if best["trial_id"] == winner else "not taken"
+    return (
+        f" With {best['size']} members its validation score is {words.number(best['mean'])}, "
+        f"without {words.number(found['without'])}: {end}."
+    )
 
 
 def _folds(contents: Contents) -> str:
