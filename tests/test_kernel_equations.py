@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxopt_lab.core.compilation import _FAST_COMPILE
-from jaxopt_lab.core.executors import kernel
+from jaxopt_lab.core.executors import kernel, pallas
 from jaxopt_lab.core.executors.evaluation import Traced
 from jaxopt_lab.core.executors.fitting import PRECISIONS
 from jaxopt_lab.core.executors.noise import COUNTER, THREEFRY
@@ -192,3 +192,19 @@ def test_a_product_in_passes_is_as_near_to_float64_as_is_said(precision: str) ->
     assert error.max() < bound
     if number == 1:
         assert error.max() > 1e-6  # one pass is no float32
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="only a GPU multiplies in passes")
+@pytest.mark.parametrize("precision", ["float32", *_PASSES])
+def test_a_gpu_multiplies_as_exactly_as_is_said(precision: str) -> None:
+    a, b = (R.standard_normal(shape).astype(np.float32) for shape in ((3, 32, 64), (64, 64)))
+    name = PRECISIONS[precision]
+
+    def body(left: Any, right: Any, result: Any) -> None:
+        result[0] = pallas.product(left[0], right[...], (((1,), (0,)), ((), ())), name)
+
+    like = jax.ShapeDtypeStruct((3, 32, 64), jnp.float32)
+    (found,) = jax.jit(lambda a, b: pallas.launch(body, 3, [a], [b], [like], 4, False))(a, b)
+    size = np.abs(a).astype(np.float64) @ np.abs(b)
+    error = np.abs(np.asarray(found) - a.astype(np.float64) @ b) / size
+    assert error.max() < _BOUNDS[name] + 64 * len(_PASSES[name][2]) * 2.0**-24

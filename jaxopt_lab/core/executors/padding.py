@@ -40,12 +40,15 @@ class Padded:
       shape: of the array that it stands for.
       clean: whether it is known to be zero outside that.
       rows: the axis along which rows of data lie; None where it depends on none.
+      made_of: what it was computed from, where a later equation can do both at once: see
+        `instructions`.
     """
 
     array: Any
     shape: tuple[int, ...]
     clean: bool = False
     rows: int | None = None
+    made_of: Any = None
 
     @property
     def is_whole(self) -> bool:

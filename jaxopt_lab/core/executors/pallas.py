@@ -32,6 +32,7 @@ class _Names(NamedTuple):
     slice: Any
     when: Any
     params: Any
+    assembly: Any
 
 
 class Machine(NamedTuple):
@@ -52,7 +53,12 @@ def _names() -> _Names:
     from jax.experimental.pallas import triton
 
     return _Names(
-        pallas.pallas_call, pallas.BlockSpec, pallas.ds, pallas.when, triton.CompilerParams
+        pallas.pallas_call,
+        pallas.BlockSpec,
+        pallas.ds,
+        pallas.when,
+        triton.CompilerParams,
+        triton.elementwise_inline_asm,
     )
 
 
@@ -148,7 +154,71 @@ def launch(
 
 def product(a: Any, b: Any, dimensions: Any, precision: str | None) -> Any:
     """A product of two matrices of float32; None multiplies as the device does by itself."""
-    chosen = None if precision is None else preset(precision)
-    return jax.lax.dot_general(
-        a, b, dimensions, precision=chosen, preferred_element_type=jnp.float32
+
+    def multiply(a: Any, b: Any, chosen: Any = None) -> Any:
+        return jax.lax.dot_general(
+            a, b, dimensions, precision=chosen, preferred_element_type=jnp.float32
+        )
+
+    if precision != "bf16x3":
+        return multiply(a, b, None if precision is None else preset(precision))
+    # As the preset does it, least first, without its pass over the results for infinite factors:
+    # those give what is not a number here.
+    (high_a, low_a), (high_b, low_b) = _parts(a), _parts(b)
+    return multiply(low_a, high_b) + multiply(high_a, low_b) + multiply(high_a, high_b)
+
+
+def _parts(x: Any) -> tuple[Any, Any]:
+    """Two arrays of bfloat16 whose sum is x to 17 bits."""
+    high = _assembled("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [x], jnp.bfloat16, pack=2)
+    low = _assembled(
+        """{
+        .reg .b32 first, second;
+        .reg .f32 a, b;
+        shl.b32 first, $3, 16;
+        and.b32 second, $3, 0xffff0000;
+        mov.b32 a, first;
+        mov.b32 b, second;
+        sub.f32 a, $1, a;
+        sub.f32 b, $2, b;
+        cvt.rn.bf16x2.f32 $0, b, a;
+        }""",
+        "=r,f,f,r",
+        [x, high],
+        jnp.bfloat16,
+        pack=2,
     )
+    return high, low
+
+
+def fma(a: Any, b: Any, c: Any, plain: bool) -> Any:
+    """a * b + c of arrays of float32 of one shape, rounded once; twice if `plain`."""
+    if plain:
+        return a * b + c
+    return _assembled("fma.rn.f32 $0, $1, $2, $3;", "=f,f,f,f", [a, b, c])
+
+
+def quotient(a: Any, b: Any, plain: bool) -> Any:
+    """a / b to 2 units in the last place; 0 where b is above 8.5e37. `plain` as JAX divides."""
+    return a / b if plain else _assembled("div.approx.ftz.f32 $0, $1, $2;", "=f,f,f", [a, b])
+
+
+def root(x: Any, plain: bool) -> Any:
+    """The square root to a unit in the last place; `plain` as JAX computes it."""
+    return jnp.sqrt(x) if plain else _assembled("sqrt.approx.ftz.f32 $0, $1;", "=f,f", [x])
+
+
+def extreme(name: str, a: Any, b: Any) -> Any:
+    """The "max" or "min" of arrays of float32 of one shape; what is not a number wins."""
+    return _assembled(f"{name}.NaN.f32 $0, $1, $2;", "=f,f,f", [a, b])
+
+
+def _assembled(
+    code: str, constraints: str, arrays: list[Any], dtype: Any = jnp.float32, pack: int = 1
+) -> Any:
+    """Instructions of PTX for each `pack` elements of arrays of one shape."""
+    like = jax.ShapeDtypeStruct(arrays[0].shape, dtype)
+    (found,) = _names().assembly(
+        code, args=arrays, constraints=constraints, pack=pack, result_shape_dtypes=[like]
+    )
+    return found

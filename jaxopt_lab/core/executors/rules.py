@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lab.core.executors import pallas
+from jaxopt_lab.core.executors import instructions, pallas
 from jaxopt_lab.core.executors.padding import (
     LEAST,
     NoKernelForm,
@@ -57,16 +57,18 @@ _KEEPS_ZERO = frozenset(
 )  # fmt: skip
 _ELEMENTWISE = _KEEPS_ZERO | {
     "acos", "acosh", "atan2", "clamp", "clz", "cos", "cosh", "div", "eq", "exp", "exp2", "ge", "gt",
-    "integer_pow", "is_finite", "le", "log", "logistic", "lt", "ne", "nextafter", "not", "pow",
-    "rem", "rsqrt", "select_n",
+    "integer_pow", "is_finite", "le", "log", "log2", "logistic", "lt", "ne", "nextafter", "not",
+    "one_minus_square", "pow", "rem", "rsqrt", "select_n",
 }  # fmt: skip
 
 
 def _elementwise(context: Context, equation: Any, values: list[Padded]) -> Padded:
     name, shape = equation.primitive.name, _shape_of(equation)
-    arrays = [value.array for value in values]
+    arrays, made_of = [value.array for value in values], None
     if name in ("max", "min") and jnp.issubdtype(values[0].dtype, jnp.floating):
-        array = _extreme(name, *arrays)
+        array = _extreme(context, name, shape, *arrays)
+    elif found := instructions.compute(context, equation, values):
+        array, made_of = found
     else:
         array = equation.primitive.bind(*arrays, **equation.params)
     counted = values[1:] if name == "select_n" else values
@@ -77,12 +79,14 @@ def _elementwise(context: Context, equation: Any, values: list[Padded]) -> Padde
     # A number times zero is zero unless it is infinite.
     clean = keeps and alike and all(value.is_clean for value in counted)
     clean &= all(isinstance(value.array, np.generic) and not value.array for value in scalars)
-    return Padded(array, shape, clean, _rows_of(values, context, name))
+    return Padded(array, shape, clean, _rows_of(values, context, name), made_of)
 
 
-def _extreme(name: str, x: Any, y: Any) -> Any:
-    """What is not a number stays it; a GPU's own instruction would drop it."""
-    x, y = jnp.broadcast_arrays(x, y) if np.shape(x) and np.shape(y) else (x, y)
+def _extreme(context: Context, name: str, shape: tuple[int, ...], x: Any, y: Any) -> Any:
+    """What is not a number stays it; what JAX's lowering takes would drop it."""
+    x, y = (jnp.broadcast_to(jnp.asarray(array), padded_shape(shape)) for array in (x, y))
+    if context.precision is not None and shape and x.dtype == jnp.float32:
+        return pallas.extreme(name, x, y)
     wins = (x >= y) if name == "max" else (x <= y)
     return jnp.where(wins | (x != x), x, y)
 
@@ -185,7 +189,9 @@ def _reduction(name: str) -> Callable[[Context, Any, list[Padded]], Padded]:
         else:
             array = masked(value, _neutral(name, value.dtype), axes)
         reduced = equation.primitive.bind(array, **equation.params)
-        return Padded(reduced, shape, name == "reduce_sum", rows)
+        is_total = name == "reduce_sum" and shape == () and value.dtype == jnp.float32
+        made_of = instructions.total(value) if is_total else None
+        return Padded(reduced, shape, name == "reduce_sum", rows, made_of)
 
     return rule
 
