@@ -33,6 +33,7 @@ import os
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,7 @@ class Bench:
         self.target, self.rounds, self.deadline = target, rounds, deadline
         self.pools = {name: Pool(name, cores) for name in systems}
         self.device, self.broken = "unknown", {}
+        self.ready: dict[tuple[str, str], Entry] = {}
         for name, pool in self.pools.items():
             try:
                 self.device = pool.start()
@@ -143,9 +145,20 @@ class Bench:
         entry.num_trials = min(quantum * fits, case.num_trials)
         return entry
 
+    def prepare_all(self, cases: list[Case]) -> None:
+        """Compile the cases of all systems at the same time, where there are the cores for it."""
+
+        def of_system(name: str) -> None:
+            for case in cases:
+                self.ready[case.name, name] = self.prepare(case, name)
+
+        with ThreadPoolExecutor(len(self.pools)) as threads:
+            list(threads.map(of_system, self.pools))
+
     def measure(self, cases: list[Case]) -> None:
         """Time all systems on cases, one after the other, round by round; print the lines."""
-        entries = [self.prepare(case, name) for case in cases for name in self.pools]
+        keys = [(case, name) for case in cases for name in self.pools]
+        entries = [self.ready.get((c.name, name)) or self.prepare(c, name) for c, name in keys]
         for i in range(self.rounds):
             started = time.perf_counter()
             for entry in entries:
@@ -240,6 +253,8 @@ def main() -> None:
     bench = Bench(systems, target, rounds, time.perf_counter() + limit)
     cases = _cases(args)
     try:
+        if args.kernel and "cpu" not in bench.device:
+            bench.prepare_all(cases)
         # The sweep measures case by case, to have lines early; the headline cases alternate.
         for group in [[case] for case in cases] if args.sizes or args.kernel else [cases]:
             bench.measure(group)

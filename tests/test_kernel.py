@@ -21,7 +21,6 @@ from jaxopt_lab.core.executors import fitting, kernel, pallas
 from jaxopt_lab.core.executors.noise import THREEFRY
 from jaxopt_lab.core.executors.padding import NoKernelForm
 from jaxopt_lab.core.hparams import Hparams
-from jaxopt_lab.core.tracing import executors
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
 from jaxopt_lab.core.tracing.footprint import Footprint
 from jaxopt_lab.core.trainable import Shared, guarded
@@ -82,14 +81,15 @@ SPACE = lab.SearchSpace(
 )
 
 
-def engine(executor: Any) -> Engine:
+def engine(executor: Any, insists: bool = True) -> Engine:
     """Compiled fast, which makes no difference here."""
     # Both in float32 without passes, so that they can be compared.
     given = problem(precision="scalar")
     trainable = guarded(given.build(), "loss")
     made = Engine(
-        trainable, given.data, WIDTH, 0, jax.devices()[:1], executor=executor, curve_length=4
-    )
+        trainable, given.data, WIDTH, 0, jax.devices()[:1], executor=executor, insists=insists,
+        curve_length=4,
+    )  # fmt: skip
     if made.compiler.on_cpu:
         made.compiler._options = lambda once: compilation._FAST_COMPILE
     return made
@@ -158,6 +158,16 @@ def test_a_kernel_trains_what_vmap_trains(trained: Any) -> None:
 def test_a_kernel_that_does_not_compile_is_one_line() -> None:
     with pytest.raises(UserError, match=r"executor='kernel' cannot be had here: .*leave executor"):
         train(engine("kernel"), SEEDS)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes it")
+def test_a_kernel_that_was_not_asked_for_makes_way_for_vmap() -> None:
+    refused = engine("kernel", insists=False)
+    with pytest.warns(UserWarning, match="vmap: a kernel cannot be had here"):
+        state, _ = train(refused, SEEDS)
+    assert refused.executor == "vmap"
+    expected, _ = train(refused, SEEDS)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
 
 
 @pytest.mark.parametrize("seeds", [(7, 5, 8), (8, 7, 5)])
@@ -238,8 +248,8 @@ def test_a_kernel_lowers_for_cuda_and_all_its_sizes_are_powers_of_two() -> None:
     def run(state: Any, hparams: Any, num_units: Any) -> Any:
         return kernel.advance(found, state, hparams, shared_at, num_units, 4)
 
-    traced = jax.jit(run).trace(*many, 3)
     with an_h100():
+        traced = jax.jit(run).trace(*many, 3)
         assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
     sizes = set()
 
@@ -386,13 +396,7 @@ def test_a_jax_that_lacks_something_says_so_and_vmap_runs(
     assert "has no kernels as they are needed: cannot import name 'triton'" in reason
 
 
-def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fits = choose_executor(FOOTPRINT, "gpu", None, lambda interpret: "")
-    assert fits[0] == "vmap"
-    assert "executor='kernel' asks" in fits[1]
-    monkeypatch.setattr(executors, "KERNELS_ARE_MEASURED", True)
+def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits() -> None:
     for reason in ("", "convolution has no kernel form"):
         found = choose_executor(FOOTPRINT, "gpu", None, lambda interpret, why=reason: why)
         assert found[0] == ("vmap" if reason else "kernel")

@@ -195,13 +195,15 @@ def test_a_product_in_passes_is_as_near_to_float64_as_is_said(precision: str) ->
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="only a GPU multiplies in passes")
+@pytest.mark.parametrize("by_parts", [False, True])
 @pytest.mark.parametrize("precision", ["float32", *_PASSES])
-def test_a_gpu_multiplies_as_exactly_as_is_said(precision: str) -> None:
+def test_a_gpu_multiplies_as_exactly_as_is_said(precision: str, by_parts: bool) -> None:
     a, b = (R.standard_normal(shape).astype(np.float32) for shape in ((3, 32, 64), (64, 64)))
     name = PRECISIONS[precision]
 
     def body(left: Any, right: Any, result: Any) -> None:
-        result[0] = pallas.product(left[0], right[...], (((1,), (0,)), ((), ())), name)
+        dimensions = (((1,), (0,)), ((), ()))
+        result[0] = pallas.product(left[0], right[...], dimensions, name, by_parts)
 
     like = jax.ShapeDtypeStruct((3, 32, 64), jnp.float32)
     (found,) = jax.jit(lambda a, b: pallas.launch(body, 3, [a], [b], [like], 4, False))(a, b)

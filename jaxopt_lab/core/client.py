@@ -38,6 +38,10 @@ class Client(Protocol):
         """How the trials of a cohort are run."""
         ...
 
+    def insists(self) -> bool:
+        """Whether a user asked for the executor: nothing else may run then."""
+        ...
+
     def default_width(self, program: Any, on_cpu: bool) -> int:
         """Cohort width V where nobody has chosen one."""
         ...

@@ -5,6 +5,7 @@ batched; split, replicate and age are scalars per device, so one compiled progra
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,6 +74,7 @@ class Engine:
       executor: "vmap" trains a cohort in lockstep, "map" one trial after the other inside the
         program, "kernel" each in a program of its own on a GPU, several units in one launch;
         "kernel-interpreted" is that on whatever device there is.
+      insists: whether the executor was asked for; else `vmap` runs where a kernel is refused.
       static: hyperparameters that are Python values in this program.
       curve_length: units of one call, at most.
       init_in_turn: whether the initialisation has costly branches that few trials take, so that
@@ -88,11 +90,14 @@ class Engine:
         devices: Sequence[jax.Device] | None = None,
         *,
         executor: Executor = "vmap",
+        insists: bool = True,
         static: Mapping[str, Any] | None = None,
         curve_length: int = CURVE_LENGTH,
         init_in_turn: bool = False,
     ) -> None:
-        self.trainable, self.width, self.executor = trainable, width, executor
+        self.trainable, self.width = trainable, width
+        self.executor: Executor = executor
+        self.insists = insists
         self.static, self.curve_length = dict(static or {}), curve_length
         self.init_in_turn = init_in_turn
         self.devices = list(devices or jax.local_devices())
@@ -231,7 +236,8 @@ class Engine:
         return placed
 
     def _as_kernel(self, run: Callable[[], Any]) -> Any:
-        """Run what compiles; say it in a line where this JAX or this GPU does not take a kernel."""
+        """Run what compiles; where this JAX or this GPU does not take a kernel, `vmap` goes on with
+        a line of warning, or the line is the error of a user who asked for a kernel."""
         try:
             return run()
         except UserError:
@@ -240,6 +246,10 @@ class Engine:
             if self.executor != "kernel":
                 raise
             why = " ".join(str(error).split())[:200]
+            if not self.insists:
+                self.executor = "vmap"
+                warnings.warn(f"vmap: a kernel cannot be had here: {why}", stacklevel=2)
+                return run()
             raise UserError(
                 f"executor='kernel' cannot be had here: {why}; leave executor out"
             ) from error

@@ -115,7 +115,8 @@ class Runner:
 
     def plan(self, jobs: Sequence[Job]) -> list[Wave]:
         """The waves in which jobs would run."""
-        widths = {job.program: self.width(job.program) for job in jobs}
+        programs = dict.fromkeys(job.program for job in jobs)
+        widths = {program: self.width(program) for program in programs}
         return make_waves(jobs, widths, len(self.devices))
 
     def run(
@@ -206,6 +207,7 @@ class Runner:
                     self.seed,
                     self.devices,
                     executor=client.executor(program, self.on_cpu),
+                    insists=client.insists(),
                     static=client.static(program),
                     curve_length=client.curve_length,
                     init_in_turn=client.init_in_turn(program),
@@ -346,6 +348,7 @@ class Runner:
         metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces).metrics
         width = self.width(running.wave.program)
         params = functools.cache(lambda: jax.device_get(final))
+        told, told_as = jax.tree.flatten(info)
         results = []
         for i, cohort in enumerate(running.wave.cohorts):
             for j, job in enumerate(cohort.jobs):
@@ -355,7 +358,7 @@ class Runner:
                     Result(
                         job,
                         self.client.curves(mine),
-                        jax.tree.map(lambda x, slot=slot: np.asarray(x[slot]), info),
+                        jax.tree.unflatten(told_as, [np.asarray(x[slot]) for x in told]),
                         functools.partial(self._kept, params, slot, job),
                         {name: np.asarray(value[slot]) for name, value in probed.items()},
                         [np.asarray(leaf[slot]) for leaf in states] if job.resumable else None,

@@ -1,6 +1,6 @@
 """Whether a trial fits a kernel: arithmetic, sizes, threads. All constants stand here.
 
-Measured with a prototype on one H100 (`docs/performance.md`). The estimate of shared memory gives
+Measured on one H100 (`docs/performance.md`). The estimate of shared memory gives
 the two figures that its compiler reported: 294,912 bytes for two layers of 128 with three TF32
 passes, 282,624 for three of them with three bfloat16 passes.
 """
@@ -30,11 +30,17 @@ PRECISIONS = {
 _COPIES = {"bf16x3": 2, "bf16x6": 3, "tf32x3": 4, "scalar": 2, "tf32": 2, "bfloat16": 1}
 #: Largest state of a trial, bytes: it lives in registers, 262,144 on a multiprocessor.
 MAX_STATE_BYTES = 230_000
+#: State up to which registers have room for the parts of factors, bytes.
+PARTS_BYTES = 200_000
 #: Rows of a chunk; of larger ones registers spill. Fewer for a large state and three TF32 passes.
 ROWS, FEW_ROWS, LARGE_STATE_BYTES = 32, 16, 150_000
 #: Bytes of state up to which 1, 2 and 4 warps run a trial; 8 beyond.
 _WARPS = ((8_000, 1), (24_000, 2), (72_000, 4))
 MOST_WARPS = 8
+#: Steps that make up for a launch; rows of more are shuffled when it is known that they count.
+LEAST_STEPS = 512
+#: Rows of a minibatch: the multiprocessor of a program takes its chunks in turn, vmap has them all.
+MAX_BATCH = 256
 #: Bytes of rows that one launch may read: those of several units, one after the other.
 MAX_ROW_BYTES = 2**28
 
@@ -80,8 +86,10 @@ def sizes_of(state: Sequence[Any], gradient: Sequence[Any], batch: int, precisio
     return Sizes(state_bytes, weights, shared, rows, warps)
 
 
-def misfit(sizes: Sizes, machine: pallas.Machine) -> str:
+def misfit(sizes: Sizes, batch: int, machine: pallas.Machine) -> str:
     """Why a trial does not fit, in words for a plan; "" if it does."""
+    if batch > MAX_BATCH:
+        return f"minibatches of {batch:,} rows, and a kernel pays up to {MAX_BATCH}"
     if sizes.shared_bytes > machine.shared_bytes:
         return (
             f"{sizes.shared_bytes:,} bytes of shared memory wanted, {machine.shared_bytes:,} there"

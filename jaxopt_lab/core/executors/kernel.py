@@ -120,7 +120,8 @@ def build(
         validation = jax.eval_shape(lambda shared: rows_of(shared, rows), shared)
         scores = Traced(loop.scores, inner, hparams, _chunk_of(validation, rows))
         metrics = ("train_loss", *scores.like)
-    context = Context(None if interpret else arithmetic, NOISE, rows)
+    by_parts = sizes.state_bytes <= fitting.PARTS_BYTES
+    context = Context(None if interpret else arithmetic, NOISE, rows, by_parts=by_parts)
     found = Kernel(
         loop, inner, gradient, update, scores, training, validation, metrics, sizes, context,
         interpret,
@@ -140,7 +141,7 @@ def misfit(
     if interpret:
         return ""
     machine = pallas.machine()
-    return machine.problem or fitting.misfit(found.sizes, machine)
+    return machine.problem or fitting.misfit(found.sizes, found.loop.batch_size, machine)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -235,7 +236,9 @@ def advance(
     """
     loop, rows = kernel.loop, kernel.context.num_rows
     num_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kernel.training.rows))
-    each = int(max(1, min(length, fitting.MAX_ROW_BYTES // max(num_bytes, 1))))
+    num_steps = max(kernel.training.totals.shape[0], 1)
+    each = min(length, fitting.MAX_ROW_BYTES // max(num_bytes, 1))
+    each = int(max(1, min(each, -(-fitting.LEAST_STEPS // num_steps))))
     valid = None if loop.validation is None else loop.validation(shared_at(0), rows)
 
     def launched(first: Any, count: Any, states: PyTree) -> tuple[PyTree, Array]:

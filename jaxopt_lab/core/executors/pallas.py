@@ -152,15 +152,24 @@ def launch(
     return list(call(*own, *shared))
 
 
-def product(a: Any, b: Any, dimensions: Any, precision: str | None) -> Any:
-    """A product of two matrices of float32; None multiplies as the device does by itself."""
+def product(a: Any, b: Any, dimensions: Any, precision: str | None, by_parts: bool = True) -> Any:
+    """A product of two matrices of float32.
+
+    Args:
+      a: [m, k] or [k, m].
+      b: [k, n] or [n, k].
+      dimensions: as `jax.lax.dot_general` takes them.
+      precision: a key of `PRESETS`; None multiplies as the device does by itself.
+      by_parts: whether three passes of bfloat16 are made of products of parts here: quicker, and
+        the parts take registers until they are used again.
+    """
 
     def multiply(a: Any, b: Any, chosen: Any = None) -> Any:
         return jax.lax.dot_general(
             a, b, dimensions, precision=chosen, preferred_element_type=jnp.float32
         )
 
-    if precision != "bf16x3":
+    if precision != "bf16x3" or not by_parts:
         return multiply(a, b, None if precision is None else preset(precision))
     # As the preset does it, least first, without its pass over the results for infinite factors:
     # those give what is not a number here.

@@ -235,7 +235,7 @@ def _dot(context: Context, equation: Any, values: list[Padded]) -> Padded:
     sizes = [*padded_shape(a.shape), *padded_shape(b.shape)]
     on_tensor_cores = len(a.shape) == len(b.shape) == 2 and min(sizes) >= LEAST
     if on_tensor_cores and a.dtype == jnp.float32:
-        array = pallas.product(a.array, b.array, dimensions, context.precision)
+        array = pallas.product(a.array, b.array, dimensions, context.precision, context.by_parts)
     else:
         array = _by_elements(a, b, along_a, along_b).reshape(padded_shape(shape))
     return Padded(array, shape, True, rows)
@@ -449,6 +449,15 @@ def _squeeze(context: Context, equation: Any, values: list[Any]) -> list[Any]:
     return [_reshaped(context, as_padded(value), _shape_of(equation))]
 
 
+def _unstack(context: Context, equation: Any, values: list[Any]) -> list[Any]:
+    (value,), axis = values, equation.params["axis"]
+    if isinstance(value, Keys):
+        words = value.words
+        return [Keys(words[2 * i : 2 * i + 2]) for i in range(len(words) // 2)]
+    found = as_padded(value)
+    return [_picked(context, found, axis, np.int32(i)) for i in range(found.shape[axis])]
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE, _array_rule(_elementwise)),
     **dict.fromkeys(("clamp", "convert_element_type"), _static_or_elementwise),
@@ -470,6 +479,7 @@ RULES: dict[str, Rule] = {
     "transpose": _array_rule(_transpose),
     "dot_general": _array_rule(_dot),
     "slice": _slice,
+    "unstack": _unstack,
     "pad": _array_rule(_pad),
     "gather": _array_rule(_gather),
     "scatter-add": _array_rule(_scatter_add),

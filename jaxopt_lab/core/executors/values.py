@@ -19,6 +19,7 @@ class Context(NamedTuple):
       num_rows: rows of the chunk; arrays of random numbers with so many rows are of these rows.
       first_row: uint32 scalar, which row of its minibatch is the chunk's first.
       apart: whether to refuse what lets one row see another.
+      by_parts: whether products in passes are made of products of parts here, not by the compiler.
     """
 
     precision: str | None
@@ -26,6 +27,7 @@ class Context(NamedTuple):
     num_rows: int = 0
     first_row: Any = 0
     apart: bool = False
+    by_parts: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ EXECUTORS: tuple[Executor, ...] = ("vmap", "map", "kernel")
 #: The executor `kernel` on whatever device there is: for tests.
 INTERPRETED: Executor = "kernel-interpreted"
 
-#: Kernels are chosen by themselves once this code of theirs has been measured on a GPU.
-KERNELS_ARE_MEASURED = False
 #: Widest cohort on an accelerator, and on a CPU.
 MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
 #: Of a kernel, whose trials do not wait for each other.
@@ -75,9 +73,9 @@ def choose_executor(
         )
     if platform == "gpu" and misfit is not None:
         reason = misfit(False)
-        if not reason and KERNELS_ARE_MEASURED:
-            return "kernel", "weights and moments stay on the chip"
-        return "vmap", reason or "a kernel fits, but none was measured yet: executor='kernel' asks"
+        if not reason:
+            return "kernel", "weights and moments stay on the chip for a whole epoch"
+        return "vmap", reason
     if platform != "cpu":
         return "vmap", "an accelerator computes a batch of trials at once"
     if footprint.kernels_differ:

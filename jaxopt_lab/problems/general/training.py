@@ -118,6 +118,10 @@ class GeneralTraining:
         """By what the trace shows, or as the user insists."""
         return self.choice(program, on_cpu)[0]
 
+    def insists(self) -> bool:
+        """Where the problem names its executor."""
+        return self.problem.executor is not None
+
     def choice(self, program: StaticProgram, on_cpu: bool) -> tuple[Executor, str]:
         """The executor, and why."""
         key = program, on_cpu

@@ -76,6 +76,10 @@ class RowsClient:
         del program, on_cpu
         return "vmap"
 
+    def insists(self) -> bool:
+        """No."""
+        return False
+
     def init_in_turn(self, program: Signature) -> bool:
         """Orthogonal kernels are costly, and few trials take them."""
         return "orthogonal" in program.features
