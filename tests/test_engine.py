@@ -11,6 +11,7 @@ import pytest
 
 from jaxopt_lab.core.controls import Clock
 from jaxopt_lab.core.engine import Engine
+from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import lay_out, regression
 from jaxopt_lab.problems.mlp.epochs import epochs
@@ -118,6 +119,16 @@ def test_a_network_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(calls) == ["evaluate", "step"]
 
 
+#: All at once.
+EVERYTHING = {
+    "hidden_size": 16,
+    "masked_width": True,
+    "num_layers": 4,
+    "masked_depth": True,
+    "accumulate": True,
+    "activations": ("relu", "tanh"),
+    "optimizers": MERGEABLE,
+}
 #: Programs of several shapes that can train the trial of `EXACT`.
 each_merge = pytest.mark.parametrize(
     "changes",
@@ -127,15 +138,7 @@ each_merge = pytest.mark.parametrize(
         {"accumulate": True},
         {"activations": ("relu", "tanh")},
         {"optimizers": MERGEABLE},
-        {
-            "hidden_size": 16,
-            "masked_width": True,
-            "num_layers": 4,
-            "masked_depth": True,
-            "accumulate": True,
-            "activations": ("relu", "tanh"),
-            "optimizers": MERGEABLE,
-        },
+        EVERYTHING,
     ],
     ids=["width", "depth", "blocks", "activations", "optimizers", "all"],
 )
@@ -258,7 +261,7 @@ def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> 
 
 def test_batches_of_blocks_are_true_batches() -> None:
     whole = train(make_engine(replace(EXACT, block=96)), [0, 1], block=96, batch_size=96)
-    blocks = train(make_engine(replace(EXACT, accumulate=True)), [0, 1], batch_size=96)
+    blocks = train(make_engine(replace(EXACT, **EVERYTHING)), [0, 1], batch_size=96)
     np.testing.assert_allclose(blocks["loss"], whole["loss"], rtol=1e-5)
     np.testing.assert_allclose(blocks["train_loss"], whole["train_loss"], rtol=1e-5)
 
@@ -279,24 +282,22 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
 )
 def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""
-    engine = make_engine(replace(EXACT, optimizers=optimizers), 1)
+    engine = make_engine(replace(EXACT, optimizers=optimizers))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
-    assert "12,12]" in inside
+    assert "[4,12,12]" in inside
     assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> None:
-    engine = make_engine(
-        replace(EXACT, num_layers=4, masked_depth=True, accumulate=True, optimizers=MERGEABLE), 1
-    )
+    engine = make_engine(replace(EXACT, **EVERYTHING))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
-    assert "12,12]" in inside
-    assert not re.findall(r"copy[\w.]* = f32\[4,12,12\]\S* (?:copy|fusion)\(%get-tuple", inside)
+    assert "[4,16,16]" in inside
+    assert not re.findall(r"copy[\w.]* = f32\[4,16,16\]\S* (?:copy|fusion)\(%get-tuple", inside)
 
 
 @pytest.mark.slow
@@ -314,14 +315,19 @@ def test_bfloat16_learns_about_the_same_with_weights_in_float32(alone: np.ndarra
 
 
 def test_matrix_products_are_pinned_on_accelerators_only() -> None:
-    engine = make_engine(EXACT)
+    seen = []
+
+    def init(key: Any, hparams: Any) -> Any:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return jnp.zeros(())
+
+    def step(state: Any, hparams: Any, shared: Any) -> Any:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return state + 1, {"loss": state}
+
+    engine = Engine(Trainable(init, step), np.zeros(1), WIDTH, 0)
     assert engine.compiler.on_cpu == (jax.default_backend() == "cpu")
     engine.compiler.on_cpu = False
-    seen = []
-    init = engine.trainable.init
-    engine.trainable = engine.trainable._replace(
-        init=lambda *args: seen.append(jax.config.jax_default_matmul_precision) or init(*args)
-    )
     train(engine, [0], calls=(1,))
     assert set(seen) == {"highest"}
     assert jax.config.jax_default_matmul_precision is None

@@ -16,6 +16,7 @@ from jaxopt_lab.core.executors.fitting import PRECISIONS
 from jaxopt_lab.core.executors.noise import COUNTER, THREEFRY
 from jaxopt_lab.core.executors.padding import Padded, from_padded, to_padded
 from jaxopt_lab.core.executors.values import Context, as_padded
+from jaxopt_lab.core.tracing.equations import needed
 from jaxopt_lab.models.products import product
 
 pytestmark = [
@@ -192,6 +193,45 @@ def test_a_product_in_passes_is_as_near_to_float64_as_is_said(precision: str) ->
     assert error.max() < bound
     if number == 1:
         assert error.max() > 1e-6  # one pass is no float32
+
+
+def _of_padded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The equations that a kernel computes a function with, those without use left out."""
+    traced = Traced(function, *arguments)
+
+    def evaluate(*given: Any) -> Any:
+        padded = jax.tree.map(lambda x: Padded(x, x.shape, True), given)
+        return jax.tree.map(lambda x: as_padded(x).array, traced(Context(None), [], *padded))
+
+    jaxpr = jax.make_jaxpr(evaluate)(*arguments).jaxpr
+    return [equation.primitive.name for equation in needed(jaxpr.eqns, jaxpr.outvars, ())]
+
+
+def test_the_norm_of_a_gradient_is_one_reduction_for_each_shape() -> None:
+    gradient = [jnp.ones(shape) for shape in ((16, 16), (16,), (16, 16), (16,), (16, 16))]
+    assert _of_padded(optax.tree.norm, gradient).count("reduce_sum") == 2
+
+
+def test_adamw_is_computed_in_few_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both moments, decay and the step are products that are added: one instruction each."""
+    calls = []
+
+    def fma(a: Any, b: Any, c: Any, plain: bool) -> Any:
+        calls.append(plain)
+        return a * b + c
+
+    monkeypatch.setattr(pallas, "fma", fma)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.1))
+    weights = jnp.ones((16, 16))
+
+    def step(gradient: Any, state: Any, weights: Any) -> Any:
+        updates, state = optimizer.update(gradient, state, weights)
+        return optax.apply_updates(weights, updates), state
+
+    names = _of_padded(step, weights, optimizer.init(weights), weights)
+    assert len(calls) == 4
+    # By the root of the second moment; scalars are turned over once.
+    assert names.count("div") <= 4
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="only a GPU multiplies in passes")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,18 @@ import pytest
 from test_engine import EXACT, make_engine, train
 
 import jaxopt_lab as lab
+from jaxopt_lab import report
+from jaxopt_lab.cli import summary
+from jaxopt_lab.datasets import baselines
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.hyperparameters import MERGEABLE
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import to_target
+from jaxopt_lab.storage.store import Store
+from jaxopt_lab.tuning import tune, with_members
 from jaxopt_lab.tuning.outcome import ensemble_weights
+from jaxopt_lab.tuning.tune import Settings
 
 SPACE = {
     "learning_rate": lab.LogUniform(1e-3, 1e-2),
@@ -141,3 +148,89 @@ def test_members_in_a_merged_program_learn_what_they_learn_alone(form: str) -> N
 
 def test_one_member_is_the_network_without(houses: pd.DataFrame) -> None:
     assert count_parameters(5, 6, 2, 3, 1, "full") == count_parameters(5, 6, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def tuned(houses: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A finished study, and one that went on from it with members."""
+    place = tmp_path_factory.mktemp("finals")
+    table = lab.datasets.load_table(houses, target="price")
+    space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-2), hidden_size=6, num_layers=1)
+    facts: dict[str, Any] = {"trials": 2, "folds": 1, "epochs": 4, "numeric": "standard"}
+    settings = Settings(**facts, space=space, cohort_width=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "fit_baselines", lambda *args: {})
+        plain = tune.run(table, settings, place / "study", say=lambda text: None)
+        more = replace(settings, members=3)
+        found = tune.run(table, more, place / "study", say=lambda text: None)
+        again = tune.run(table, more, place / "study", say=lambda text: None)
+    assert again["trial_id"] == found["trial_id"]
+    assert again["trials"] == found["trials"], "nothing is trained twice"
+    return place / "study", (plain, found)
+
+
+def test_members_win_where_they_score_better(tuned: tuple[Path, Any]) -> None:
+    folder, (plain, found) = tuned
+    assert "members" not in plain
+    trials = found["members"]["trials"]
+    assert [t["trial_id"] for t in trials] == [2, 3]
+    best = min(trials, key=lambda trial: trial["mean"])
+    wins = best["mean"] < found["members"]["without"]
+    assert found["trial_id"] == (best["trial_id"] if wins else plain["trial_id"])
+    assert found["trials"]["completed"] == plain["trials"]["completed"] + 2
+    assert found["analysis"]["importance"] == plain["analysis"]["importance"]
+    store = Store.open(folder, read_only=True)
+    rows = store.trials()
+    store.close()
+    before = rows[plain["trial_id"]].config
+    for row, rate in zip(rows[2:], with_members.RATES, strict=True):
+        assert row.phase == "members"
+        assert row.config["learning_rate"] == pytest.approx(rate * before["learning_rate"])
+        own = {"ensemble_size": 3, "ensemble_form": "late"}
+        assert row.config == {**before, **own, "learning_rate": row.config["learning_rate"]}
+    assert not any(m.replicate for m in found_members(folder, 2)), "reruns are of the search's best"
+
+
+def found_members(folder: Path, first: int) -> list[Any]:
+    store = Store.open(folder, read_only=True)
+    try:
+        return [m for m in store.members() if m.trial_id >= first]
+    finally:
+        store.close()
+
+
+def test_terminal_and_page_say_whether_members_were_taken(tuned: tuple[Path, Any]) -> None:
+    folder, (_, found) = tuned
+    (line,) = summary._members(found["members"], found["trial_id"])
+    assert line.startswith("with 3 members it scores ")
+    assert line.endswith("taken")
+    assert summary._members(None, 0) == []
+    assert "not taken" in summary._members(found["members"], -1)[0]
+    page = report.build(folder).read_text()
+    assert "With 3 members its validation score is" in page
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(1e9, True), (1e-3, False)])
+def test_members_are_not_begun_where_time_is_short(limit: float, fits: bool) -> None:
+    store = Store.open(None)
+    with store.transaction():
+        store.add_wave("wide", 9.0, 1.0, 8, 80, "a program")
+    runner = SimpleNamespace(devices=[None, None])
+    study: Any = SimpleNamespace(store=store, num_folds=5, runner=runner)
+    assert with_members._fits(study, 8, 2, limit) is fits
+    # 9 seconds so far; 8 members of 10 networks of the trials and of a refit, each 8 seconds.
+    assert with_members._fits(study, 8, 2, 9.0 + 8 * (10 + 2))
+    assert not with_members._fits(study, 8, 2, 8.9 + 8 * (10 + 2))
+    store.close()
+
+
+def test_a_winner_that_has_members_needs_no_more() -> None:
+    assert with_members.configs({"ensemble_size": 4}, 8) == []
+    assert with_members.configs({}, 1) == []
+    assert [c["learning_rate"] for c in with_members.configs({}, 8)] == [1e-3, 2e-3]
+
+
+@pytest.mark.parametrize("members", [0, 257, 1.5, "many"])
+def test_members_are_a_number(members: Any) -> None:
+    with pytest.raises(lab.UserError, match=r"members|ensemble_size"):
+        Settings(members=members)

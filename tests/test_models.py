@@ -21,12 +21,16 @@ OUTPUTS, ROWS, MAX_STEPS = 3, 12, 150
 Builder = Callable[[int | None], nn.Module]
 
 
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+
+
 def vectors() -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (ROWS, 5))
+    return normal(ROWS, 5)
 
 
 def images() -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (ROWS, 7, 6, 2))
+    return normal(ROWS, 7, 6, 2)
 
 
 def sequences(steps: int = 7) -> jax.Array:
@@ -62,10 +66,17 @@ each_cell = pytest.mark.parametrize("cell", GATES)
 each_pooling = pytest.mark.parametrize("pooling", ["last", "mean"])
 
 
-def init(name: str, key: int = 0) -> tuple[nn.Module, jax.Array, Any]:
+@functools.partial(jax.jit, static_argnums=0)
+def apply(net: nn.Module, variables: Any, inputs: Any, hparams: Any = None) -> Any:
+    """Compiled as a whole: one by one its operations take longer, and more memory."""
+    return net.apply(variables, inputs, hparams=hparams)
+
+
+@functools.cache
+def init(name: str, num_outputs: int | None = OUTPUTS) -> tuple[nn.Module, jax.Array, Any]:
     build, inputs_of = MODELS[name]
-    net, inputs = build(OUTPUTS), inputs_of()
-    return net, inputs, net.init(jax.random.key(key), inputs)
+    net, inputs = build(num_outputs), inputs_of()
+    return net, inputs, jax.jit(net.init)(jax.random.key(0), inputs)
 
 
 def make_train(name: str) -> Callable[..., Any]:
@@ -120,13 +131,15 @@ def hparams_of(rate: Any = 1e-2, dropout: Any = 0.2) -> Hparams:
 @each_model
 def test_outputs_have_one_row_per_row(name: str) -> None:
     net, inputs, variables = init(name)
-    out = net.apply(variables, inputs)
+    out = apply(net, variables, inputs)
     chex.assert_shape(out, (ROWS, OUTPUTS))
     chex.assert_type(out, jnp.float32)
     chex.assert_tree_all_finite(variables)
-    np.testing.assert_allclose(net.apply(variables, inputs[:5]), out[:5], rtol=1e-5, atol=1e-6)
+    found = apply(net, variables, inputs[:5])
+    np.testing.assert_allclose(found, out[:5], rtol=1e-5, atol=1e-6)
     single = MODELS[name][0](None)
-    chex.assert_shape(single.apply(single.init(jax.random.key(0), inputs), inputs), (ROWS,))
+    shape = jax.eval_shape(single.init_with_output, jax.random.key(0), inputs)[0].shape
+    assert shape == (ROWS,)
 
 
 @each_kind
@@ -161,14 +174,15 @@ def test_a_population_trains_as_each_alone(name: str) -> None:
 @each_model
 def test_evaluation_draws_nothing_and_a_rate_of_zero_drops_nothing(name: str) -> None:
     net, inputs, variables = init(name)
-    out = net.apply(variables, inputs, hparams=hparams_of(dropout=0.9))
-    chex.assert_trees_all_equal(out, net.apply(variables, inputs))
+    out = apply(net, variables, inputs, hparams_of(dropout=0.9))
+    chex.assert_trees_all_equal(out, apply(net, variables, inputs))
 
+    @jax.jit
     def train(hparams: Any, **rngs: jax.Array) -> Any:
         options = {"train": True, "mutable": ["batch_stats"]}
         return net.apply(variables, inputs, hparams=hparams, rngs=rngs, **options)[0]
 
-    undropped = jax.jit(train)(hparams_of(dropout=0.0), dropout=jax.random.key(0))
+    undropped = train(hparams_of(dropout=0.0), dropout=jax.random.key(0))
     np.testing.assert_allclose(undropped, train(None), rtol=1e-5, atol=1e-6)
     dropped = train(hparams_of(dropout=0.5), dropout=jax.random.key(0))
     assert not np.allclose(dropped, undropped)
@@ -260,17 +274,15 @@ def convolutions() -> Iterator[Any]:
 def test_a_convolution_is_the_one_of_jax(options: dict[str, Any]) -> None:
     plain = nn.Conv(kernel_size=(3, 2), **options)
     fast = plain.clone(conv_general_dilated=models.conv_general_dilated)
-    variables = plain.init(jax.random.key(0), images())
+    variables = jax.jit(plain.init)(jax.random.key(0), images())
 
     def loss(net: nn.Module, variables: Any, inputs: Any) -> Any:
         out = net.apply(variables, inputs)
         return (out**2).sum(), out
 
+    compiled = jax.jit(jax.value_and_grad(loss, (1, 2), has_aux=True), static_argnums=0)
     for inputs in (images(), images()[:1, :4, :4]):
-        found, expected = (
-            jax.value_and_grad(loss, (1, 2), has_aux=True)(net, variables, inputs)
-            for net in (fast, plain)
-        )
+        found, expected = (compiled(net, variables, inputs) for net in (fast, plain))
         chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

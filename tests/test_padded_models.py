@@ -1,5 +1,6 @@
 """One conformance suite for every model that serves many shapes, and the parts of such models."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,11 +11,14 @@ import pytest
 from jaxopt_lab.models.activations import ACTIVATION_FUNCTIONS
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, INITIALIZATIONS, complete, traced
 from jaxopt_lab.problems.mlp.initializers import AUTO, init_kernel
-from jaxopt_lab.problems.mlp.network import PaddedMLP, count_parameters, drop, uniform16
+from jaxopt_lab.problems.mlp.network import PaddedMLP, count_parameters, drop
+from jaxopt_lab.problems.mlp.network import uniform16 as eager_uniform16
 
 #: name -> class that takes the arguments of `PaddedMLP`.
 MODELS = {"mlp": PaddedMLP}
 WIDE, NARROW, DEEP, SHALLOW, FEATURES, OUTPUTS = 24, 10, 4, 2, 5, 3
+
+uniform16 = jax.jit(eager_uniform16, static_argnums=1)
 
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -25,9 +29,10 @@ def hparams_of(**config: Any) -> dict[str, jax.Array]:
 
 
 def rows(n: int = 7) -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (n, FEATURES))
+    return jnp.asarray(np.random.default_rng(1).normal(size=(n, FEATURES)), jnp.float32)
 
 
+@partial(jax.jit, static_argnums=0)
 def value_and_gradient(net: Any, hparams: Any, noise: Any = None, depth: Any = None) -> Any:
     """Outputs, parameters and gradients of a quadratic loss."""
     params = net.init(jax.random.key(0), rows(), hparams)["params"]
@@ -36,7 +41,7 @@ def value_and_gradient(net: Any, hparams: Any, noise: Any = None, depth: Any = N
         out = net.apply({"params": params}, rows(), hparams, noise, depth)
         return (out**2).sum(), out
 
-    (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, out), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     return out, params, gradient
 
 
@@ -46,17 +51,22 @@ def assert_same_network(small: Any, large: Any) -> None:
     for mine, padded in zip(small[1:], large[1:], strict=True):
         for name, layer in padded.items():
             for leaf, value in layer.items():
-                block = jnp.zeros_like(value)
+                block = np.zeros_like(value)
                 if name in mine:
                     part = mine[name][leaf]
-                    block = block.at[tuple(slice(0, n) for n in part.shape)].set(part)
+                    block[tuple(slice(0, n) for n in part.shape)] = part
                 np.testing.assert_allclose(value, block, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def any_activation(model: Any, num_layers: int, hidden_size: int, **more: Any) -> Any:
+    """One network, and so one program, for every activation."""
+    return model(num_layers, hidden_size, OUTPUTS, ACTIVATIONS, with_orthogonal=False, **more)
 
 
 @each_model
 def test_outputs_have_one_row_per_row(model: Any) -> None:
     for layers in (1, 3):
-        net = model(layers, WIDE, OUTPUTS, ("relu",))
+        net = model(layers, WIDE, OUTPUTS, ("relu",), with_orthogonal=False)
         hparams = hparams_of(hidden_size=WIDE, num_layers=layers)
         out, params, _ = value_and_gradient(net, hparams)
         assert out.shape == (7, OUTPUTS)
@@ -70,8 +80,8 @@ def test_outputs_have_one_row_per_row(model: Any) -> None:
 @each_activation
 def test_a_padded_network_is_the_narrow_one(model: Any, activation: str) -> None:
     hparams = hparams_of(hidden_size=NARROW, num_layers=SHALLOW, activation=activation, dropout=0.3)
-    narrow = model(SHALLOW, NARROW, OUTPUTS, (activation,), draw_width=WIDE)
-    wide = model(SHALLOW, WIDE, OUTPUTS, (activation,), masked_width=True, draw_width=WIDE)
+    narrow = any_activation(model, SHALLOW, NARROW, draw_width=WIDE)
+    wide = any_activation(model, SHALLOW, WIDE, masked_width=True, draw_width=WIDE)
     keys = jax.random.split(jax.random.key(2), 1)
     small = value_and_gradient(narrow, hparams, narrow.noise(keys, 7))
     assert_same_network(small, value_and_gradient(wide, hparams, wide.noise(keys, 7)))
@@ -80,13 +90,13 @@ def test_a_padded_network_is_the_narrow_one(model: Any, activation: str) -> None
 
 @each_model
 @each_activation
-@pytest.mark.parametrize("depth", [None, SHALLOW, pytest.param(3, marks=pytest.mark.slow), DEEP])
+@pytest.mark.parametrize("depth", [None, SHALLOW, 3, DEEP])
 def test_a_masked_deep_network_is_the_shallow_one(
     model: Any, activation: str, depth: int | None
 ) -> None:
     hparams = hparams_of(hidden_size=NARROW, num_layers=SHALLOW, activation=activation)
-    shallow = model(SHALLOW, NARROW, OUTPUTS, (activation,))
-    deep = model(DEEP, NARROW, OUTPUTS, (activation,), masked_depth=True)
+    shallow = any_activation(model, SHALLOW, NARROW)
+    deep = any_activation(model, DEEP, NARROW, masked_depth=True)
     traced_depth = None if depth is None else jnp.asarray(depth)
     found = value_and_gradient(deep, hparams, depth=traced_depth)
     assert_same_network(value_and_gradient(shallow, hparams), found)
@@ -96,24 +106,26 @@ def test_a_masked_deep_network_is_the_shallow_one(
 @each_activation
 def test_several_activations_are_the_one_that_is_picked(model: Any, activation: str) -> None:
     hparams = hparams_of(hidden_size=NARROW, num_layers=2, activation=activation)
-    one = value_and_gradient(model(2, NARROW, OUTPUTS, (activation,)), hparams)
-    assert_same_network(one, value_and_gradient(model(2, NARROW, OUTPUTS, ACTIVATIONS), hparams))
+    one = model(2, NARROW, OUTPUTS, (activation,), with_orthogonal=False)
+    found = value_and_gradient(any_activation(model, 2, NARROW), hparams)
+    assert_same_network(value_and_gradient(one, hparams), found)
 
 
 @each_model
-@pytest.mark.parametrize("rows_per_key", [1, 4, 8])
+@pytest.mark.parametrize("rows_per_key", [1, 4])
 def test_noise_of_a_block_is_that_of_its_parts(model: Any, rows_per_key: int) -> None:
     net = model(2, NARROW, OUTPUTS, ("relu",))
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(8))
-    whole = net.noise(keys, rows_per_key)
+    noise = jax.jit(net.noise, static_argnums=1)
+    whole = noise(keys, rows_per_key)
     assert whole.shape == (2, 8 * rows_per_key, NARROW)
-    parts = [net.noise(keys[i : i + 2], rows_per_key) for i in range(0, 8, 2)]
-    np.testing.assert_array_equal(whole, jnp.concatenate(parts, axis=1))
+    parts = [noise(keys[i : i + 2], rows_per_key) for i in range(0, 8, 2)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
     assert len(np.unique(whole[0], axis=0)) == 8 * rows_per_key
     assert not np.array_equal(whole[0], whole[1])
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 48, 64])
+@pytest.mark.parametrize("width", [1, 7, 48])
 def test_a_narrower_draw_is_a_part_of_a_wider_one(width: int) -> None:
     key = jax.random.key(4)
     np.testing.assert_array_equal(uniform16(key, (9, width)), uniform16(key, (9, 64))[:, :width])
@@ -137,8 +149,8 @@ def test_dropout_keeps_the_mean_and_drops_its_share(rate: float) -> None:
 
 
 def test_a_higher_rate_drops_what_a_lower_one_drops_and_more() -> None:
-    noise = uniform16(jax.random.key(6), (50, 64))
-    few, many = (drop(jnp.ones((50, 64)), noise, jnp.float32(r)) == 0 for r in (0.2, 0.4))
+    noise = uniform16(jax.random.key(6), (1000, 64))
+    few, many = (drop(jnp.ones((1000, 64)), noise, jnp.float32(r)) == 0 for r in (0.2, 0.4))
     assert bool((many | ~few).all())
 
 
@@ -158,9 +170,12 @@ def kernel(
 ) -> np.ndarray:
     fans = tuple(jnp.float32(n) for n in true or shape)
     codes = jnp.int32(INITIALIZATIONS.index(kind)), jnp.int32(ACTIVATIONS.index(act))
-    return np.asarray(
-        init_kernel(jax.random.key(7), shape, fans, *codes, max(ROWS, shape[0]), True)
-    )
+    return np.asarray(drawn(shape, fans, codes))
+
+
+@partial(jax.jit, static_argnums=0)
+def drawn(shape: tuple[int, int], fans: Any, codes: Any) -> jax.Array:
+    return init_kernel(jax.random.key(7), shape, fans, *codes, max(ROWS, shape[0]), True)
 
 
 @pytest.mark.parametrize("kind", REFERENCE)
@@ -210,6 +225,6 @@ def test_a_padded_kernel_holds_the_numbers_of_the_unpadded_one(
 def test_weights_are_counted_without_making_them(num_layers: int, num_outputs: int) -> None:
     net = PaddedMLP(num_layers, 6, num_outputs, ("relu",))
     hparams = {k: jnp.asarray(v) for k, v in traced(complete({})).items()}
-    params = net.init(jax.random.key(0), jnp.zeros((1, 5)), hparams)["params"]
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 5)), hparams)["params"]
     expected = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count_parameters(5, 6, num_layers, num_outputs) == expected

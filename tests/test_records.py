@@ -35,4 +35,7 @@ def test_the_best_trials_keep_their_weights_and_poor_ones_never_write_any(
     assert study.weights.trials == set(best)
     last_fold = [member for member in written if member[1] == num_folds - 1]
     assert len(last_fold) < len(study.store.trials_with(lab.Status.COMPLETED))
+    poor = study.store.best_trials(-1)[-1]
+    assert study.refit(poor), "whoever is refitted was chosen for it, by its size, say"
+    assert study.weights.trials == {*best, poor}
     study.close()

@@ -79,12 +79,16 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
     key, sig = jax.random.key(0, impl="threefry2x32"), signature_of(config)
     trainer = make_trainer(sig, regression(), ARRAYS.inputs.shape[2:])
     hparams = engine_values(config)
-    params = trainer.init(fold_in(key, 3, 0, 0, engine._INIT), hparams).params
+    params = jax.jit(trainer.init)(fold_in(key, 3, 0, 0, engine._INIT), hparams).params
     net = PaddedMLP(sig.num_layers, sig.hidden_size, 1, sig.activations)
     batch = config["batch_size"]
-    inputs, targets = jnp.asarray(ARRAYS.inputs[0]), jnp.asarray(ARRAYS.targets[0])
+    inputs, targets = ARRAYS.inputs[0], ARRAYS.targets[0]
     text = optimizers.to_optax(config, steps_per_epoch(TRAIN, batch), epochs)
     chain = eval(text, {"optax": optax, "jax": jax, "jnp": jnp})
+
+    @jax.jit
+    def evaluate(params: Any, x: Any, y: Any) -> Any:
+        return jnp.mean((net.apply({"params": params}, x, hparams)[:, 0] - y) ** 2)
 
     @jax.jit
     def step(params: Any, state: Any, x: Any, y: Any, noise: Any) -> Any:
@@ -115,9 +119,8 @@ def plain_loop(config: dict[str, Any], epochs: int = EPOCHS) -> tuple[Any, dict[
             count += 1
             total += float(loss) * len(rows)
         final = average if config["ema"] else params
-        out = net.apply({"params": final}, inputs[TRAIN:], hparams)
         curves["train_loss"].append(total / TRAIN)
-        curves["loss"].append(float(jnp.mean((out[:, 0] - targets[TRAIN:]) ** 2)))
+        curves["loss"].append(float(evaluate(final, ARRAYS.inputs[0][TRAIN:], targets[TRAIN:])))
     return final, {name: np.asarray(curve) for name, curve in curves.items()}
 
 
@@ -244,10 +247,11 @@ def make(changes: dict[str, Any], **more: Any) -> tuple[Any, Any, Any]:
 
 
 def rows(start: int, count: int, real: int | None = None) -> Batch:
-    mask = jnp.arange(count) < (count if real is None else real)
+    mask = np.arange(count) < (count if real is None else real)
     piece = slice(start, start + count)
     return Batch(
-        jnp.asarray(ARRAYS.inputs[0][piece]), jnp.asarray(ARRAYS.targets[0][piece]), mask,
+        jnp.asarray(ARRAYS.inputs[0][piece]), jnp.asarray(ARRAYS.targets[0][piece]),
+        jnp.asarray(mask),
         jnp.asarray(2),
     )  # fmt: skip
 
@@ -276,8 +280,8 @@ def test_masked_rows_count_for_nothing() -> None:
     trainer, state, values = make(changes, block=32, noise_rows=8)
     padded = rows(0, 32, real=24)
     padded = padded._replace(inputs=padded.inputs.at[24:].set(1e6))
-    found, info = jax.jit(trainer.step)(state, values, padded, keys(4), ONLY)
-    expected, _ = jax.jit(trainer.step)(state, values, rows(0, 24), keys(3), ONLY)
+    found, info = trainer.step(state, values, padded, keys(4), ONLY)
+    expected, _ = trainer.step(state, values, rows(0, 24), keys(3), ONLY)
     assert_trees_close(found.params, expected.params)
     assert (int(found.step), float(info.num_rows)) == (1, 24.0)
 

@@ -19,6 +19,8 @@ TASKS = ("auto", "regression", "classification")
 LOG_TARGETS = ("auto", "yes", "no")
 NUMERICS = ("standard", "quantile", "piecewise_linear")
 PREFERENCES = ("best", "small")
+#: `datasets.target_losses.LOSSES`.
+LOSSES = ("squared", "absolute", "huber", "quantile")
 #: `tune.ENSEMBLES`.
 ENSEMBLES = ("networks", "all")
 #: The greatest seed that scikit-learn's splitters take.
@@ -287,6 +289,20 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(LOG_TARGETS),
         help="learn the logarithm; auto: if positive and skewed",
     )
+    add(
+        "--loss",
+        type=_one_of(LOSSES),
+        metavar="|".join(LOSSES),
+        help="what a number is learnt by, and trials are compared by: squared predicts a mean, "
+        "absolute the median, huber what lies between, quantile the one of --quantile (default: "
+        "that of a table [loss] in the space file, else squared)",
+    )
+    add(
+        "--quantile",
+        type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+        metavar="Q",
+        help="of --loss quantile: 0.9 predicts what 90 %% of the rows lie below",
+    )
     add("--group", metavar="COLUMN", help="splits keep rows with the same value there together")
     add(
         "--time",
@@ -313,6 +329,14 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         default="networks",
         metavar="|".join(ENSEMBLES),
         help="all: gradient boosting and a linear model may join the networks (default: networks)",
+    )
+    add(
+        "--members",
+        metavar="K",
+        type=_whole(1, 256),
+        default=1,
+        help="train the winner's configuration again as networks of K members that share their "
+        "kernels (TabM); one wins, or joins the ensemble, where it scores better (default: none)",
     )
     add(
         "--numeric",

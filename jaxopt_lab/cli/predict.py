@@ -40,7 +40,8 @@ def execute(args: Namespace) -> int:
     text = found.to_csv(index=False, lineterminator="\n")
     write_output(output, text.encode(errors="surrogateescape"))
     if not is_stream(output):
-        print(f"{len(found)} predictions of {model.target_name}: {output}")
+        which = f", {model.loss.predicts}" if model.loss.predicts else ""
+        print(f"{len(found)} predictions of {model.target_name}{which}: {output}")
     return 0
 
 

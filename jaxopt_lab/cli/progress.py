@@ -22,6 +22,7 @@ _PHASES = {
     "wide": "wide search",
     "refined": "refined search",
     "rerun": "best again, other seeds",
+    "members": "winner with members",
     "refit": "winner on all rows",
 }
 

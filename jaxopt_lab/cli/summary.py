@@ -9,6 +9,8 @@ from jaxopt_lab.cli.console import duration, short
 from jaxopt_lab.cli.grid import Column, print_grid
 
 _HIGHER_IS_BETTER = {"r2", "accuracy", "macro_f1"}
+#: Neither more nor less of these is better.
+_UNRANKED = {"share_below"}
 _NAMES = {"single": "tuned, single network", "ensemble": "tuned, ensemble"}
 
 
@@ -34,6 +36,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
         *_rerun(validation, content["trial_id"]),
+        *_members(content.get("members"), content["trial_id"]),
         *curve_findings(content),
         f"trials: {', '.join(f'{n} {status}' for status, n in content['trials'].items())}; "
         f"{duration(content['seconds']['total'])}, "
@@ -77,7 +80,8 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]], first: s
     for i, metric in enumerate(metrics):
         values = [of_model.get(metric) for of_model in scores.values()]
         best = (max if metric in _HIGHER_IS_BETTER else min)(v for v in values if v is not None)
-        looks = ["bold" if value == best else "" for value in values]
+        ranked = metric not in _UNRANKED
+        looks = ["bold" if ranked and value == best else "" for value in values]
         columns.append(Column(metric, [short(v, 5) for v in values], True, min(i, 1), looks))
     left_out = print_grid(console, columns)
     if left_out:
@@ -114,3 +118,14 @@ def _rerun(validation: dict[str, Any], winner: int) -> list[str]:
             f"comes to {short(before['with_reruns'])}"
         )
     return [line]
+
+
+def _members(found: dict[str, Any] | None, winner: int) -> list[str]:
+    """A line on what the winner's configuration came to with members."""
+    scored = [t for t in (found or {}).get("trials", []) if t["mean"] is not None]
+    if not found or not scored:
+        return []
+    best = min(scored, key=lambda trial: trial["mean"])
+    taken = "taken" if best["trial_id"] == winner else "not taken"
+    against = "" if found["without"] is None else f" against {short(found['without'])} without"
+    return [f"with {best['size']} members it scores {short(best['mean'])}{against}: {taken}"]

@@ -162,6 +162,7 @@ def read_settings(args: Namespace) -> "Settings":
     Raises:
       UserError: for a space or calibration that cannot be.
     """
+    from jaxopt_lab.cli.loss import read_loss
     from jaxopt_lab.cli.scheduler import read_scheduler
     from jaxopt_lab.planning import sizing
     from jaxopt_lab.problems.mlp import hyperparameters
@@ -177,6 +178,7 @@ def read_settings(args: Namespace) -> "Settings":
             text = str(error)
             raise UserError(text if args.space in text else f"{args.space}: {text}") from None
     scheduler, scheduler_settings = read_scheduler(args.scheduler, args.space, "race")
+    loss = read_loss(args.loss, args.quantile, args.space)
     prior = read_toml(args.prior, "hyperparameters") if args.prior else None
     return tune.Settings(
         trials=args.trials,
@@ -192,8 +194,11 @@ def read_settings(args: Namespace) -> "Settings":
         widen=args.widen,
         prefer=args.prefer,
         ensemble=args.ensemble,
+        members=args.members,
         numeric=args.numeric,
         num_bins=args.bins,
+        loss=loss.name,
+        quantile=loss.quantile,
         prior=prior,
         stop_at=args.stop_at,
         stop_improvement=args.stop_improvement,

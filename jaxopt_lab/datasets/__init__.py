@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from jaxopt_lab.datasets.dependent_splits import most_time_folds
     from jaxopt_lab.datasets.encoders import Encoder, default_num_bins, fit_encoder
     from jaxopt_lab.datasets.reading import load_frame
-    from jaxopt_lab.datasets.scores import classification_scores, regression_scores
+    from jaxopt_lab.datasets.scores import (
+        classification_scores,
+        loss_scores,
+        regression_scores,
+    )
     from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
     from jaxopt_lab.datasets.splits import different_rows, folds, rarest, table_folds, test_split
     from jaxopt_lab.datasets.tables import Table, decided_on, load_table, table_of
+    from jaxopt_lab.datasets.target_losses import TargetLoss
     from jaxopt_lab.datasets.targets import TargetTransform
 
 __all__ = [
     "Encoder",
     "Table",
+    "TargetLoss",
     "TargetTransform",
     "adding_problem",
     "as_classes",
@@ -32,6 +38,7 @@ __all__ = [
     "load_frame",
     "load_table",
     "load_ts",
+    "loss_scores",
     "most_time_folds",
     "pad",
     "rarest",
@@ -46,6 +53,7 @@ __all__ = [
 _HOMES = {
     "Encoder": "encoders",
     "Table": "tables",
+    "TargetLoss": "target_losses",
     "TargetTransform": "targets",
     "adding_problem": "sequences",
     "as_classes": "sequences",
@@ -58,6 +66,7 @@ _HOMES = {
     "load_frame": "reading",
     "load_table": "tables",
     "load_ts": "sequences",
+    "loss_scores": "scores",
     "most_time_folds": "dependent_splits",
     "pad": "sequences",
     "rarest": "splits",

@@ -23,9 +23,10 @@ from threadpoolctl import threadpool_limits
 
 from jaxopt_lab.datasets.columns import MISSING, Kind, date_parts
 from jaxopt_lab.datasets.encoders import MAX_TREE_CATEGORIES
-from jaxopt_lab.datasets.scores import classification_scores, regression_scores
+from jaxopt_lab.datasets.scores import classification_scores, loss_scores
 from jaxopt_lab.datasets.spread import magnitude
 from jaxopt_lab.datasets.tables import Table
+from jaxopt_lab.datasets.target_losses import SQUARED, TargetLoss
 
 ROWS_PER_THREAD = 10_000
 """Gradient boosting takes one thread for a table of fewer rows."""
@@ -34,11 +35,18 @@ Scores = dict[str, dict[str, float]]
 
 
 def fit_baselines(
-    train: Table, test: Table, seed: int, failed: dict[str, str] | None = None
+    train: Table,
+    test: Table,
+    seed: int,
+    failed: dict[str, str] | None = None,
+    loss: TargetLoss = SQUARED,
+    scale: float = 1.0,
 ) -> dict[str, dict[str, float]]:
     """Fit the baselines on training rows and score them on test rows.
 
-    Regression on `log_target` tables fits the logarithm, and scores in the target's units.
+    Regression on `log_target` tables fits the logarithm, and scores in the target's units. The
+    constant and gradient boosting are fitted by the loss that the network is, if it is absolute or
+    that of a quantile.
 
     Args:
       train: training rows.
@@ -46,16 +54,21 @@ def fit_baselines(
       seed: `random_state` of gradient boosting.
       failed: receives baseline -> reason where one cannot be fitted, to a table of a dozen rows
         say; it is left out of what is returned.
+      loss: of a regression.
+      scale: of the target's standardisation, for the score of Huber's loss.
 
     Returns:
-      Baseline -> metric -> value: `mean`, `ridge`, `hist_gradient_boosting`, `untuned_mlp` for
-      regression; `majority`, `logistic_regression`, `hist_gradient_boosting`, `untuned_mlp` for
-      classification. The untuned network is scikit-learn's with two layers of 128 and early
-      stopping, otherwise its defaults.
+      Baseline -> metric -> value: `mean` (`median`, `quantile` of other losses), `ridge`,
+      `hist_gradient_boosting`, `untuned_mlp` for regression, of quantiles without `ridge` and
+      `untuned_mlp`, which predict means; `majority`, `logistic_regression`,
+      `hist_gradient_boosting`, `untuned_mlp` for classification. The untuned network is
+      scikit-learn's with two layers of 128 and early stopping, otherwise its defaults.
     """
-    fit = _regression if train.task == "regression" else _classification
+    noted = {} if failed is None else failed
     with few_threads(len(train)):
-        return fit(train, test, seed, {} if failed is None else failed)
+        if train.task == "regression":
+            return _regression(train, test, seed, noted, loss, scale)
+        return _classification(train, test, seed, noted)
 
 
 def few_threads(num_rows: int) -> AbstractContextManager[Any]:
@@ -64,20 +77,47 @@ def few_threads(num_rows: int) -> AbstractContextManager[Any]:
     return threadpool_limits(1 if num_rows < ROWS_PER_THREAD else None, user_api="openmp")
 
 
-def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) -> Scores:
+def boosting_loss(loss: TargetLoss) -> dict[str, Any]:
+    """What tells scikit-learn's gradient boosting of a loss; it has none of Huber's."""
+    if loss.name == "absolute":
+        return {"loss": "absolute_error"}
+    return {"loss": "quantile", "quantile": loss.quantile} if loss.name == "quantile" else {}
+
+
+def _constant(loss: TargetLoss) -> tuple[str, DummyRegressor]:
+    if loss.name == "quantile":
+        return "quantile", DummyRegressor(strategy="quantile", quantile=loss.quantile)
+    return (
+        ("median", DummyRegressor(strategy="median"))
+        if loss.is_robust
+        else (
+            "mean",
+            DummyRegressor(),
+        )
+    )
+
+
+def _regression(
+    train: Table, test: Table, seed: int, failed: dict[str, str], loss: TargetLoss, scale: float
+) -> Scores:
     unit = magnitude(train.target)
     unit = 1.0 if train.log_target or 1e-100 < unit < 1e100 else unit  # squares must not overflow
     target = np.log(train.target) if train.log_target else train.target / unit
     linear = (_expand_dates(train), _expand_dates(test))
     trees = tree_frames(train, test)
-    boosting = HistGradientBoostingRegressor(categorical_features="from_dtype", random_state=seed)
+    boosting = HistGradientBoostingRegressor(
+        categorical_features="from_dtype", random_state=seed, **boosting_loss(loss)
+    )
+    name, constant = _constant(loss)
     ridge = make_pipeline(_linear_columns(linear[0]), RidgeCV(alphas=np.logspace(-3, 3, 13)))
     models: Mapping[str, Any] = {
-        "mean": (DummyRegressor(), linear),
+        name: (constant, linear),
         "ridge": (ridge, linear),
         "hist_gradient_boosting": (boosting, trees),
         "untuned_mlp": (_untuned(MLPRegressor, linear[0], seed), linear),
     }
+    if loss.name == "quantile":
+        models = {n: found for n, found in models.items() if n not in ("ridge", "untuned_mlp")}
     scores = {}
     for name, (model, (known, new)) in models.items():
         with noting(name, failed):
@@ -85,7 +125,8 @@ def _regression(train: Table, test: Table, seed: int, failed: dict[str, str]) ->
             if not np.isfinite(predicted).all():
                 raise ValueError("its predictions are not finite")
             predicted = np.exp(np.minimum(predicted, 700.0)) if train.log_target else predicted
-            scores[name] = regression_scores(test.target, predicted * unit)
+            how = (loss, train.log_target, scale)
+            scores[name] = loss_scores(test.target, predicted * unit, *how)
     return scores
 
 

@@ -11,20 +11,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxopt_lab.datasets.columns import FloatArray
-from jaxopt_lab.datasets.spread import mean_and_deviation
+from jaxopt_lab.datasets.spread import magnitude, mean_and_deviation
 
 _MARGIN = 0.5
 _LARGEST_LOG = 700.0
+#: Quartiles of a normal distribution are so many standard deviations apart.
+_QUARTILES = 1.349
+#: A robust scale that some target exceeds so many times is of no use in float32.
+_FARTHEST = 1e6
 
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """Optional natural logarithm, then zero mean and unit standard deviation.
+    """Optional natural logarithm, then zero mean and unit standard deviation, or median and
+    quartiles in their place.
 
     Args:
       log: take the natural logarithm first.
-      mean: of the training target, in (logarithmic) units.
-      scale: its standard deviation there: an rmse in those units is sqrt(mse) * scale.
+      mean: of the training target, in (logarithmic) units; of a robust fit its median.
+      scale: its standard deviation there: an rmse in those units is sqrt(mse) * scale. Of a robust
+        fit the distance of its quartiles over 1.349, which is the same for a normal target.
       low: smallest standardised training value.
       high: largest standardised training value.
 
@@ -48,12 +54,14 @@ class TargetTransform:
             raise ValueError(f"low must be at most high, got {self.low} and {self.high}")
 
     @classmethod
-    def fit(cls, target: ArrayLike, log: bool = False) -> TargetTransform:
+    def fit(cls, target: ArrayLike, log: bool = False, robust: bool = False) -> TargetTransform:
         """Learn from training rows.
 
         Args:
           target: float [n], in the target's units, positive if `log`.
           log: take the natural logarithm first.
+          robust: median and quartiles, so that a few wild targets do not make all others small;
+            mean and deviation where the quartiles are equal, or next to nothing against the range.
 
         Returns:
           The transform; scale 1 where the rows are constant.
@@ -68,7 +76,7 @@ class TargetTransform:
         if log and values.min() <= 0.0:
             raise ValueError(f"a log target must be positive, got {values.min()}")
         values = np.log(values) if log else values
-        mean, scale = mean_and_deviation(values)
+        mean, scale = _median_and_quartiles(values) if robust else mean_and_deviation(values)
         scale = scale or 1.0
         z = (values - mean) / scale
         return cls(bool(log), mean, scale, float(z.min()), float(z.max()))
@@ -105,3 +113,13 @@ class TargetTransform:
             return cls(**data)
         except TypeError as error:
             raise ValueError(f"not a stored target transform: {error}") from None
+
+
+def _median_and_quartiles(values: FloatArray) -> tuple[float, float]:
+    """The median, and a scale by the quartiles; mean and deviation where that is of no use."""
+    unit = magnitude(values)
+    low, middle, high = (float(q) for q in np.quantile(values / unit, [0.25, 0.5, 0.75]))
+    scale = (high - low) / _QUARTILES
+    if not scale * _FARTHEST > float(np.abs(values / unit - middle).max()):
+        return mean_and_deviation(values)
+    return middle * unit, scale * unit

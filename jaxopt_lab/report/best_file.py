@@ -42,6 +42,23 @@ class Ensemble(TypedDict, total=False):
 
 
 @_IGNORING
+class TrialOfMembers(TypedDict):
+    """What the winner's configuration came to with members."""
+
+    trial_id: Count
+    size: Count
+    mean: Number | None
+
+
+@_IGNORING
+class Members(TypedDict):
+    """The winner with members, and the best score without."""
+
+    without: Number | None
+    trials: list[TrialOfMembers]
+
+
+@_IGNORING
 class IntervalScores(TypedDict):
     """How intervals did on test rows."""
 
@@ -118,6 +135,7 @@ class Best(TypedDict, total=False):
     test: dict[Text, Scores]
     baselines: dict[Text, Scores]
     ensemble: Ensemble
+    members: Members
     intervals: Intervals
     effects: Effects
     efficiency: dict[Text, Number | Scores | None]

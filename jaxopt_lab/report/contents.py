@@ -16,6 +16,7 @@ from jaxopt_lab.analysis.learned import Learned
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
+from jaxopt_lab.datasets import TargetLoss
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
@@ -122,6 +123,11 @@ class Contents:
         return "accuracy" not in self.best.get("test", {}).get("single", {})
 
     @cached_property
+    def loss(self) -> TargetLoss:
+        """What a number was learnt by."""
+        return TargetLoss.described(self.task)
+
+    @cached_property
     def metric(self) -> str:
         """The score that trials are compared by."""
         known = self.best.get("validation", {}).get("metric")
@@ -131,7 +137,7 @@ class Contents:
             return str(self.settings["objective"]["metric"])
         if not self.is_regression:
             return "log_loss"
-        return "log_rmse" if self.task.get("log_target") else "rmse"
+        return self.loss.metric(bool(self.task.get("log_target")))
 
     @cached_property
     def winner(self) -> int | None:

@@ -47,7 +47,7 @@ def models(contents: Contents, scores: dict[str, dict[str, float]], metric: str)
 
 
 def _unit(contents: Contents, metric: str) -> str:
-    return f"units of {contents.target}" if metric in ("rmse", "mae") else ""
+    return f"units of {contents.target}" if metric in ("rmse", "mae", "huber", "pinball") else ""
 
 
 def _is_number(value: Any) -> bool:
@@ -115,7 +115,7 @@ def all_curves(contents: Contents) -> Figure | None:
 
 
 def _curve_layout(contents: Contents, clip: bool = False) -> dict[str, Any]:
-    unit = "squared error" if contents.is_regression else "cross-entropy"
+    unit = words.LOSSES[contents.loss.name] if contents.is_regression else "cross-entropy"
     found = {"xaxis": axis("Epoch"), "yaxis": axis(f"Loss ({unit})", **log_ticks())}
     ends = [c["loss"][-1] for (_, f), c in contents.members.items() if not f and "loss" in c]
     ends = [float(e) for e in ends if np.isfinite(e) and e > 0]

@@ -21,7 +21,10 @@ _ROLES = {
 }
 #: Columns that are drawn.
 MOST_EFFECTS = 25
-_ORDER = ("log_rmse", "rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1")
+_ORDER = (
+    *("log_rmse", "log_mae", "log_huber", "log_pinball", "huber", "pinball", "share_below"),
+    *("rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1"),
+)
 
 
 def headline(page: "Page", contents: Contents, source: str) -> None:
@@ -121,6 +124,8 @@ def _setting(contents: Contents, source: str) -> str:
             parts.append(text.format(task[role]))
     if task.get("log_target"):
         parts.append(f"learned on the logarithm of {contents.target}")
+    if contents.loss.predicts:
+        parts.append(f"{contents.loss.name} loss, predicts {contents.loss.predicts}")
     return " · ".join(parts)
 
 
@@ -185,6 +190,7 @@ def _score_table(scores: dict[str, dict[str, float]]) -> Markup:
         for metric in metrics:
             text = words.number(mine.get(metric))
             is_best = mine.get(metric) is not None and mine[metric] == top[metric]
+            is_best = is_best and metric not in words.UNRANKED
             cells.append(html("<b>{}</b>", text) if is_best else text)
         rows.append(cells)
     head = ["Model", *(words.metric(m) for m in metrics)]
@@ -246,6 +252,7 @@ def winner(page: "Page", contents: Contents) -> None:
             else ""
         )
         note = f"Trial {contents.winner}{again}. What was searched stands first."
+        note += _with_members(best.get("members"), contents.winner)
         cards.append(tables.card("Hyperparameters", tables.pairs(items), note=note))
     right = [_folds(contents), _optax(contents)]
     cards.append(html("<div>{}</div>", joined(right)) if any(right) else "")
@@ -299,6 +306,19 @@ def _unsteady(contents: Contents) -> str:
         return ""
     command = f"jaxopt-lab stabilize --study {contents.directory} --trial {contents.winner}"
     return f" The validation loss stands {spread:.0%} off its trend: {command} finds out why."
+
+
+def _with_members(found: dict[str, Any] | None, winner: int | None) -> str:
+    """Whether members made the winner better, if that was tried."""
+    scored = [t for t in (found or {}).get("trials", []) if t["mean"] is not None]
+    if not found or not scored:
+        return ""
+    best = min(scored, key=lambda trial: trial["mean"])
+    end = "taken" if best["trial_id"] == winner else "not taken"
+    return (
+        f" With {best['size']} members its validation score is {words.number(best['mean'])}, "
+        f"without {words.number(found['without'])}: {end}."
+    )
 
 
 def _folds(contents: Contents) -> str:

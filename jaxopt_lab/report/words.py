@@ -16,17 +16,37 @@ METRICS = {
     "log_rmse": "log-RMSE",
     "rmse": "RMSE",
     "mae": "MAE",
+    "log_mae": "log-MAE",
+    "huber": "Huber error",
+    "log_huber": "log-Huber error",
+    "pinball": "pinball loss",
+    "log_pinball": "log-pinball loss",
+    "share_below": "share below",
     "r2": "R²",
     "accuracy": "accuracy",
     "log_loss": "log loss",
     "macro_f1": "macro F1",
 }
 HIGHER = {"r2", "accuracy", "macro_f1"}
-UNITS = {"log_rmse": "natural log", "log_loss": "nats"}
+#: Neither more nor less of these is better.
+UNRANKED = {"share_below"}
+UNITS = {
+    **dict.fromkeys(("log_rmse", "log_mae", "log_huber", "log_pinball"), "natural log"),
+    "log_loss": "nats",
+}
+#: Losses of networks, as axes name them.
+LOSSES = {
+    "squared": "squared error",
+    "absolute": "absolute error",
+    "huber": "Huber's",
+    "quantile": "pinball",
+}
 MODELS = {
     "single": "Tuned network",
     "ensemble": "Ensemble",
     "mean": "Mean",
+    "median": "Median",
+    "quantile": "Quantile of all rows",
     "majority": "Majority class",
     "ridge": "Ridge regression",
     "logistic_regression": "Logistic regression",
@@ -39,6 +59,7 @@ PHASES = {
     "wide": "wide search",
     "refined": "refined search",
     "rerun": "reruns with other seeds",
+    "members": "the winner with members",
     "refit": "refit",
 }
 

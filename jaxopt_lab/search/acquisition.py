@@ -48,7 +48,7 @@ def appraise(
     return worth if feasibility is None else worth + log_probability(feasibility, points)
 
 
-def log_interior(points: Any, movable: Any, low: Any, high: Any) -> Float[Array, "*m"]:
+def log_interior(points: Any, movable: Any, low: Any, high: Any, xp: Any = jnp) -> Any:
     """How far from the ends of its range every movable coordinate lies: 0 for all in the middle.
 
     Sum of log(4 t (1 - t)) over shares t of the ranges, about -5.5 for one at an end. As a barrier
@@ -61,13 +61,17 @@ def log_interior(points: Any, movable: Any, low: Any, high: Any) -> Float[Array,
       movable: [*m, e] which of them count.
       low: [e] or one number: where their ranges begin.
       high: where they end.
+      xp: NumPy, where these are its arrays: nothing is compiled then.
+
+    Returns:
+      [*m] sums.
 
     Source: for the trouble, Siivola et al. 2018, arXiv:1704.00963; the barrier of interior-point
     methods instead of their virtual derivatives.
     """
-    share = jnp.clip((points - low) / (high - low), 0.0, 1.0)
-    inside = jnp.log(4.0 * (share + 1e-3) * (1.0 + 1e-3 - share))
-    return jnp.where(movable, inside, 0.0).sum(-1)
+    share = xp.clip((points - low) / (high - low), 0.0, 1.0)
+    inside = xp.log(4.0 * (share + 1e-3) * (1.0 + 1e-3 - share))
+    return xp.where(movable, inside, 0.0).sum(-1)
 
 
 class Candidates(NamedTuple):

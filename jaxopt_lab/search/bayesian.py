@@ -58,8 +58,8 @@ def padded_appraisal(
     padded[: len(points)] = columns
     best = jnp.asarray(models.best)
     worth = appraise(models.values, models.feasibility, jnp.asarray(padded), best)
-    inside = log_interior(points, region.movable(points), 0.0, 1.0)
-    return np.asarray(worth)[: len(points)] + caution * np.asarray(inside)
+    inside = log_interior(points, region.movable(points), 0.0, 1.0, np)
+    return np.asarray(worth)[: len(points)] + caution * inside
 
 
 def search_pool(
@@ -181,7 +181,7 @@ def choose(
         key = jax.random.fold_in(key, 2)
         chosen = np.asarray(choose_by_thompson(key, *models[:2], candidates, num=num))
         return points[chosen[chosen < len(points)][:n]]
-    is_real = bool(candidates.movable.any())
+    is_real = bool(np.asarray(candidates.movable).any())
     steps = steps_within(MAX_WORK, num, len(models.values.data.y)) if is_real else 0
     best = jnp.asarray(models.best)
     indices, moved = choose_jointly(

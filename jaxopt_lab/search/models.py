@@ -143,8 +143,11 @@ def process_of(
     posterior = condition(hyper, padded_data(space, points, outputs)[0])
     best = float(incumbent(posterior))
     if len(pending):
-        guess, _ = predict(posterior, jnp.asarray(features(space, pending).columns))
-        y = np.concatenate([outputs.y[0], np.asarray(guess)])[None]
+        columns = features(space, pending).columns
+        size = max(MIN_PADDED, 1 << (len(pending) - 1).bit_length())
+        padded = np.pad(columns, ((0, size - len(pending)), (0, 0)))
+        guess, _ = predict(posterior, jnp.asarray(padded))
+        y = np.concatenate([outputs.y[0], np.asarray(guess)[: len(pending)]])[None]
         more = Outputs(y, np.pad(outputs.variances, ((0, 0), (0, len(pending)))))
         everything = np.concatenate([points, pending])
         posterior = condition(hyper, padded_data(space, everything, more)[0])

@@ -14,6 +14,8 @@ from jaxopt_lab.spaces.space import SearchSpace
 
 #: Draws per proposal until one is new; only small spaces need more than one.
 NUM_ATTEMPTS = 32
+#: Fewer proposals are drawn by the program for this many: compiling another takes a second.
+MIN_DRAWN = 32
 
 
 @partial(jax.jit, static_argnames="num_dims")
@@ -30,8 +32,8 @@ def uniform_draws(key: PRNGKey, start: int, n: int, num_dims: int) -> Float[np.n
 
     The draws of one proposal depend on the key and its index alone.
     """
-    padded = 1 << max(n - 1, 0).bit_length()
-    draws = _draws(key, start + jnp.arange(padded, dtype=jnp.int32), num_dims)
+    padded = max(1 << max(n - 1, 0).bit_length(), MIN_DRAWN)
+    draws = _draws(key, np.arange(start, start + padded, dtype=np.int32), num_dims)
     return np.asarray(draws, np.float64)[:n]
 
 

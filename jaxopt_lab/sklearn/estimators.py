@@ -19,13 +19,14 @@ from sklearn.utils.validation import (
 from jaxopt_lab import datasets
 from jaxopt_lab import problems as tasks
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.target_losses import SQUARED, TargetLoss
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.sklearn.inputs import features_of, rows_of, seed_of, space_of, splits_of
 from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import outcome, tune
+from jaxopt_lab.tuning import outcome, ranking, tune
 
 #: Fewer rows than these cannot be split.
 MIN_ROWS = 4
@@ -35,6 +36,14 @@ EXPECTED_FAILURES = {
         "a row of weight 2 is one row of a minibatch whose loss counts twice, not two rows: "
         "minibatches, folds and initial weights differ"
     ),
+}
+
+
+#: Names of what `best_score_` is, of losses other than the squared error, in scikit-learn's way.
+_SCORINGS = {
+    "absolute": "neg_mean_absolute_error",
+    "huber": "neg_mean_huber_loss",
+    "quantile": "neg_mean_pinball_loss",
 }
 
 
@@ -54,6 +63,7 @@ class _Tuned(BaseEstimator):
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
+        members: Any = 1,
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
@@ -68,6 +78,7 @@ class _Tuned(BaseEstimator):
         self.scheduler = scheduler
         self.ensemble_size = ensemble_size
         self.ensemble = ensemble
+        self.members = members
         self.numeric = numeric
         self.time_limit = time_limit
         self.random_state = random_state
@@ -80,6 +91,9 @@ class _Tuned(BaseEstimator):
 
     def _log_target(self) -> bool:
         return False
+
+    def _loss(self) -> TargetLoss:
+        return SQUARED
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "_Tuned":
         """Search, refit the best network on all rows, and choose an ensemble.
@@ -125,7 +139,7 @@ class _Tuned(BaseEstimator):
         return self
 
     def _search(self, table: datasets.Table, features: pd.DataFrame, groups: Any) -> None:
-        seed, say = seed_of(self.random_state), self._say()
+        seed, say, loss = seed_of(self.random_state), self._say(), self._loss()
         num_rows = len(table)
         default_folds = tune.default_budget(num_rows, 1)[1]
         cv = default_folds if self.cv is None else plain(self.cv)
@@ -141,6 +155,9 @@ class _Tuned(BaseEstimator):
             test_fraction=0.0,
             time_limit=plain(self.time_limit),
             ensemble=self.ensemble,
+            members=plain(self.members),
+            loss=loss.name,
+            quantile=loss.quantile,
         )
         size = plain(self.ensemble_size)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -148,7 +165,14 @@ class _Tuned(BaseEstimator):
         kinds = settings.ensemble
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
-        task = tasks.tabular(table, numeric=self.numeric, splits=splits, share_programs=True)
+        task = tasks.tabular(
+            table,
+            numeric=self.numeric,
+            splits=splits,
+            share_programs=True,
+            loss=loss.name,
+            quantile=loss.quantile,
+        )
         encoded = task.prepare(len(splits), seed).arrays.inputs
         num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
         budget = (settings.trials or num_trials, len(splits), settings.epochs or num_epochs)
@@ -156,7 +180,7 @@ class _Tuned(BaseEstimator):
         for note in table.notes:
             say(f"note: {note}")
         tune.search_all(study, settings, budget, self._progress(say), say)
-        ranked = outcome.candidates(study)
+        ranked = ranking.candidates(study)
         candidates, failed = 0 if size == 1 else size, dict[str, str]()
         self.predictor_ = outcome.final_predictor(
             study, ranked[0], ranked, candidates, kinds, failed
@@ -171,7 +195,7 @@ class _Tuned(BaseEstimator):
         self.best_params_ = dict(self.cv_results_["params"][ranked[0]])
         self.best_score_ = float(self.cv_results_["mean_test_score"][ranked[0]])
         self.best_config_ = hyperparameters.complete(self.best_params_)
-        self.scoring_ = self._scoring
+        self.scoring_ = _SCORINGS.get(loss.name, self._scoring)
         self.n_splits_ = len(splits)
 
     def _say(self) -> Callable[[str], None]:
@@ -215,6 +239,8 @@ _PARAMETERS = """
       scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say, or "none".
       ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
         one alone.
+      members: train the winner's configuration once more as networks of so many members that share
+        their kernels, and take one where it scores better; 1 for none.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
       time_limit: seconds after which searching stops.
       random_state: of splits, proposals, weights, data order and noise; a whole number gives the
@@ -241,6 +267,9 @@ class TunedRegressor(RegressorMixin, _Tuned):
     __doc__ = f"""A tuned neural network, or an ensemble of them, that predicts numbers.
     {_PARAMETERS}
       log_target: learn the natural logarithm of y, which must be above 0.
+      loss: what is minimised, and what trials are compared by: "squared" predicts the mean,
+        "absolute" the median, "huber" what lies between, "quantile" the quantile below.
+      quantile: of the loss "quantile", between 0 and 1; None for the others.
 
     Attributes:{_ATTRIBUTES}
     Examples:
@@ -263,12 +292,15 @@ class TunedRegressor(RegressorMixin, _Tuned):
         scheduler: Any = "race",
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
+        members: Any = 1,
         numeric: Any = "piecewise_linear",
         time_limit: Any = None,
         random_state: Any = None,
         directory: Any = None,
         verbose: Any = 0,
         log_target: Any = False,
+        loss: Any = "squared",
+        quantile: Any = None,
     ) -> None:
         super().__init__(
             num_trials,
@@ -279,6 +311,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
             scheduler=scheduler,
             ensemble_size=ensemble_size,
             ensemble=ensemble,
+            members=members,
             numeric=numeric,
             time_limit=time_limit,
             random_state=random_state,
@@ -286,9 +319,14 @@ class TunedRegressor(RegressorMixin, _Tuned):
             verbose=verbose,
         )
         self.log_target = log_target
+        self.loss = loss
+        self.quantile = quantile
 
     def _log_target(self) -> bool:
         return bool(self.log_target)
+
+    def _loss(self) -> TargetLoss:
+        return TargetLoss(self.loss, plain(self.quantile))
 
     def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
         values = column_or_1d(y, warn=True)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result, Runner
 from jaxopt_lab.core.types import Config
+from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.mlp import trainer
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
@@ -117,8 +118,8 @@ class Population(SideBySide):
 
     @property
     def constant_loss(self) -> float | None:
-        """Validation loss of the training rows' mean target, or of their class shares; None where
-        targets are not one number each.
+        """Validation loss of the best constant of the training rows, of squared errors their mean,
+        or of their class shares; None where targets are not one number each.
         """
         arrays, criterion = self.arrays, self.task.criterion
         targets = np.asarray(arrays.targets[0])
@@ -127,7 +128,8 @@ class Population(SideBySide):
         trained = targets[arrays.train_rows[0][: self.num_rows]]
         valid = targets[arrays.valid_rows[0][: self.num_valid]]
         if criterion.num_outputs == 1:
-            outputs = np.full((1,), trained.mean())
+            loss = getattr(self.task, "target_loss", SQUARED)
+            outputs = np.full((1,), loss.constant(trained))
         elif np.issubdtype(targets.dtype, np.integer):
             # A class without training rows counts as half a row: its logarithm is finite.
             counts = np.bincount(trained, minlength=criterion.num_outputs)

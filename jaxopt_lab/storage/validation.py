@@ -141,6 +141,8 @@ class TaskTable(TypedDict, total=False):
     weights: Text
     numeric: Text
     num_bins: Count | None
+    loss: Literal["absolute", "huber", "quantile"]
+    quantile: Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
 @_IGNORING

@@ -33,7 +33,8 @@ def write_wave(
 
     Args:
       store: of the study.
-      weights: of the study; those of trials that no longer count are dropped.
+      weights: of the study; those of trials that no longer count are dropped, but for trials that
+        were refitted, which somebody chose.
       training: judges members.
       report: the finished wave.
       phase: its name.
@@ -56,7 +57,8 @@ def write_wave(
         store.drop("state", trials.settle(store, trial_ids, num_folds, budget))
         write_cost(store, report, phase, expected)
         pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
-        weights.keep_only([*store.best_trials(keep), *pending])
+        refitted = {trial_id for trial_id, fold, _ in weights.members if fold == num_folds}
+        weights.keep_only([*store.best_trials(keep), *pending, *refitted])
 
 
 def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[float, float]) -> None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.datasets import Encoder, Table, TargetTransform
+from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform
 from jaxopt_lab.datasets.encoders import fit_raw
+from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
 from jaxopt_lab.problems.tabular.task import Prepared, to_averaged
 from jaxopt_lab.problems.tabular.trees import (
@@ -41,15 +42,23 @@ class Candidate(NamedTuple):
     predicted: np.ndarray
 
 
-def names(is_regression: bool) -> tuple[str, ...]:
-    """The kinds that can be fitted here; LightGBM where it is installed."""
-    linear = "ridge" if is_regression else "logistic_regression"
+def names(is_regression: bool, loss: TargetLoss = SQUARED) -> tuple[str, ...]:
+    """The kinds that can be fitted here; LightGBM where it is installed. Ridge regression predicts
+    means, and so no quantile."""
+    linear = ["ridge" if is_regression else "logistic_regression"]
+    if loss.name == "quantile":
+        linear.clear()
     installed = importlib.util.find_spec("lightgbm") is not None
-    return ("hist_gradient_boosting", *(("lightgbm",) if installed else ()), linear)
+    return ("hist_gradient_boosting", *(("lightgbm",) if installed else ()), *linear)
 
 
 def candidates(
-    table: Table, prepared: Prepared, num_folds: int, seed: int, failed: dict[str, str]
+    table: Table,
+    prepared: Prepared,
+    num_folds: int,
+    seed: int,
+    failed: dict[str, str],
+    loss: TargetLoss = SQUARED,
 ) -> list[Candidate]:
     """Fit each kind on the training rows of every fold and predict the others.
 
@@ -59,18 +68,19 @@ def candidates(
       num_folds: K.
       seed: `random_state` of trees.
       failed: receives name -> reason where a kind cannot be fitted.
+      loss: of a regression.
     """
     from jaxopt_lab.datasets.baselines import noting
 
     rows, found = table.take(prepared.development), []
-    for name in names(table.task == "regression"):
+    for name in names(table.task == "regression", loss):
         with noting(name, failed):
             parts = []
             for fold in range(num_folds):
                 train, valid = prepared.folds[fold]
                 encoder = prepared.encoders[fold]
                 transform = prepared.transforms[fold] if prepared.transforms else None
-                other = fit(name, rows.take(train), encoder, transform, seed)
+                other = fit(name, rows.take(train), encoder, transform, seed, loss=loss)
                 parts.append(_predicted(other, rows.take(valid), encoder, transform))
             found.append(Candidate(name, np.concatenate(parts)))
     return found
@@ -84,6 +94,7 @@ def fit(
     seed: int,
     weight: float = 1.0,
     place: int = 0,
+    loss: TargetLoss = SQUARED,
 ) -> Other:
     """Fit one kind.
 
@@ -95,6 +106,7 @@ def fit(
       seed: `random_state` of trees.
       weight: of the ensemble.
       place: of `encoder` and `transform` in the predictor.
+      loss: of a regression; trees are fitted by it where their library has it, Huber's apart.
 
     Raises:
       ValueError: if the rows are too few or too odd for it.
@@ -115,7 +127,8 @@ def fit(
         reader = fit_raw(
             train.frame, train.kinds, date_formats=train.date_formats, readings=train.readings
         )
-        trees = _TREES[name](reader, reader.raw(train.frame), target, train.weights, classes, seed)
+        rows = (reader, reader.raw(train.frame), target, train.weights)
+        trees = _TREES[name](*rows, classes, seed, loss)
         return Other(name, weight, trees(num_outputs), place, reader)
 
 
@@ -158,12 +171,15 @@ def _hist_gradient_boosting(
     weights: np.ndarray | None,
     classes: np.ndarray | None,
     seed: int,
+    loss: TargetLoss,
 ) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+    from jaxopt_lab.datasets.baselines import boosting_loss
+
     kind = HistGradientBoostingRegressor if classes is None else HistGradientBoostingClassifier
     labels = _label_columns(reader)
-    model = kind(categorical_features=labels or None, random_state=seed)
+    model = kind(categorical_features=labels or None, random_state=seed, **boosting_loss(loss))
     model.fit(inputs, target, sample_weight=weights)
 
     def trees(num_outputs: int) -> Trees:
@@ -186,6 +202,7 @@ def _lightgbm(
     weights: np.ndarray | None,
     classes: np.ndarray | None,
     seed: int,
+    loss: TargetLoss,
 ) -> Any:
     import lightgbm
 
@@ -194,7 +211,12 @@ def _lightgbm(
     kind = lightgbm.LGBMRegressor if classes is None else lightgbm.LGBMClassifier
     threads = 1 if len(inputs) < ROWS_PER_THREAD else os.cpu_count()
     model = kind(
-        random_state=seed, deterministic=True, force_row_wise=True, n_jobs=threads, verbose=-1
+        random_state=seed,
+        deterministic=True,
+        force_row_wise=True,
+        n_jobs=threads,
+        verbose=-1,
+        **_lightgbm_loss(loss),
     )
     model.fit(inputs, target, sample_weight=weights, categorical_feature=_label_columns(reader))
 
@@ -205,6 +227,13 @@ def _lightgbm(
         return found
 
     return trees
+
+
+def _lightgbm_loss(loss: TargetLoss) -> dict[str, Any]:
+    """What tells LightGBM of a loss that scikit-learn has, too."""
+    if loss.name == "absolute":
+        return {"objective": "regression_l1"}
+    return {"objective": "quantile", "alpha": loss.quantile} if loss.name == "quantile" else {}
 
 
 _TREES = {"hist_gradient_boosting": _hist_gradient_boosting, "lightgbm": _lightgbm}

@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_lab import analysis
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Status
-from jaxopt_lab.datasets import Table
+from jaxopt_lab.datasets import Table, TargetLoss
 from jaxopt_lab.problems.mlp import hyperparameters, optimizers
 from jaxopt_lab.problems.mlp.network import count_parameters
 from jaxopt_lab.problems.mlp.programs import members_of
@@ -33,7 +33,7 @@ from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import ensemble, other_candidates
+from jaxopt_lab.tuning import ensemble, other_candidates, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import Candidate
 
 SCHEMA = 1
@@ -60,7 +60,7 @@ def write(
     Returns:
       The content of `best.json`.
     """
-    ranked, failed = candidates(study), dict[str, str]()
+    ranked, failed = ranking.candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
     best, models = ranked[0], final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
     row, waves = study.store.trials()[winner], study.store.waves()
@@ -81,6 +81,7 @@ def write(
             "rerun": [m.score for m in members if m.replicate > 0],
             **_before_reruns(study),
         },
+        **with_members.told(study),
         **_held_out(study, models),
         "ensemble": {
             "networks": sum(w > 0 for w in models.ensemble),
@@ -133,38 +134,11 @@ def _split(table: Table) -> dict[str, Any]:
 
 def _before_reruns(study: Study) -> dict[str, Any]:
     """The trial that was first before the best were trained with other seeds, if they were."""
-    first, rerun = trials.best_trial(study.store), _over_seeds(study)
+    first, rerun = ranking.searched(study)[0], ranking.over_seeds(study)
     if first not in rerun:
         return {}
     found = {"trial_id": first, "mean": study.store.trials()[first].score}
     return {"before_reruns": {**found, "with_reruns": rerun[first]}}
-
-
-def _over_seeds(study: Study) -> dict[int, float]:
-    """Mean score over folds and seeds of the trials that were rerun; inf if one diverged."""
-    scores: dict[int, list[float]] = {}
-    again = set()
-    for member in study.store.members():
-        if member.fold < study.num_folds:
-            score = math.inf if member.score is None else member.score
-            scores.setdefault(member.trial_id, []).append(score)
-            again |= {member.trial_id} if member.replicate else set()
-    return {trial_id: float(np.mean(scores[trial_id])) for trial_id in sorted(again)}
-
-
-def candidates(study: Study) -> list[int]:
-    """Completed trials, best first; trials that were rerun are ranked by all their seeds.
-
-    Raises:
-      MachineError: if no trial is complete.
-    """
-    trials.best_trial(study.store)
-    ranked = trials.ranking(study.store)
-    rows = study.store.trials()
-    known = _over_seeds(study)
-    rerun = {i: known[i] for i in ranked if i in known}
-    first = sorted(rerun, key=lambda i: (rerun[i], i))
-    return [*first, *(i for i in ranked if i not in rerun and rows[i].score is not None)]
 
 
 def smallest_within_error(study: Study, ranked: list[int]) -> int:
@@ -225,7 +199,8 @@ def final_predictor(
 def _others(study: Study, failed: dict[str, str]) -> list[Candidate]:
     """Candidates that are no networks."""
     table, prepared = study.problem.table, _prepared(study)
-    return other_candidates.candidates(table, prepared, study.num_folds, study.seed, failed)
+    where = (table, prepared, study.num_folds, study.seed, failed)
+    return other_candidates.candidates(*where, study.problem.target_loss)
 
 
 def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other, ...]:
@@ -236,10 +211,8 @@ def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other
     found = []
     for name, weight in chosen.items():
         try:
-            encoder = prepared.encoders[-1]
-            found.append(
-                other_candidates.fit(name, rows, encoder, transform, study.seed, weight, place)
-            )
+            where = (rows, prepared.encoders[-1], transform, study.seed, weight, place)
+            found.append(other_candidates.fit(name, *where, study.problem.target_loss))
         except ValueError as error:
             raise MachineError(
                 f"{name} fits the folds but not all rows: {error}; run again with --ensemble "
@@ -279,7 +252,10 @@ def ensemble_weights(study: Study, ranked: list[int], others: Sequence[Candidate
         return Chosen({}, {})
     predictions += [other.predicted for other in others]
     table, truth = _out_of_fold(study)
-    loss = partial(_rmse if study.problem.is_regression else _log_loss, weights=table.weights)
+    if study.problem.is_regression:
+        loss = partial(_error, study.problem.target_loss, _scale(study), weights=table.weights)
+    else:
+        loss = partial(_log_loss, weights=table.weights)
     weights = [float(w) for w in ensemble.greedy(np.stack(predictions), truth, loss)]
     trained = {n: w for n, w in zip(names, weights, strict=False) if w > 0}
     beside = zip((other.name for other in others), weights[len(names) :], strict=True)
@@ -312,8 +288,9 @@ def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
 def _residuals(
     study: Study, winner: int, chosen: Chosen, others: Sequence[Candidate]
 ) -> Residuals | None:
-    """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes."""
-    if not study.problem.is_regression:
+    """Absolute errors on out-of-fold rows of the winner and of the ensemble; None for classes, and
+    for quantiles, which are no middle of an interval."""
+    if not study.problem.is_regression or study.problem.target_loss.name == "quantile":
         return None
     _, truth = _out_of_fold(study)
     transforms = _prepared(study).transforms
@@ -350,8 +327,20 @@ def _decode(study: Study, member: TrainedMember) -> np.ndarray:
     return member.outputs.astype(np.float64) * transform.scale + transform.mean
 
 
-def _rmse(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
-    return float(np.sqrt(np.average((predicted[:, 0] - truth) ** 2, weights=weights)))
+def _error(
+    loss: TargetLoss,
+    scale: float,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray | None,
+) -> float:
+    return loss.error(truth, predicted[:, 0], scale, weights)
+
+
+def _scale(study: Study) -> float:
+    """Of the target's standardisation on all rows that are no test rows; 1 of classes."""
+    transforms = _prepared(study).transforms
+    return transforms[-1].scale if transforms else 1.0
 
 
 def _log_loss(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None) -> float:
@@ -388,12 +377,13 @@ def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
     together = models.predict_raw(test.frame)
     if study.directory is not None:
         _write_predictions(study, test.target, single, together)
+    scale, failed = _scale(study), dict[str, str]()
     scores = {
-        "single": study.problem.scores(test.target, single),
-        "ensemble": study.problem.scores(test.target, together),
+        "single": study.problem.scores(test.target, single, scale),
+        "ensemble": study.problem.scores(test.target, together, scale),
     }
-    failed: dict[str, str] = {}
-    baselines = study.recall("baselines", lambda: fit_baselines(train, test, study.seed, failed))
+    how = (study.seed, failed, study.problem.target_loss, scale)
+    baselines = study.recall("baselines", lambda: fit_baselines(train, test, *how))
     failed = study.recall("failed baselines", lambda: failed)
     return {
         "test": scores,
@@ -423,10 +413,10 @@ def _intervals(
 
 def _effects(study: Study, models: Predictor, test: Table) -> dict[str, Any]:
     """Permutation importance of each column on test rows, unless that takes too long."""
-    metric = study.problem.metric
+    metric, scale = study.problem.metric, _scale(study)
 
     def error(predicted: np.ndarray, truth: np.ndarray) -> float:
-        return float(study.problem.scores(truth, predicted)[metric])
+        return float(study.problem.scores(truth, predicted, scale)[metric])
 
     found = permutation_importance(models, test.frame, test.target, error, study.seed)
     if found is None:
@@ -442,7 +432,11 @@ def _effects(study: Study, models: Predictor, test: Table) -> dict[str, Any]:
 
 def _analysis(study: Study) -> dict[str, Any]:
     """Importance, findings and verdict on the budget, over all trials with a result."""
-    rows = [t for t in study.store.trials() if t.score is not None or t.status == Status.INFEASIBLE]
+    rows = [
+        t
+        for t in study.store.trials()
+        if t.phase != ranking.MEMBERS and (t.score is not None or t.status == Status.INFEASIBLE)
+    ]
     return analysis.summary(
         study.space,
         [t.config for t in rows],

@@ -16,6 +16,7 @@ from jaxopt_lab.core.scalars import scalar, whole
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.datasets import (
     Table,
+    TargetLoss,
     decided_on,
     different_rows,
     most_time_folds,
@@ -33,13 +34,13 @@ from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import outcome
+from jaxopt_lab.tuning import outcome, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import ENSEMBLES
 
 #: Floating-point operations that the default number of trials may cost.
 DEFAULT_WORK = 6e12
 #: Shares of a time limit after which the wide search, the refined one and the reruns stop.
-SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85}
+SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85, "members": 1.0}
 #: Trials that are rerun with other seeds before one of them wins.
 NUM_RERUN = 3
 #: Searches that make sense in one phase only.
@@ -74,6 +75,11 @@ class Settings:
       prefer: "best", or "small": the smallest network within one standard error of it.
       ensemble: what it is made of: "networks", or "all" for boosted trees and linear models, too,
         where they help. A study that is done can be run again with the other.
+      members: train the winner's configuration once more as networks of so many members that share
+        their kernels; 1 for none. They win, or join the ensemble, where they score better.
+      loss: what a number is learnt by, and trials are compared by: "squared", "absolute", "huber"
+        or "quantile"; see `datasets.TargetLoss`.
+      quantile: of the loss "quantile", between 0 and 1.
       numeric: encoding of numeric columns.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
       prior: hyperparameters believed to be good; the first trials are drawn around them.
@@ -98,6 +104,9 @@ class Settings:
     widen: bool = False
     prefer: str = "best"
     ensemble: Any = "networks"
+    members: Any = 1
+    loss: Any = "squared"
+    quantile: Any = None
     numeric: str = "piecewise_linear"
     num_bins: Any = None
     prior: Mapping[str, Any] | None = None
@@ -112,9 +121,12 @@ class Settings:
         if self.prefer not in ("best", "small"):
             raise UserError(f"prefer must be best or small, got {self.prefer!r}")
         check_ensemble(self.ensemble)
+        TargetLoss(self.loss, scalar(self.quantile))  # refuses what cannot be
         for name in ("trials", "folds", "epochs"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name), least=1))
+        object.__setattr__(self, "members", whole("members", self.members, least=1))
+        hyperparameters.check_value("ensemble_size", self.members)
         for field in fields(self):
             object.__setattr__(self, field.name, scalar(getattr(self, field.name)))
         if self.time_limit is not None and not self.time_limit > 0:
@@ -308,6 +320,8 @@ def _begin(
         test_fraction=settings.test_fraction,
         numeric=settings.numeric,
         num_bins=settings.num_bins,
+        loss=settings.loss,
+        quantile=settings.quantile,
     )
     num_rows = round(len(table) * (1 - settings.test_fraction))
     space = settings.space or default_space(num_rows)
@@ -360,9 +374,13 @@ def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -
     split = f"{folds} folds" if folds > 1 else "one hold-out split"
     race = settings.scheduler == "race" and folds > 1 and not settings.scheduler_settings
     early = "; the worse half trains on the first fold only" if race else ""
+    more = ""
+    if settings.members > 1:
+        rates = len(with_members.RATES)
+        more = f", the winner with {settings.members} members at {rates} learning rates"
     return (
         f"{trials} trials ({phases}), {split}, {epochs} epochs{early}; then the best {again} again "
-        "with other seeds, and the winner on all rows"
+        f"with other seeds{more}, and the winner on all rows"
     )
 
 
@@ -404,7 +422,7 @@ def search_all(
     progress: Callable[[Progress], None] | None,
     say: Callable[[str], None],
 ) -> None:
-    """Wide search, refined search, and reruns of the best."""
+    """Wide search, refined search, reruns of the best, and the winner with members."""
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
 
@@ -443,7 +461,10 @@ def search_all(
     for decision in study.store.decisions("enough")[:1]:
         say(f"stopped searching: {decision['reason']}")
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
-    study.rerun(trials.ranking(study.store)[:NUM_RERUN], 1, limit, progress)
+    study.rerun(ranking.searched(study)[:NUM_RERUN], 1, limit, progress)
+    if settings.members > 1:
+        limit = settings.time_limit and settings.time_limit * SHARES["members"]
+        with_members.train(study, settings.members, limit, progress, say)
 
 
 def _prior(study: Study, believed: Mapping[str, Any]) -> dict[str, Any]:

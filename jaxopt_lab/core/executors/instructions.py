@@ -23,6 +23,12 @@ class Product(NamedTuple):
     b: Any
 
 
+class Constant(NamedTuple):
+    """The number that all entries of an array are."""
+
+    number: Any
+
+
 class Total(NamedTuple):
     """The arrays whose sum a scalar is, one for each shape."""
 
@@ -55,7 +61,7 @@ def compute(context: Context, equation: Any, values: list[Padded]) -> Found | No
     assert x is not None
     if name in ("square", "integer_pow"):
         power = 2 if name == "square" else equation.params["y"]
-        if power == 1:
+        if power == 1 or _is_number(x, 0):
             return Found(x.array, x.made_of)
         return Found(x.array * x.array, Product(x.array, x.array)) if power == 2 else None
     if name == "sqrt":
@@ -92,7 +98,9 @@ def total(value: Padded) -> Total:
 
 
 def _is_number(value: Padded, number: float) -> bool:
-    return isinstance(value.array, np.generic) and bool(value.array == number)
+    made_of = value.made_of
+    found = made_of.number if isinstance(made_of, Constant) else value.array
+    return isinstance(found, np.generic) and bool(found == number)
 
 
 def _product(x: Padded, y: Padded, whole: tuple[int, ...]) -> Found:

@@ -133,7 +133,10 @@ def _broadcast(context: Context, equation: Any, values: list[Padded]) -> Padded:
     new = [i for i in range(len(shape)) if i not in kept]
     zero = isinstance(value.array, np.generic) and not value.array
     clean = zero or (value.is_clean and all(padded_size(shape[i]) == shape[i] for i in new))
-    return Padded(array, shape, clean, None if value.rows is None else axes[value.rows])
+    rows = None if value.rows is None else axes[value.rows]
+    is_number = isinstance(value.array, np.generic)
+    made_of = instructions.Constant(value.array) if is_number else None
+    return Padded(array, shape, clean, rows, made_of)
 
 
 def _reshape(context: Context, equation: Any, values: list[Padded]) -> Padded:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lab.datasets.target_losses import HUBER_DELTA, SQUARED, TargetLoss
 from jaxopt_lab.problems.mlp.members import mean_output, mean_probability
 
 #: Inputs are padded with zero columns to a multiple of this, so that tables whose encodings
@@ -109,6 +110,22 @@ def absolute_error(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) ->
     return jnp.abs(outputs[:, 0] - targets)
 
 
+def huber_error(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Huber's loss with `HUBER_DELTA`, in the units of the (transformed) target, squared."""
+    return jnp.asarray(optax.huber_loss(outputs[:, 0], targets, delta=HUBER_DELTA))
+
+
+def pinball_error(quantile: float) -> Callable[[Array, Array], Array]:
+    """The loss that the quantile of that level minimises."""
+
+    def loss(outputs: Float[Array, "b 1"], targets: Float[Array, " b"]) -> Float[Array, " b"]:
+        errors = targets - outputs[:, 0]
+        return jnp.maximum(quantile * errors, (quantile - 1.0) * errors)
+
+    loss.__qualname__ = f"pinball_error({quantile})"  # by which finished trainings are told apart
+    return loss
+
+
 def cross_entropy(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
     """Cross-entropy in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
@@ -119,10 +136,22 @@ def correct(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Ar
     return (jnp.argmax(outputs, -1) == targets).astype(jnp.float32)
 
 
+def regression(loss: TargetLoss = SQUARED) -> Criterion:
+    """The loss of one real target; the same object for the same loss."""
+    return _regression(loss)
+
+
 @cache
-def regression() -> Criterion:
-    """Squared error of one real target."""
-    return Criterion(squared_error, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
+def _regression(loss: TargetLoss) -> Criterion:
+    if loss.name == "quantile":
+        minimised = pinball_error(float(loss.quantile))
+    else:
+        minimised = {
+            "squared": squared_error,
+            "absolute": absolute_error,
+            "huber": huber_error,
+        }[loss.name]
+    return Criterion(minimised, lambda o, t: {"absolute_error": absolute_error(o, t)}, 1)
 
 
 @cache

@@ -14,8 +14,9 @@ import numpy as np
 
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Params
-from jaxopt_lab.datasets import Encoder, TargetTransform
+from jaxopt_lab.datasets import Encoder, TargetLoss, TargetTransform
 from jaxopt_lab.datasets.column_codes import CategoryCode
+from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.mlp import forward
 from jaxopt_lab.problems.mlp.network import layer_shapes
 from jaxopt_lab.problems.mlp.programs import members_of
@@ -59,6 +60,7 @@ class Predictor:
         `others` they sum to 1.
       residuals: of held-out rows, for intervals; None for classes, and where nobody kept them.
       others: members of the ensemble that are no networks.
+      loss: that a number was learnt by, which says what of its distribution is predicted.
     """
 
     task: str
@@ -70,6 +72,7 @@ class Predictor:
     ensemble: tuple[float, ...]
     residuals: Residuals | None = None
     others: tuple[Other, ...] = ()
+    loss: TargetLoss = SQUARED
 
     def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Predict rows.
@@ -151,7 +154,8 @@ class Predictor:
           scale that was learnt: where that is a logarithm, by the same factor.
 
         Raises:
-          UserError: for classes, a model without residuals, or a coverage that needs more rows.
+          UserError: for classes, a quantile, a model without residuals, or a coverage that needs
+            more rows.
         """
         self.interval_distance(coverage, single)  # what cannot be is said first
         return self.interval_around(self.predict_raw(frame, single), coverage, single)
@@ -172,6 +176,12 @@ class Predictor:
             raise UserError(
                 f"intervals need a number to predict, and {self.target_name!r} holds classes: "
                 "their probabilities say how sure the model is"
+            )
+        if self.loss.name == "quantile":
+            raise UserError(
+                f"the model predicts {self.loss.predicts} of {self.target_name!r}, an end of an "
+                "interval and not its middle; tune with the loss squared, absolute or huber for "
+                "intervals, or one model for each end"
             )
         if self.residuals is None:
             raise UserError(
@@ -198,6 +208,7 @@ class Predictor:
                 {"architecture": n.architecture, "encoder": n.encoder} for n in self.networks
             ],
             "ensemble": list(self.ensemble),
+            **self.loss.describe(),
         }
         if self.others:
             content["others"] = [other_kinds.described(other) for other in self.others]
@@ -233,14 +244,17 @@ class Predictor:
                 tuple(content["ensemble"]),
                 Residuals(**residuals) if residuals else None,
                 tuple(other_kinds.restored(table, found) for table, found in others),
+                TargetLoss.described(content),
             )._fitting(),
         )
 
     @property
     def _schema(self) -> int:
         """The least that holds the model."""
-        if self.others or any("ensemble_size" in n.architecture for n in self.networks):
+        if self.loss != SQUARED:
             return SCHEMA
+        if self.others or any("ensemble_size" in n.architecture for n in self.networks):
+            return 3
         return 2 if self.residuals else 1
 
     def _fitting(self) -> "Predictor":
@@ -260,6 +274,8 @@ class Predictor:
             raise ValueError(f"the weights of the networks sum to {total:g}, not 1")
         if self.residuals is not None and self.task != "regression":
             raise ValueError("a classification has no residuals")
+        if self.loss != SQUARED and self.task != "regression":
+            raise ValueError("a classification has no loss of numbers")
         readers = [other.reader for other in self.others if other.reader is not None]
         for encoder in (*self.encoders, *readers):
             _check_encoder(encoder)
@@ -369,6 +385,7 @@ def assemble(
             Network(_architecture(c, num_outputs), p, folds.index(f)) for c, p, f in networks
         ),
         ensemble=tuple(weights),
+        loss=task.target_loss,
     )
 
 

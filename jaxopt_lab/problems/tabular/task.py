@@ -12,7 +12,7 @@ from scipy.special import softmax
 from jaxopt_lab import datasets
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.datasets import Encoder, Table, TargetTransform
+from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import (
     Criterion,
@@ -68,6 +68,9 @@ class TabularTask:
         test rows; None makes folds of all of them.
       share_programs: whether rows and columns are padded to sizes that other tables have, too, so
         that studies of like tables in one process compile once.
+      loss: what a number is learnt by: squared, absolute, huber or quantile (see
+        `datasets.TargetLoss`). Trials are compared by it, on the scale that is learnt.
+      quantile: of the loss quantile, between 0 and 1.
     """
 
     table: Table
@@ -76,6 +79,8 @@ class TabularTask:
     num_bins: int | None = None
     splits: Sequence[tuple[np.ndarray, np.ndarray]] | None = None
     share_programs: bool = False
+    loss: Any = "squared"
+    quantile: Any = None
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +88,11 @@ class TabularTask:
             raise UserError(
                 f"test fraction must be at least 0 and below 1, got {self.test_fraction}"
             )
-
+        if self.target_loss.name != "squared" and not self.is_regression:
+            raise UserError(
+                f"the loss {self.loss} needs a number to predict, and {self.table.target_name!r} "
+                "holds classes, which are learnt by cross-entropy"
+            )
         if self.num_bins is None:
             rows = round(len(self.table) * (1 - self.test_fraction))
             object.__setattr__(self, "num_bins", datasets.default_num_bins(rows))
@@ -98,9 +107,17 @@ class TabularTask:
         return self.table.task == "regression"
 
     @property
+    def target_loss(self) -> TargetLoss:
+        """What a number is learnt by."""
+        return TargetLoss(self.loss, self.quantile)
+
+    @property
     def criterion(self) -> Criterion:
         """Loss and metrics on the encoded target."""
-        plain = regression() if self.is_regression else classification(self.table.num_classes)
+        if self.is_regression:
+            plain = regression(self.target_loss)
+        else:
+            plain = classification(self.table.num_classes)
         return plain if self.table.weights is None else weighted(plain)
 
     @property
@@ -108,7 +125,7 @@ class TabularTask:
         """The score that trials are compared by; lower is better."""
         if not self.is_regression:
             return "log_loss"
-        return "log_rmse" if self.table.log_target else "rmse"
+        return self.target_loss.metric(self.table.log_target)
 
     @property
     def objective(self) -> Objective:
@@ -149,6 +166,7 @@ class TabularTask:
             **({} if self.table.equal is None else {"equal_rows": "together"}),
             **({} if self.splits is None else {"splits": _digest(self.splits)}),
             **({"share_programs": True} if self.share_programs else {}),
+            **self.target_loss.describe(),
         }
 
     def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> "TabularTraining":
@@ -194,7 +212,8 @@ class TabularTask:
             encoders.append(encoder)
             inputs.append(encoder.transform(rows.frame))
             if self.is_regression:
-                transform = TargetTransform.fit(rows.target[train], rows.log_target)
+                robust = self.target_loss.is_robust
+                transform = TargetTransform.fit(rows.target[train], rows.log_target, robust)
                 transforms.append(transform)
                 targets.append(transform.forward(rows.target))
             else:
@@ -226,8 +245,8 @@ class TabularTask:
         training rows: a few validation rows may lie next to it by chance."""
         counts = np.ones(len(target)) if weights is None else weights
         if self.is_regression:
-            mean = np.average(target[train], weights=counts[train])
-            losses = (target - mean) ** 2
+            loss = self.target_loss
+            losses = loss.of(target - loss.constant(target[train], counts[train]))
         else:
             share = np.bincount(target[train], counts[train], self.table.num_classes)
             losses = -np.log(np.maximum(share / counts[train].sum(), 1e-12))[target]
@@ -238,21 +257,31 @@ class TabularTask:
         """Turn a mean validation loss into the metric.
 
         Args:
-          loss: mean squared error of the standardised target, or cross-entropy in nats.
+          loss: mean loss of the standardised target, or cross-entropy in nats.
           fold: whose transform to use.
           prepared: from `prepare`.
 
         Returns:
-          Root mean squared error in the (logarithmic) units of the target, or log loss.
+          `TargetLoss.score` (of squared errors the root of their mean) in the (logarithmic) units
+          of the target, or log loss.
         """
         if not self.is_regression:
             return loss
-        return float(np.sqrt(loss) * prepared.transforms[fold].scale)
+        return self.target_loss.score(loss, prepared.transforms[fold].scale)
 
-    def scores(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-        """All metrics of predictions, in the target's own units."""
+    def scores(
+        self, truth: np.ndarray, predicted: np.ndarray, scale: float = 1.0
+    ) -> dict[str, float]:
+        """All metrics of predictions, in the target's own units.
+
+        Args:
+          truth: [n], in these units, or class indices.
+          predicted: [n], in these units, or probabilities [n, c].
+          scale: of the target's standardisation, which Huber's loss depends on.
+        """
         if self.is_regression:
-            return datasets.regression_scores(truth, predicted)
+            how = (self.target_loss, self.table.log_target, scale)
+            return datasets.loss_scores(truth, predicted, *how)
         return datasets.classification_scores(truth, predicted)
 
 
@@ -295,8 +324,8 @@ def tabular(table: Table, **options: Any) -> TabularTask:
 
     Args:
       table: from `datasets.load_table`.
-      **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs` of
-        `TabularTask`.
+      **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs`, `loss`,
+        `quantile` of `TabularTask`.
     """
     return TabularTask(table, **options)
 
@@ -340,5 +369,5 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         )
     if "equal_rows" not in description:  # of an earlier version
         table = replace(table, equal=None)
-    names = ("test_fraction", "numeric", "num_bins", "share_programs")
+    names = ("test_fraction", "numeric", "num_bins", "share_programs", "loss", "quantile")
     return tabular(table, **{name: description[name] for name in names if name in description})
