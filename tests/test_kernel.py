@@ -424,6 +424,15 @@ def test_shared_memory_is_what_a_compiler_reported(
     assert fitting.sizes_of(3 * gradient, gradient, 32, precision).shared_bytes == expected
 
 
+@pytest.mark.parametrize(("width", "most"), [(32, 256), (64, 128), (128, 64)])
+def test_large_minibatches_are_for_vmap(width: int, most: int) -> None:
+    gradient = [jax.ShapeDtypeStruct((width, 64), jnp.float32) for _ in range(2)]
+    for batch in (most, most + 1):
+        sizes = fitting.sizes_of(3 * gradient, gradient, batch, "float32")
+        why = fitting.misfit(sizes, batch, pallas.Machine())
+        assert why.endswith(f"pays up to {most}") == (batch > most)
+
+
 def test_a_wrong_precision_is_one_line() -> None:
     with pytest.raises(UserError, match=r"must be one of float32, .* Did you mean 'tf32'"):
         problem(precision="tf3")

@@ -39,8 +39,9 @@ _WARPS = ((8_000, 1), (24_000, 2), (72_000, 4))
 MOST_WARPS = 8
 #: Steps that make up for a launch; rows of more are shuffled when it is known that they count.
 LEAST_STEPS = 512
-#: Rows of a minibatch: the multiprocessor of a program takes its chunks in turn, vmap has them all.
-MAX_BATCH = 256
+#: Bytes of state up to which minibatches of so many rows were measured to pay; `MOST_ROWS` beyond:
+#: one multiprocessor takes a program's chunks in turn, under vmap all of them share the rows.
+_BATCHES, MOST_ROWS = ((72_000, 256), (120_000, 128)), 64
 #: Bytes of rows that one launch may read: those of several units, one after the other.
 MAX_ROW_BYTES = 2**28
 
@@ -88,8 +89,12 @@ def sizes_of(state: Sequence[Any], gradient: Sequence[Any], batch: int, precisio
 
 def misfit(sizes: Sizes, batch: int, machine: pallas.Machine) -> str:
     """Why a trial does not fit, in words for a plan; "" if it does."""
-    if batch > MAX_BATCH:
-        return f"minibatches of {batch:,} rows, and a kernel pays up to {MAX_BATCH}"
+    most = next((n for limit, n in _BATCHES if sizes.state_bytes <= limit), MOST_ROWS)
+    if batch > most:
+        return (
+            f"minibatches of {batch:,} rows, and with {sizes.state_bytes:,} bytes of weights and "
+            f"moments a kernel pays up to {most}"
+        )
     if sizes.shared_bytes > machine.shared_bytes:
         return (
             f"{sizes.shared_bytes:,} bytes of shared memory wanted, {machine.shared_bytes:,} there"
