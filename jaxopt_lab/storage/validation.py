@@ -141,7 +141,7 @@ class TaskTable(TypedDict, total=False):
     weights: Text
     numeric: Text
     num_bins: Count | None
-    loss: Literal["absolute", "huber", "quantile"]
+    loss: Text
     quantile: Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
