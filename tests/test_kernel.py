@@ -192,6 +192,16 @@ def test_cutting_a_budget_into_calls_changes_nothing(
     jax.tree.map(np.testing.assert_array_equal, curves, trained[1])
 
 
+def test_launches_of_a_unit_each_come_to_the_same(
+    kernels: Engine, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "NOISE", THREEFRY)
+    monkeypatch.setattr(fitting, "LEAST_STEPS", 1)
+    state, curves = train(engine(EXECUTOR), SEEDS)
+    jax.tree.map(np.testing.assert_array_equal, state, trained[0])
+    jax.tree.map(np.testing.assert_array_equal, curves, trained[1])
+
+
 def test_a_restored_trial_goes_on_in_other_company(kernels: Engine, trained: Any) -> None:
     hparams = values(SEEDS)
     state = kernels.init(np.asarray(SEEDS), clock(0, UNITS), hparams)

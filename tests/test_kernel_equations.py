@@ -75,6 +75,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "shapes": (lambda x: (x.T[None], x.reshape(32, 1, 5), jnp.squeeze(x[:, None])), (X,)),
     "whole sizes": (lambda x: x.reshape(-1), (np.ones((2, 16), np.float32),)),
+    "powers of nothing": (
+        lambda x: (jax.lax.integer_pow(jnp.zeros((2, 16)), -1), x**-1),
+        (np.ones((2, 16), np.float32),),
+    ),
     "integers": (lambda n: (n // 3, n % 7, n << 2, ~n, jnp.clip(n, 1, 3)), (LABELS,)),
     "random numbers": (_draws, (KEY,)),
 }

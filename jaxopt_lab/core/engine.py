@@ -236,8 +236,11 @@ class Engine:
         return placed
 
     def _as_kernel(self, run: Callable[[], Any]) -> Any:
-        """Run what compiles; where this JAX or this GPU does not take a kernel, `vmap` goes on with
-        a line of warning, or the line is the error of a user who asked for a kernel."""
+        """Run what compiles; where a kernel is refused, `vmap` goes on with a line of warning.
+
+        Raises:
+          UserError: with that line, if the kernel was asked for.
+        """
         try:
             return run()
         except UserError:

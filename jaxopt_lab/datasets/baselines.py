@@ -87,14 +87,8 @@ def boosting_loss(loss: TargetLoss) -> dict[str, Any]:
 def _constant(loss: TargetLoss) -> tuple[str, DummyRegressor]:
     if loss.name == "quantile":
         return "quantile", DummyRegressor(strategy="quantile", quantile=loss.quantile)
-    return (
-        ("median", DummyRegressor(strategy="median"))
-        if loss.is_robust
-        else (
-            "mean",
-            DummyRegressor(),
-        )
-    )
+    name = "median" if loss.is_robust else "mean"
+    return name, DummyRegressor(strategy=name)
 
 
 def _regression(

@@ -49,23 +49,23 @@ def compute(context: Context, equation: Any, values: list[Padded]) -> Found | No
         return None
     if shape == ():
         return _of_scalars(context, name, values)
-    with_plain, whole = context.precision is None, padded_shape(shape)
+    plain, whole = context.precision is None, padded_shape(shape)
 
     def full(array: Any) -> Any:
         return jnp.broadcast_to(jnp.asarray(array, jnp.float32), whole)
 
     def fused(factors: Product, other: Any) -> Found:
-        return Found(pallas.fma(full(factors.a), full(factors.b), full(other), with_plain))
+        return Found(pallas.fma(full(factors.a), full(factors.b), full(other), plain))
 
     x, y = (*values, None)[:2]
     assert x is not None
     if name in ("square", "integer_pow"):
         power = 2 if name == "square" else equation.params["y"]
-        if power == 1 or _is_number(x, 0):
+        if power == 1 or (power > 0 and _is_number(x, 0)):
             return Found(x.array, x.made_of)
         return Found(x.array * x.array, Product(x.array, x.array)) if power == 2 else None
     if name == "sqrt":
-        return Found(pallas.root(x.array, with_plain))
+        return Found(pallas.root(x.array, plain))
     if name == "neg":
         factors = x.made_of
         turned = Product(-factors.a, factors.b) if isinstance(factors, Product) else None
@@ -78,7 +78,7 @@ def compute(context: Context, equation: Any, values: list[Padded]) -> Found | No
         if y.shape == ():
             share = 1 / jnp.asarray(y.array)
             return Found(x.array * share, Product(x.array, share))
-        return Found(pallas.quotient(full(x.array), full(y.array), with_plain))
+        return Found(pallas.quotient(full(x.array), full(y.array), plain))
     if name in ("add", "add_any", "sub"):
         for one, other in ((x, y), (y, x)):
             if _is_number(other, 0) and one.shape == shape and not (name == "sub" and one is y):
@@ -90,11 +90,6 @@ def compute(context: Context, equation: Any, values: list[Padded]) -> Found | No
         if isinstance(x.made_of, Product):
             return fused(x.made_of, -y.array if name == "sub" else y.array)
     return None
-
-
-def total(value: Padded) -> Total:
-    """What the sum of a whole array is made of."""
-    return Total((value,))
 
 
 def _is_number(value: Padded, number: float) -> bool:

@@ -193,7 +193,7 @@ def _reduction(name: str) -> Callable[[Context, Any, list[Padded]], Padded]:
             array = masked(value, _neutral(name, value.dtype), axes)
         reduced = equation.primitive.bind(array, **equation.params)
         is_total = name == "reduce_sum" and shape == () and value.dtype == jnp.float32
-        made_of = instructions.total(value) if is_total else None
+        made_of = instructions.Total((value,)) if is_total else None
         return Padded(reduced, shape, name == "reduce_sum", rows, made_of)
 
     return rule
