@@ -36,8 +36,8 @@ NOTES = {
     "floor_share": "noise floor over the fluctuation",
     "train_calm": "noise floor over the fluctuation of the training loss",
     "fluctuation": "spread around the trend",
-    "decay_calms": "fluctuation over that with the calmest decaying rate that loses nothing",
-    "decay_gain": "best loss over that with the best decaying rate",
+    "decay_calms": "fluctuation over that of the calmest harmless decay or average",
+    "decay_gain": "best loss over that of the best decaying rate or average",
     "batch_is_right": "16 over the gradient noise scale in batches",
     "b2_is_right": "1.3 over what a slower second moment calms",
     "does_not_rise": "1.12 over the rise of the end above the lowest point",
@@ -149,7 +149,7 @@ def _tiles(content: dict[str, Any]) -> list[Markup]:
         )
         change = best["after"] / best["before"] - 1
         level = "Level, as a loss" if "curve" in setting else "Best validation loss"
-        found.append(tables.tile(level, f"{change:+.1%}", "with the fix"))
+        found.append(tables.tile(level, f"{change:+.1%}".replace("-", "−"), "with the fix"))
     if spread["noise_floor"] is not None:
         rows = f"of {setting['num_valid']:,} validation rows"
         found.append(tables.tile("Noise floor", f"{spread['noise_floor']:.1%}", rows))
