@@ -239,6 +239,9 @@ def test_a_study_that_cannot_be_written_is_shown_and_reported_on(
 ) -> None:
     import shutil
 
+    code = Path(cli.__file__)
+    if os.geteuid() == 0 and not all(path.stat().st_mode & 0o005 == 0o005 for path in code.parents):
+        pytest.skip("root's clone is for root alone: another user cannot read the page's parts")
     study, here = tmp_path / "theirs", tmp_path / "mine"
     shutil.copytree("runs/houses", study)
     here.mkdir()
