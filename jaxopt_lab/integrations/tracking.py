@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.status import Status
+from jaxopt_lab.integrations.background import Background
 from jaxopt_lab.integrations.identity import (
     Identity,
     identity_of,
@@ -75,10 +76,14 @@ class Tracker(Callback):
     end. A trial's run is written when it has ended, all at once, so that the cost is that of a
     trial and not of a step. A study that goes on in a new process goes on in its run there, and
     writes no trial twice.
+
+    `open` and all that writes is called on one thread beside the study's, in order, so that it
+    hides behind the compiled programs; the study's end waits for it.
     """
 
     def __init__(self) -> None:
         self._done: set[int] = set()
+        self._background = Background()
 
     def open(self, run: StudyRun) -> set[int]:
         """Begin or find the study's run.
@@ -110,7 +115,8 @@ class Tracker(Callback):
 
     def on_study_begin(self, study: Any) -> None:
         """Open the run, and write trials that ended when nobody was told."""
-        self._done = self.open(study_run_of(study))
+        self._background = Background()
+        self._done = self._background.ask(self.open, study_run_of(study))
         sign = sign_of(study.store)
         for row in study.store.trials():
             score = None if row.score is None else sign * row.score
@@ -123,20 +129,21 @@ class Tracker(Callback):
         values = {f"trials/{status}": float(n) for status, n in counts.items()}
         if wave.progress.best is not None:
             values[f"best/{wave.progress.metric}"] = wave.progress.best
-        self.write_progress(ended, values)
+        self._background.do(self.write_progress, ended, values)
 
     def on_trial_end(self, study: Any, trial: Trial) -> None:
         """Write the trial's run."""
         if is_over(trial) and trial.trial_id not in self._done:
-            self.write_trial(trial_run_of(study, trial))
+            self._background.do(self.write_trial, trial_run_of(study, trial))
             self._done.add(trial.trial_id)
 
     def on_study_end(self, study: Any) -> None:
-        """Attach `best.json`, and close."""
+        """Attach `best.json`, close, and wait until all is written."""
         content = best_of(study)
         if content:
-            self.write_best(content)
-        self.close()
+            self._background.do(self.write_best, content)
+        self._background.do(self.close)
+        self._background.finish()
 
 
 def study_run_of(study: Any) -> StudyRun:
@@ -157,7 +164,7 @@ def study_run_of(study: Any) -> StudyRun:
 
 def trial_run_of(study: Any, trial: Trial) -> TrialRun:
     """What a tracker is told of a trial, whose score is the objective as the problem has it."""
-    num_members = study.store.settings().get("num_folds", 1)
+    num_members = _num_members(study)
     scores = {} if trial.score is None else {"score": trial.score}
     if trial.standard_error is not None:
         scores["standard_error"] = trial.standard_error
@@ -176,6 +183,13 @@ def trial_run_of(study: Any, trial: Trial) -> TrialRun:
         scores,
         curves,
     )
+
+
+def _num_members(study: Any) -> int:
+    try:
+        return int(study.store.setting("num_folds"))
+    except KeyError:  # all that it knows it was told
+        return 1
 
 
 def _flat(value: Any) -> Any:

@@ -82,7 +82,16 @@ class WandB(Tracker):
         self._study.finish()
 
     def _begin(self, name: str, number: str, kind: str, config: dict[str, Any]) -> Any:
-        quiet = self._wandb.Settings(silent=True, console="off", x_disable_stats=True)
+        # The study's run has the list of packages and the commit: reading all packages' metadata
+        # would be nine tenths of what a trial's run costs.
+        is_trial = kind == "trial"
+        quiet = self._wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=is_trial,
+            x_disable_stats=True,
+            x_save_requirements=not is_trial,
+        )
         return self._wandb.init(
             **self._given,
             dir=self._directory,

@@ -238,16 +238,23 @@ class Store:
             (status, score, standard_error, reason, trial_id),
         )
 
-    def trials(self, phase: str | None = None, status: Status | None = None) -> list[Trial]:
+    def trials(
+        self,
+        phase: str | None = None,
+        status: Status | None = None,
+        among: Sequence[int] | None = None,
+    ) -> list[Trial]:
         """Trials in `trial_id` order.
 
         Args:
           phase: only those of a phase.
           status: only those with a status.
+          among: only those of these numbers.
         """
-        wanted = {"phase": phase, "status": status}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        where = f"WHERE {' AND '.join(f'{name} = ?' for name in given)} " if given else ""
+        listed = None if among is None else json.dumps(list(among))
+        wanted = {"phase = ?": phase, "status = ?": status, f"trial_id IN {_LISTED}": listed}
+        given = {words: value for words, value in wanted.items() if value is not None}
+        where = f"WHERE {' AND '.join(given)} " if given else ""
         query = f"SELECT {', '.join(Trial._fields)} FROM trials {where}ORDER BY trial_id"
         return [
             Trial(i, of, Status(code), score, error, reason, dict(self._config(text)))

@@ -152,9 +152,8 @@ class Telling:
         """Tell that trials have ended."""
         if not self or not trial_ids:
             return
-        rows, sign = self._study.store.trials(), sign_of(self._study.store)
-        for trial_id in trial_ids:
-            row = rows[trial_id]
+        rows, sign = self._study.store.trials(among=trial_ids), sign_of(self._study.store)
+        for row in rows:
             score = None if row.score is None else sign * row.score
             self._tell("on_trial_end", row._replace(score=score))
 
