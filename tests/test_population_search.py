@@ -7,6 +7,7 @@ import flax.linen as nn
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GroupKFold
@@ -95,6 +96,41 @@ def test_numbers_and_groups() -> None:
     assert search.best_score_ < 0
     with pytest.raises(lab.UserError, match="predict_proba is for labels"):
         search.predict_proba(inputs)
+
+
+class Plane(nnx.Module):
+    """Asks whether it is trained, and has a statistic of its own."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.BatchNorm(4, momentum=0.5, rngs=rngs)
+        self.out = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x: Any, train: bool) -> Any:
+        return self.out(self.norm(x, use_running_average=not train))
+
+
+@pytest.mark.slow
+def test_a_module_of_nnx_predicts_and_travels(flowers: Any) -> None:
+    def problem(data: Any, splits: Any) -> Any:
+        return lab.supervised(
+            Plane,
+            data,
+            loss=optax.softmax_cross_entropy_with_integer_labels,
+            metrics={"accuracy": lab.metrics.accuracy},
+            objective="accuracy",
+            direction="maximize",
+            splits=splits,
+            batch_size=25,
+        )
+
+    search = PopulationSearchCV(problem, SPACE, random_state=0, **{**SMALL, "num_trials": 1})
+    inputs, labels = flowers
+    assert search.fit(inputs, labels).score(inputs, labels) > 0.8
+    each = [np.asarray(search.module_(v)(inputs[:5], train=False)) for v in search.variables_]
+    odds = np.mean([np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in each], axis=0)
+    np.testing.assert_allclose(search.predict_proba(inputs[:5]), odds, atol=1e-5)
+    there = cloudpickle.loads(cloudpickle.dumps(search))
+    np.testing.assert_array_equal(there.predict_proba(inputs), search.predict_proba(inputs))
 
 
 def test_mistakes_are_one_line(flowers: Any) -> None:

@@ -15,6 +15,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general import GeneralProblem
+from jaxopt_lab.problems.supervised import nnx_modules
 from jaxopt_lab.problems.supervised.batches import Batch
 from jaxopt_lab.problems.supervised.linen import linen_network, split
 from jaxopt_lab.sklearn.inputs import seed_of, space_of, splits_of
@@ -34,8 +35,8 @@ class PopulationSearchCV(BaseEstimator):
     probabilities.
 
     Args:
-      problem: (data, splits) -> what `lab.supervised(model, data, splits=splits, ...)` returns, of
-        a linen module. `data` is (inputs, targets): inputs [n, ...] float32 or int32, targets
+      problem: (data, splits) -> what `lab.supervised(model, data, splits=splits, ...)` returns.
+        `data` is (inputs, targets): inputs [n, ...] float32 or int32, targets
         float32, or int32 indices of classes where y holds labels.
       space: a `lab.SearchSpace`, a mapping of names to distributions or values, or a TOML file.
       num_trials: configurations in all.
@@ -54,8 +55,8 @@ class PopulationSearchCV(BaseEstimator):
       best_index_: its place in `cv_results_`.
       cv_results_: all trials, as scikit-learn's searches tell them, and their `status`.
       classes_: labels, sorted; of a y of labels only.
-      module_: the linen module of the best trial.
-      variables_: what `module_.apply` takes, one of each fold.
+      module_: the linen module of the best trial; of NNX what makes a module of `variables_`.
+      variables_: what `module_.apply` (of NNX `module_`) takes, one of each fold.
       study_: the `lab.Study`; not pickled with the estimator.
 
     Examples:
@@ -121,10 +122,7 @@ class PopulationSearchCV(BaseEstimator):
         study = Study(problem, space, self.directory, seed)
         study.optimize(self.search, self.num_trials, budget=self.budget, scheduler=self.scheduler)
         best, ranked = study.best, study.store.best_trials(study.store.num_trials())
-        module = best.module
-        if not isinstance(module, nn.Module):
-            raise UserError("PopulationSearchCV predicts with linen modules; this one is of NNX")
-        self.study_, self.module_ = study, module
+        self.study_, self.module_ = study, best.module
         self.variables_ = [best.result(fold) for fold in range(study.num_folds)]
         self.cv_results_ = cv_results(study, ranked)
         self.best_index_ = best.trial_id
@@ -153,13 +151,15 @@ class PopulationSearchCV(BaseEstimator):
         return np.concatenate(found)
 
     def _outputs(self, variables: PyTree, rows: Any) -> Any:
-        network, mask = linen_network(self.module_, ()), jnp.ones(ROWS, bool)
-        batch = Batch(rows, None, mask, jnp.ones(ROWS, jnp.float32))
+        batch = Batch(rows, None, jnp.ones(ROWS, bool), jnp.ones(ROWS, jnp.float32))
         numbers = {k: v for k, v in self.best_params_.items() if isinstance(v, (int, float))}
         values = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+        hparams, key = Hparams(values), jax.random.key(0, impl="threefry2x32")
+        if not isinstance(self.module_, nn.Module):
+            return nnx_modules.call(self.module_(variables), batch, hparams, key, False)
+        network = linen_network(self.module_, ())
         taken_apart = split(type(self.module_).__name__, variables)
-        key = jax.random.key(0, impl="threefry2x32")
-        return network.apply(taken_apart, batch, Hparams(values), key, False)[0]
+        return network.apply(taken_apart, batch, hparams, key, False)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities, of a y of labels.

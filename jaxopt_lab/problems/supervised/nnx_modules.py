@@ -35,7 +35,6 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
     graph, params_like, others_like = _split(template)
     if not jax.tree.leaves(params_like):
         raise UserError(f"{type(template).__name__} has no parameters (nnx.Param) to train")
-    call = type(template).__call__
     are_keys = jax.tree.map(_is_key, nnx.to_pure_dict(others_like))
 
     def init(key: PRNGKey, batch: Batch, hparams: Any) -> Variables:
@@ -59,8 +58,7 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
         variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
     ) -> tuple[PyTree, PyTree]:
         module = merged(variables, train)
-        offered = {"hparams": hparams, "mask": batch.mask, "rngs": nnx.Rngs(key)}
-        outputs = module(batch.inputs, **call_keywords(call, train, offered))
+        outputs = call(module, batch, hparams, key, train)
         return outputs, taken_apart(module).collections if train else variables.collections
 
     def arguments(variables: Variables, hparams: Any, key: PRNGKey, train: bool) -> dict[str, Any]:
@@ -76,6 +74,20 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
 
     restored = Restored(lambda found: merged(Variables(found["params"], found["others"]), False))
     return Network(restored, init, apply, arguments, moved, exported)
+
+
+def call(module: nnx.Module, batch: Batch, hparams: Any, key: PRNGKey, train: bool) -> PyTree:
+    """Outputs of a module that is in the mode of training or validation already.
+
+    Args:
+      module: whose `__call__` gets what it names.
+      batch: its inputs and mask.
+      hparams: those that have values in the program.
+      key: of `rngs`.
+      train: what `train`, or the opposite of `deterministic`, is.
+    """
+    offered = {"hparams": hparams, "mask": batch.mask, "rngs": nnx.Rngs(key)}
+    return module(batch.inputs, **call_keywords(type(module).__call__, train, offered))
 
 
 class Restored:
