@@ -14,7 +14,8 @@ from jaxopt_lab.datasets.columns import FloatArray
 from jaxopt_lab.datasets.spread import magnitude, mean_and_deviation
 
 _MARGIN = 0.5
-_LARGEST_LOG = 700.0
+#: Logarithms of predictions are at most this.
+LARGEST_LOG = 700.0
 #: Quartiles of a normal distribution are so many standard deviations apart.
 _QUARTILES = 1.349
 #: A robust scale that some target exceeds so many times is of no use in float32.
@@ -97,10 +98,15 @@ class TargetTransform:
         Returns:
           Float64 [...] in the target's units; NaN stays NaN.
         """
-        margin = _MARGIN * (self.high - self.low)
-        clipped = np.clip(np.asarray(z, dtype=np.float64), self.low - margin, self.high + margin)
+        clipped = np.clip(np.asarray(z, dtype=np.float64), *self.bounds)
         values = clipped * self.scale + self.mean
-        return np.exp(np.minimum(values, _LARGEST_LOG)) if self.log else values
+        return np.exp(np.minimum(values, LARGEST_LOG)) if self.log else values
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What standardised predictions are clipped to."""
+        margin = _MARGIN * (self.high - self.low)
+        return self.low - margin, self.high + margin
 
     def to_dict(self) -> dict[str, Any]:
         """Give the transform as plain JSON values."""

@@ -20,11 +20,12 @@ from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.mlp import forward
 from jaxopt_lab.problems.mlp.network import layer_shapes
 from jaxopt_lab.problems.mlp.programs import members_of
-from jaxopt_lab.problems.tabular import model_folder, other_kinds
+from jaxopt_lab.problems.tabular import model_folder, onnx_model, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_averaged
 from jaxopt_lab.problems.tabular.trees import LARGEST
+from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
 
@@ -219,6 +220,22 @@ class Predictor:
             asdict(self.residuals) if self.residuals else None,
             [other.model.to_arrays() for other in self.others],
         )
+
+    def save_onnx(self, path: Any, single: bool = False) -> None:
+        """Write the networks as one ONNX model, from encoded rows to predictions.
+
+        Args:
+          path: of the file. Its inputs are `rows_I`, float32 [n, F], for each encoder I that
+            `encode` tells; its output is `prediction` float64 [n] in the target's units, or
+            `probabilities` float64 [n, c].
+          single: write the single network where there is an ensemble.
+
+        Raises:
+          UserError: if the ensemble has members that are no networks.
+          MachineError: if ONNX is not installed (extra `onnx`), or the file cannot be written.
+        """
+        model = onnx_model.model_of(self, single)
+        write_file(Path(path).expanduser(), model.SerializeToString())
 
     @classmethod
     def load(cls, directory: str | Path) -> "Predictor":
