@@ -43,7 +43,8 @@ def model_of(predictor: "Predictor", single: bool) -> Any:
     if predictor.others and not single:
         raise UserError(
             "an ONNX model is written of networks, and the ensemble has "
-            f"{predictor.others[0].name} in it; take the single network, save_onnx(path, single=True), or tune with "
+            f"{predictor.others[0].name} in it; take the single network, save_onnx(path, "
+            "single=True), or tune with "
             "ensemble='networks'"
         )
     weights = (1.0,) if single else predictor.ensemble
