@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 #: Pages whose examples take ten seconds and more; what they show has tests of its own.
-LONG = ("integrations.md", "own-code.md", "scikit-learn.md")
+LONG = ("coming-from.md", "integrations.md", "own-code.md", "scikit-learn.md")
 
 
 @pytest.mark.parametrize(
