@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
+import pytest
+
+import jaxopt_lab as lab
+from jaxopt_lab import cli
 
 SCRIPT = """
 import sys
@@ -45,3 +50,24 @@ def test_the_number_of_devices_does_not_show_in_the_table(houses_csv: Path) -> N
     for found in others:
         pd.testing.assert_frame_equal(found.drop(columns=scores), one.drop(columns=scores))
         np.testing.assert_allclose(found[scores], one[scores], rtol=1e-4)
+
+
+def test_going_on_with_other_devices_is_recorded_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = lab.from_function(lambda key, hparams: {"loss": hparams["x"]})
+    space = lab.SearchSpace(x=lab.Uniform(0.0, 1.0))
+    one, two = jax.devices()[:1], jax.devices()[:2]
+    for num_trials, devices in ((2, one), (4, two), (6, two), (8, one)):
+        with lab.Study(problem, space, tmp_path / "moved", devices=devices) as study:
+            study.optimize("random", num_trials)
+            moved = study.trials
+    with lab.Study(problem, space, tmp_path / "stayed", devices=one) as study:
+        for num_trials in (2, 4, 6, 8):
+            study.optimize("random", num_trials)
+        pd.testing.assert_frame_equal(moved, study.trials)
+    assert cli.run(["show", str(tmp_path / "moved")]) == 0
+    line = "devices: begun on 1 cpu, then 2 cpu from wave 1, then 1 cpu from wave 3"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    assert cli.run(["show", str(tmp_path / "stayed")]) == 0
+    assert "devices:" not in capsys.readouterr().out

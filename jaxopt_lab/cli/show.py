@@ -10,6 +10,7 @@ from jaxopt_lab.core.objective import sign_of
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.storage.validation import (
+    devices_of,
     ensemble_of,
     settings_of,
     trials_of,
@@ -34,6 +35,7 @@ def execute(args: Namespace) -> int:
         rows = signed(table_rows(store, args.timing), settings)
         members = ensemble_of(store)
         waves = [] if args.csv else workers_of(store)
+        moves = [] if args.csv else devices_of(store)
     finally:
         store.close()
     timing = _TIMING if args.timing else ()
@@ -43,6 +45,7 @@ def execute(args: Namespace) -> int:
         names = list(dict.fromkeys(name for row in rows for name in row["config"]))
         _print_table(rows, names, timing, settings, members)
         _print_workers(waves)
+        _print_devices(settings, moves)
     return 0
 
 
@@ -190,6 +193,19 @@ def _print_workers(waves: list[dict[str, Any]]) -> None:
             f"{duration(sum(wave['seconds'] for wave in mine))}"
         )
         console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
+
+
+def _print_devices(settings: dict[str, Any], moves: list[dict[str, Any]]) -> None:
+    """On which devices a study began and went on, where they changed: a line."""
+    from jaxopt_lab.cli.console import make_console, short
+
+    if not moves:
+        return
+    console = make_console()
+    parts = [f"begun on {settings.get('num_devices')} {short(str(settings.get('device')))}"]
+    parts += [f"{m['num_devices']} {short(m['device'])} from wave {m['first_wave']}" for m in moves]
+    text = f"devices: {', then '.join(parts)}"
+    console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
 
 
 def _ensemble(members: list[dict[str, Any]]) -> list[str]:

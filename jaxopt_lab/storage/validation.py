@@ -111,6 +111,15 @@ class GenerationRow(TypedDict):
 
 
 @_IGNORING
+class DeviceRow(TypedDict):
+    """A decision of kind "devices": on how many of which kind a study goes on."""
+
+    num_devices: Count
+    device: Text
+    first_wave: Count
+
+
+@_IGNORING
 class WorkerRow(TypedDict):
     """A decision of kind "worker": who trained a wave."""
 
@@ -252,6 +261,17 @@ def rungs_of(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             checked(list[BracketRow], brackets, f"{store.path} (brackets)"),
             checked(list[RungRow], rungs, f"{store.path} (rungs)"),
         )
+
+    return undamaged(str(store.path), read)
+
+
+def devices_of(store: Store) -> list[dict[str, Any]]:
+    """On which devices a study went on, and from which wave on, checked; [] where they stayed."""
+
+    def read() -> list[dict[str, Any]]:
+        where = f"{store.path} (devices)"
+        found: list[dict[str, Any]] = checked(list[DeviceRow], store.decisions("devices"), where)
+        return found
 
     return undamaged(str(store.path), read)
 

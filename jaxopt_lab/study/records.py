@@ -1,7 +1,7 @@
 """What a finished wave leaves behind, in one transaction."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -162,3 +162,18 @@ def _before(store: Store, result: Result) -> TrainedMember | None:
     if not job.start:
         return None
     return next(m for m in store.member_arrays(job.trial_id) if m.fold == job.fold)
+
+
+def note_devices(store: Store, devices: Sequence[Any]) -> None:
+    """Record on how many devices of which kind a study goes on, if it was trained on others before.
+
+    Args:
+      store: the study, whose settings say on which it began.
+      devices: from now on.
+    """
+    now = {"num_devices": len(devices), "device": devices[0].platform}
+    settings = store.settings()
+    began = {name: settings.get(name) for name in now}
+    before = store.decisions("devices")[-1:] or [began]
+    if {name: before[0][name] for name in now} != now:
+        store.decide("devices", {**now, "first_wave": len(store.waves())})

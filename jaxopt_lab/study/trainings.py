@@ -86,6 +86,7 @@ class Trainings:
     def runner(self) -> Runner:
         """What trains networks; its cohort widths are the stored ones."""
         if self._runner is None:
+            records.note_devices(self.store, self.devices)
             client = self.training.client
             if self.placement is None:
                 self._runner = Runner(client, self.seed, {}, self.devices)
