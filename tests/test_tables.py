@@ -196,6 +196,13 @@ def test_stray_text_in_numbers_becomes_missing_up_to_five_percent():
     assert coarse.kinds["area"] == "categorical"
 
 
+def test_a_file_beyond_the_limit_is_named_once(tmp_path):
+    path = tmp_path / "t.csv"
+    write(path, "a,price\n" + "1,2\n" * 100)
+    with pytest.raises(UserError, match=r"^[^:]*t\.csv holds more than"):
+        load_table(path, "price", max_bytes=100)
+
+
 def test_approximate_numbers_count_and_are_named():
     cells = [f"~{k}.5" if k % 3 == 0 else f"{k}.5" for k in range(ROWS)]
     table = load_table(make_frame(area=cells, price=cells), "price")

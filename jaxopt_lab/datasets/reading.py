@@ -154,6 +154,8 @@ def _read_bytes(name: str, max_bytes: int | None) -> bytes:
         if path.parent.is_dir():
             known += [entry.name for entry in path.parent.iterdir()]
         raise UserError(f"there is no file {name}.{did_you_mean(path.name, known)}") from None
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {name}: {reason}") from None
