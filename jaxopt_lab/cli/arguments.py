@@ -122,6 +122,15 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
     return convert
 
 
+def _near(text: str) -> str | tuple[str, ...]:
+    if text in ("auto", "none"):
+        return text
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) != 2 or not all(names):
+        raise argparse.ArgumentTypeError(f"two columns, such as x,y, auto or none; got {text!r}")
+    return names
+
+
 def _build() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="jaxopt-lab",
@@ -350,6 +359,14 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         type=_whole(2),
         help="bins of piecewise_linear (default: square root of the rows, 32 to 96)",
+    )
+    add(
+        "--near",
+        metavar="COLUMN,COLUMN|auto|none",
+        type=_near,
+        default="auto",
+        help="two columns that say where a row is: the target of the nearest training rows becomes "
+        "a feature (default: they are looked for)",
     )
 
 

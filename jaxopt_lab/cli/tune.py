@@ -197,6 +197,7 @@ def read_settings(args: Namespace) -> "Settings":
         members=args.members,
         numeric=args.numeric,
         num_bins=args.bins,
+        near=args.near,
         loss=loss.name,
         quantile=loss.quantile,
         prior=prior,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,7 @@ from jaxopt_lab.datasets.columns import (
     to_dates,
     to_numbers,
 )
+from jaxopt_lab.datasets.neighbours import NearCode, fit_near
 from jaxopt_lab.datasets.number_reading import NumberReading, unseen_grouping
 from jaxopt_lab.datasets.reading import as_name
 
@@ -53,19 +54,24 @@ class Encoder:
     Args:
       codes: one for each column of numbers or labels; several for a date.
       numeric: how numbers are encoded.
+      near: targets of the nearest training rows, whose columns come last; None for none.
 
     Raises:
-      ValueError: if there is no code or the encoding is unknown.
+      ValueError: if there is no code, the encoding is unknown, or the nearest rows are found by
+        columns that have no code.
     """
 
     codes: tuple[NumericCode | CategoryCode, ...]
     numeric: str = "piecewise_linear"
+    near: NearCode | None = None
 
     def __post_init__(self) -> None:
         if self.numeric not in NUMERIC_ENCODINGS:
             raise ValueError(f"numeric must be one of {NUMERIC_ENCODINGS}, got {self.numeric!r}")
         if not self.codes:
             raise ValueError("an encoder needs at least one column")
+        if self.near is not None and not all(self._numbers(c) for c in self.near.columns):
+            raise ValueError("neighbours are found by columns of numbers")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -75,14 +81,22 @@ class Encoder:
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the encoded columns [F]."""
-        return tuple(name for code in self.codes for name in code.names)
+        names = [name for code in self.codes for name in code.names]
+        return (*names, *(self.near.names if self.near else ()))
 
     @property
     def num_features(self) -> int:
         """Number F of encoded columns."""
         return len(self.feature_names)
 
-    def transform(self, frame: pd.DataFrame) -> NDArray[np.float32]:
+    def _numbers(self, column: str) -> NumericCode | None:
+        """The code of a column of numbers."""
+        mine = (c for c in self.codes if isinstance(c, NumericCode) and not c.part)
+        return next((code for code in mine if code.column == column), None)
+
+    def transform(
+        self, frame: pd.DataFrame, kin: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
         """Encode a table; each row by itself.
 
         Text is read as the training's was. Missing and unreadable numbers become the training
@@ -91,6 +105,7 @@ class Encoder:
 
         Args:
           frame: a cleaned or raw table with at least `columns`; others are ignored.
+          kin: [n] of `with_near`, of rows that are training rows, -1 of others; None: none is.
 
         Returns:
           Float32 [n, F], finite.
@@ -108,30 +123,72 @@ class Encoder:
                 encode_labels(values, code, out)
             else:
                 encode_numbers(values, code, out)
+        if self.near is not None:
+            encoded[:, start:] = self.near.encode(self._places(frame, self.near.columns), kin)
         return encoded
 
-    def raw(self, frame: pd.DataFrame) -> FloatArray:
+    def raw(self, frame: pd.DataFrame, kin: NDArray[np.intp] | None = None) -> FloatArray:
         """Read a table as `transform` does, and leave the columns as trees take them.
 
         Args:
           frame: as in `transform`.
+          kin: likewise.
 
         Returns:
           Float64 [n, C], a column for each code: numbers with NaN where missing or unreadable; of
-          labels the position among the code's, NaN where training saw no such label.
+          labels the position among the code's, NaN where training saw no such label. Then those
+          of `near`.
 
         Raises:
           UserError: if a column is missing.
         """
         frame = self._need_columns(frame)
-        found = np.empty((len(frame), len(self.codes)), order="F")
+        found = np.empty((len(frame), self.num_raw), order="F")
         for place, (code, values) in enumerate(self._read(frame)):
             if isinstance(code, CategoryCode):
                 positions = label_positions(values, code)
                 found[:, place] = np.where(positions < 0, np.nan, positions)
             else:
                 found[:, place] = values
+        if self.near is not None:
+            found[:, len(self.codes) :] = self.near.raw(self._places(frame, self.near.columns), kin)
         return found
+
+    @property
+    def num_raw(self) -> int:
+        """Number C of the columns that `raw` gives."""
+        return len(self.codes) + (len(self.near.names) if self.near else 0)
+
+    def _places(self, frame: pd.DataFrame, columns: tuple[str, str]) -> FloatArray:
+        """The two columns [n, 2] by which neighbours are found, NaN where missing."""
+        readings = [code.reading if (code := self._numbers(c)) else None for c in columns]
+        pairs = zip(columns, readings, strict=True)
+        return np.stack([_finite(to_numbers(frame[c], r)[0]) for c, r in pairs], axis=1)
+
+    def with_near(
+        self,
+        columns: tuple[str, str],
+        frame: pd.DataFrame,
+        targets: FloatArray,
+        kin: NDArray[np.intp],
+    ) -> Encoder:
+        """An encoder that looks at the targets of the nearest training rows, too.
+
+        Args:
+          columns: two columns of numbers that say where a row is.
+          frame: training rows [n].
+          targets: theirs [n, t], standardised, or shares of classes.
+          kin: [n], the same number for rows that must not tell of each other: what `transform`
+            and `raw` take of training rows.
+
+        Raises:
+          UserError: if the encoder does not know the columns, or too few rows have a place.
+        """
+        for column in columns:
+            if self._numbers(column) is None:
+                raise UserError(f"near: the column {column!r} has one value in training rows")
+        places = self._places(frame, columns)
+        return replace(self, near=fit_near(columns, places, targets, kin))
 
     def _read(
         self, frame: pd.DataFrame
@@ -168,7 +225,8 @@ class Encoder:
     def to_dict(self) -> dict[str, Any]:
         """Give the encoder as plain JSON values; `from_dict` rebuilds it exactly."""
         codes = [code_to_dict(code) for code in self.codes]
-        return {"schema": 1, "numeric": self.numeric, "codes": codes}
+        found = {"schema": 1, "numeric": self.numeric, "codes": codes}
+        return {**found, "near": self.near.to_dict()} if self.near else found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Encoder:
@@ -180,7 +238,9 @@ class Encoder:
         try:
             if data["schema"] != 1:
                 raise ValueError(f"encoder of unknown schema {data['schema']!r}")
-            return cls(tuple(code_from_dict(code) for code in data["codes"]), data["numeric"])
+            codes = tuple(code_from_dict(code) for code in data["codes"])
+            near = NearCode.from_dict(data["near"]) if "near" in data else None
+            return cls(codes, data["numeric"], near)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stored encoder: {error}") from None
 

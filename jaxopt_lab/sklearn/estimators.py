@@ -65,6 +65,7 @@ class _Tuned(BaseEstimator):
         ensemble: Any = "networks",
         members: Any = 1,
         numeric: Any = "piecewise_linear",
+        near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
         directory: Any = None,
@@ -80,6 +81,7 @@ class _Tuned(BaseEstimator):
         self.ensemble = ensemble
         self.members = members
         self.numeric = numeric
+        self.near = near
         self.time_limit = time_limit
         self.random_state = random_state
         self.directory = directory
@@ -156,6 +158,7 @@ class _Tuned(BaseEstimator):
             time_limit=plain(self.time_limit),
             ensemble=self.ensemble,
             members=plain(self.members),
+            near=self.near,
             loss=loss.name,
             quantile=loss.quantile,
         )
@@ -165,9 +168,14 @@ class _Tuned(BaseEstimator):
         kinds = settings.ensemble
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
+        notes = list(table.notes)
+        near = tune.near_columns(table, settings.near if groups is None else tune.NONE, notes)
+        if groups is not None and self.near not in (tune.AUTO, tune.NONE):
+            raise UserError("near does not go with groups: rows near by would be held out")
         task = tasks.tabular(
             table,
             numeric=self.numeric,
+            near=near,
             splits=splits,
             share_programs=True,
             loss=loss.name,
@@ -177,7 +185,7 @@ class _Tuned(BaseEstimator):
         num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
         budget = (settings.trials or num_trials, len(splits), settings.epochs or num_epochs)
         study = Study(task, settings.space or tune.default_space(num_rows), self.directory, seed)
-        for note in table.notes:
+        for note in notes:
             say(f"note: {note}")
         tune.search_all(study, settings, budget, self._progress(say), say)
         ranked = ranking.candidates(study)
@@ -242,6 +250,9 @@ _PARAMETERS = """
       members: train the winner's configuration once more as networks of so many members that share
         their kernels, and take one where it scores better; 1 for none.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
+      near: two columns that say where a row is, such as longitude and latitude: the target of the
+        nearest training rows becomes a feature; "auto" looks for them, "none" does not. Not with
+        groups.
       time_limit: seconds after which searching stops.
       random_state: of splits, proposals, weights, data order and noise; a whole number gives the
         same result every time.
@@ -294,6 +305,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         ensemble: Any = "networks",
         members: Any = 1,
         numeric: Any = "piecewise_linear",
+        near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
         directory: Any = None,
@@ -313,6 +325,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
             ensemble=ensemble,
             members=members,
             numeric=numeric,
+            near=near,
             time_limit=time_limit,
             random_state=random_state,
             directory=directory,

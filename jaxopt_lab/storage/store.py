@@ -31,6 +31,8 @@ FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
 #: commit takes as long as a wave of small networks; without it SQLite's file is as consistent.
 #: https://www.sqlite.org/pragma.html#pragma_synchronous
 _SYNC_SECONDS = 0.5
+#: Values that JSON gives back as they were.
+_READ_ALIKE = frozenset({str, int, float, bool, type(None)})
 #: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
 _LISTED = "(SELECT value FROM json_each(?))"
 
@@ -218,12 +220,13 @@ class Store:
 
     def add_trials(self, first: int, phase: str, configs: Sequence[Config]) -> None:
         """Write proposed trials as pending, numbered from `first` on."""
+        texts = [json.dumps(config) for config in configs]
+        for text, config in zip(texts, configs, strict=True):
+            if all(type(value) in _READ_ALIKE for value in config.values()):
+                self._configs[text] = dict(config)
         self._db.executemany(
             "INSERT INTO trials (trial_id, phase, status, config) VALUES (?, ?, ?, ?)",
-            [
-                (first + i, phase, Status.PENDING, json.dumps(config))
-                for i, config in enumerate(configs)
-            ],
+            [(first + i, phase, Status.PENDING, text) for i, text in enumerate(texts)],
         )
 
     def set_config(self, trial_id: int, config: Config) -> None:

@@ -6,11 +6,12 @@ its penalty: what is searched here are networks.
 
 import importlib.util
 import os
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform
+from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform, kin_of
 from jaxopt_lab.datasets.encoders import fit_raw
 from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
@@ -101,7 +102,7 @@ def fit(
     Args:
       name: of `names`.
       train: training rows.
-      encoder: of them, which feeds a linear model.
+      encoder: of them, which feeds a linear model; trees are told of neighbours as it is.
       transform: of their target; None for classes.
       seed: `random_state` of trees.
       weight: of the ensemble.
@@ -118,16 +119,18 @@ def fit(
     num_outputs = train.num_classes or 1
     if classes is not None and len(classes) < 2:
         raise ValueError("its training rows are of one class")
+    kin = kin_of(train)
     with few_threads(len(train)):
         if name in _LINEAR:
-            inputs = encoder.transform(train.frame).astype(np.float64)
+            inputs = encoder.transform(train.frame, kin).astype(np.float64)
             made = _LINEAR[name](inputs, target, train.weights)
             linear = _linear(made, classes, num_outputs)
             return Other(name, weight, linear, place)
         reader = fit_raw(
             train.frame, train.kinds, date_formats=train.date_formats, readings=train.readings
         )
-        rows = (reader, reader.raw(train.frame), target, train.weights)
+        reader = replace(reader, near=encoder.near)
+        rows = (reader, reader.raw(train.frame, kin), target, train.weights)
         trees = _TREES[name](*rows, classes, seed, loss)
         return Other(name, weight, trees(num_outputs), place, reader)
 

@@ -7,7 +7,7 @@ different programs. All others are *dynamic*: traced scalars that never recompil
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -252,10 +252,15 @@ def check_value(name: str, value: Any) -> Any:
     Raises:
       UserError: naming the value and what would be right.
     """
+    value = scalar(value)
+    return (_check if type(value) in (str, int, bool) else _check.__wrapped__)(name, value)
+
+
+@lru_cache(1024, typed=True)  # a large search gives the same few words and whole numbers again
+def _check(name: str, value: Any) -> Any:
     spec = lookup(name)
     if type(value) is float and spec.kind == "float" and spec.low < value < spec.high:
-        return value  # as nearly always, and a large search checks many
-    value = scalar(value)
+        return value
     if spec.kind == "category":
         if value not in spec.choices:
             hint = did_you_mean(str(value), spec.choices)

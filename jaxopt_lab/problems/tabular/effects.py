@@ -80,11 +80,15 @@ def permutation_importance(
     encoded = models.encode(frame, single)
     base = error(models.predict_encoded(encoded, single), truth)
     found = {}
+    near = models.encoders[0].near
     for column in models.encoders[0].columns:
         places = {i: _places(models, i, column) for i in encoded}
         rises = []
         for _ in range(repeats):
             order, shuffled = rng.permutation(rows), dict(encoded)
+            if near is not None and column in near.columns:  # who is near changes with it
+                moved = frame.assign(**{column: frame[column].to_numpy()[order]})
+                shuffled, places = models.encode(moved, single), {}
             for i, mine in places.items():
                 if len(mine):
                     shuffled[i] = encoded[i].copy()

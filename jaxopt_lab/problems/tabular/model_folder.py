@@ -8,7 +8,8 @@ process may be killed at any moment.
 
 A folder of an earlier version has no checksums and is read without. Its schema is the least that
 holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
-members or with models of other kinds, 4 with another loss than the squared error.
+members or with models of other kinds, 4 with another loss than the squared error, 5 with encoders
+that look at the targets of near rows, which it holds.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ from jaxopt_lab.problems.tabular.other_kinds import OtherTable
 from jaxopt_lab.storage.files import explain, read_file, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 4
+SCHEMA = 5
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"

@@ -120,5 +120,5 @@ def check(other: Other, encoders: tuple[Encoder, ...], num_outputs: int) -> None
     if other.reader is None:
         if encoders[other.encoder].num_features != wanted:
             raise ValueError(f"{other.name} needs {wanted} encoded columns")
-    elif len(other.reader.codes) < wanted:
-        raise ValueError(f"{other.name} looks at column {wanted} of {len(other.reader.codes)}")
+    elif other.reader.num_raw < wanted:
+        raise ValueError(f"{other.name} looks at column {wanted} of {other.reader.num_raw}")

@@ -251,8 +251,10 @@ class Predictor:
     @property
     def _schema(self) -> int:
         """The least that holds the model."""
-        if self.loss != SQUARED:
+        if any(encoder.near for encoder in self.encoders):
             return SCHEMA
+        if self.loss != SQUARED:
+            return 4
         if self.others or any("ensemble_size" in n.architecture for n in self.networks):
             return 3
         return 2 if self.residuals else 1

@@ -71,6 +71,8 @@ class TabularTask:
       loss: what a number is learnt by: squared, absolute, huber or quantile (see
         `datasets.TargetLoss`). Trials are compared by it, on the scale that is learnt.
       quantile: of the loss quantile, between 0 and 1.
+      near: two columns of numbers that say where a row is. Means of the target over the nearest
+        training rows, a row itself apart, are encoded columns, too. None for none.
     """
 
     table: Table
@@ -81,6 +83,7 @@ class TabularTask:
     share_programs: bool = False
     loss: Any = "squared"
     quantile: Any = None
+    near: Any = None
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +96,8 @@ class TabularTask:
                 f"the loss {self.loss} needs a number to predict, and {self.table.target_name!r} "
                 "holds classes, which are learnt by cross-entropy"
             )
+        if self.near is not None:
+            object.__setattr__(self, "near", datasets.checked_location(self.near, self.table))
         if self.num_bins is None:
             rows = round(len(self.table) * (1 - self.test_fraction))
             object.__setattr__(self, "num_bins", datasets.default_num_bins(rows))
@@ -167,6 +172,7 @@ class TabularTask:
             **({} if self.splits is None else {"splits": _digest(self.splits)}),
             **({"share_programs": True} if self.share_programs else {}),
             **self.target_loss.describe(),
+            **({} if self.near is None else {"near": list(self.near)}),
         }
 
     def training(self, space: SearchSpace, num_splits: int | None, seed: int) -> "TabularTraining":
@@ -209,8 +215,7 @@ class TabularTask:
         encoders, inputs, targets, transforms, losses = [], [], [], [], []
         for train, valid in folds:
             encoder = self._fit(rows.take(train), kinds)
-            encoders.append(encoder)
-            inputs.append(encoder.transform(rows.frame))
+            transform = None
             if self.is_regression:
                 robust = self.target_loss.is_robust
                 transform = TargetTransform.fit(rows.target[train], rows.log_target, robust)
@@ -218,6 +223,14 @@ class TabularTask:
                 targets.append(transform.forward(rows.target))
             else:
                 targets.append(rows.target.astype(np.int32))
+            kin = np.full(len(rows), -1)
+            if self.near is not None:
+                learnt = rows.take(train)
+                kin[train] = datasets.kin_of(learnt)
+                outputs = datasets.outputs_of(learnt, transform)
+                encoder = encoder.with_near(self.near, learnt.frame, outputs, kin[train])
+            encoders.append(encoder)
+            inputs.append(encoder.transform(rows.frame, kin))
             losses.append(self._constant_loss(targets[-1], train, valid, rows.weights))
             if rows.weights is not None:
                 targets[-1] = _with_weights(targets[-1], rows.weights, train, valid)
@@ -325,7 +338,7 @@ def tabular(table: Table, **options: Any) -> TabularTask:
     Args:
       table: from `datasets.load_table`.
       **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs`, `loss`,
-        `quantile` of `TabularTask`.
+        `quantile`, `near` of `TabularTask`.
     """
     return TabularTask(table, **options)
 
@@ -369,5 +382,5 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         )
     if "equal_rows" not in description:  # of an earlier version
         table = replace(table, equal=None)
-    names = ("test_fraction", "numeric", "num_bins", "share_programs", "loss", "quantile")
+    names = ("test_fraction", "numeric", "num_bins", "share_programs", "loss", "quantile", "near")
     return tabular(table, **{name: description[name] for name in names if name in description})
