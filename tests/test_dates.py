@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from jaxopt_lab.datasets.date_columns import decide_dates
 from jaxopt_lab.datasets.dates import find_date_format, rank_formats, to_dates
 
 MOMENTS = pd.date_range("2014-05-02 23:40", periods=60, freq="37h")
@@ -29,6 +30,7 @@ WRITTEN = {
     "%Y-%m-%d %H:%M:%S.000": "minute",
     "%H:%M %d.%m.%Y": "minute",
     "%G-W%V-%u": "day",
+    "%GW%V%u": "day",
     "%Y-%m-%d %H:%M:%S,250": "minute",
     "%d.%m.%Y %H:%M:%S,5": "minute",
 }
@@ -129,3 +131,72 @@ def test_formats_of_earlier_models_still_read():
         2014, 1, 2
     )
     assert to_dates(pd.Series(["Jan 02, 2014"]), "%b %d, %Y")[0].iloc[0] == pd.Timestamp(2014, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("cell", "day"),
+    [
+        ("2014-W01", "2013-12-30"),
+        ("2014W52", "2014-12-22"),
+        ("W53 2020", "2020-12-28"),
+        ("KW 7/2014", "2014-02-10"),
+        ("week 7, 2014", "2014-02-10"),
+        ("2Q14", "2014-04-01"),
+        ("Q4'98", "1998-10-01"),
+        ("2014 H2", "2014-07-01"),
+    ],
+)
+def test_periods_are_their_first_day(cell, day):
+    dates, stray = to_dates(pd.Series([cell]), find_date_format(pd.Series([cell])))
+    assert not stray.any()
+    assert dates[0] == pd.Timestamp(day)
+
+
+def test_a_week_that_a_year_does_not_have_is_no_date():
+    cells = ["2014-W53", *(f"2014-W{k:02d}" for k in range(1, 53))]
+    assert to_dates(pd.Series(cells), "week")[1].tolist() == [True] + [False] * 52
+
+
+def _decided(*formats):
+    days = MOMENTS.normalize()
+    cells = [day.strftime(formats[k % len(formats)]) for k, day in enumerate(days)]
+    return cells, days, decide_dates(cells)
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        ("%Y-%m-%d", "%m/%d/%Y"),
+        ("%Y-%m-%d", "%d/%m/%Y"),
+        ("%d.%m.%Y", "%Y-%m-%d", "%B %d, %Y"),
+        ("%m/%d/%Y", "%m/%d/%y", "%m/%d/%Y 00:00"),
+        ("%d.%m.%Y", "%m/%d/%Y"),
+        ("%G-W%V-%u", "%Y%m%d 0000"),
+    ],
+)
+def test_columns_of_several_formats_are_dates(formats):
+    cells, days, found = _decided(*formats)
+    assert found.accepted
+    assert found.share == 1.0
+    assert not found.other
+    dates, stray = to_dates(pd.Series(cells), found.form)
+    assert not stray.any()
+    assert (dates == days).all()
+
+
+def test_day_and_month_exchanged_between_cells_that_look_alike_are_no_dates():
+    assert not _decided("%m/%d/%Y", "%d/%m/%Y")[2].accepted
+    assert not _decided("%m/%d/%Y", "%d/%m/%Y 00:00")[2].accepted
+
+
+def test_an_order_in_doubt_is_that_of_the_sure_cells():
+    sure = [f"{day}/05/2014" for day in range(10, 30)]
+    found = decide_dates([*sure, *(f"0{day}.02.2014" for day in range(1, 10))])
+    assert found.form == "%d/%m/%Y\n%d.%m.%Y"
+    assert not found.other
+    found = decide_dates([f"05/{day}/2014" for day in range(10, 30)] + ["01.02.2014"] * 4)
+    assert found.form == "%m/%d/%Y\n%m.%d.%Y"
+    assert not found.other
+    doubtful = decide_dates(["2014-05-02"] * 9 + ["05/02/2014"] * 9)
+    assert doubtful.form == "ISO8601\n%m/%d/%Y"
+    assert doubtful.other == "%d/%m/%Y"

@@ -16,6 +16,7 @@ from jaxopt_lab.cli import arguments
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.datasets import load_frame, load_table, reading
 from jaxopt_lab.datasets.compressed import MAX_BYTES
+from jaxopt_lab.datasets.encodings import decode
 
 ROWS = 40
 SIZES = [round(30.0 + 1.7 * k, 2) for k in range(ROWS)]
@@ -244,3 +245,29 @@ def test_no_memory_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(pd, "read_csv", full)
     with pytest.raises(MachineError, match="does not fit into memory"):
         load_table(path, "price")
+
+
+CITIES = {
+    "cp1250": ["Łódź Gdańsk Świdnica", "Plzeň Třebíč Žďár", "Győr Pécs Fűzfő", "Timişoara Iaşi"],
+    "cp1251": ["Москва Уфа", "Київ Львів"],
+    "cp1252": [
+        "Köln Gießen",
+        "Évry Nîmes",
+        "Logroño Málaga",
+        "São Maceió",
+        "Växjö",
+        "Næstved Ålborg",
+    ],
+    "cp1253": ["Αθήνα Πάτρα"],
+    "cp1254": ["İstanbul Muğla"],
+    "koi8-r": ["Москва Уфа"],
+    "mac_roman": ["München Köln"],
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"), [(code, names) for code, many in CITIES.items() for names in many]
+)
+def test_few_names_tell_the_encoding(encoding, names):
+    text = "city,price\n" + "".join(f"{name},1\n" for name in names.split())
+    assert decode(text.encode(encoding), "t.csv")[0] == text

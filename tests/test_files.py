@@ -15,7 +15,7 @@ import pytest
 
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.status import Status
-from jaxopt_lab.storage.files import explain, write_file, write_output
+from jaxopt_lab.storage.files import explain, read_file, write_file, write_output
 from jaxopt_lab.storage.store import FILE_NAME, LOCK_NAME, Store
 
 
@@ -223,3 +223,18 @@ def test_a_limit_on_file_sizes_is_not_a_full_disk(tmp_path: Path) -> None:
 def test_an_unreadable_study_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
     error = sqlite3.OperationalError("unable to open database file")
     assert str(explain(error, tmp_path, reading=True)).startswith("cannot read")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_a_study_is_not_waited_for(tmp_path):
+    pipe = tmp_path / FILE_NAME
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file"):
+        read_file(pipe)
+    for read_only in (True, False):
+        with pytest.raises(MachineError, match="no regular file"):
+            Store.open(tmp_path, read_only=read_only)
+    (tmp_path / "file").write_bytes(b"content")
+    assert read_file(tmp_path / "file") == b"content"
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import jax
@@ -195,6 +196,22 @@ def clock(state: Any, hparams: Any, shared: Any) -> Any:
     return state, {"loss": state["w"].sum() + time.perf_counter()}
 
 
+def wall_clock(state: Any, hparams: Any, shared: Any) -> Any:
+    key = jax.random.key(int(time.time()))
+    return state, {"loss": state["w"].sum() + jax.random.normal(key)}
+
+
+def calendar(state: Any, hparams: Any, shared: Any) -> Any:
+    return state, {"loss": state["w"].sum() * datetime.now().hour}
+
+
+def stopwatch(state: Any, hparams: Any, shared: Any) -> Any:
+    begun = time.time()
+    loss = state["w"].sum() * hparams.learning_rate
+    assert time.time() >= begun
+    return state, {"loss": loss}
+
+
 def counter(state: Any, hparams: Any, shared: Any) -> Any:
     CALLS[0] += 1
     return state, {"loss": state["w"].sum() * np.full(3, CALLS[0]).sum()}
@@ -211,6 +228,10 @@ def missing_file(state: Any, hparams: Any, shared: Any) -> Any:
 
 def wrong_product(state: Any, hparams: Any, shared: Any) -> Any:
     return state, {"loss": state["w"] @ jnp.ones((4, 2))}
+
+
+def exchanged(hparams: Any, state: Any, shared: Any) -> Any:
+    return state, {"loss": 0.0}
 
 
 def two_arguments(state: Any, hparams: Any) -> Any:
@@ -289,11 +310,14 @@ MISTAKES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "another shape": (other_shape, ["state['w'] from float32[3] to float32[4]"]),
     "NumPy's noise": (numpy_noise, ["not pure", "np.random", "jax.random"]),
     "Python's noise": (python_noise, ["not pure", "random", "jax.random"]),
-    "the time": (clock, ["not pure", "the second time"]),
+    "the time": (clock, ["not pure", "time.perf_counter"]),
+    "the time as a seed": (wall_clock, ["not pure", "time.time", "jax.random"]),
+    "the calendar": (calendar, ["not pure", "datetime.now"]),
     "a mutated variable": (counter, ["not pure", "belongs in the state"]),
     "a leak": (leak, ["not pure", "LEAKED"]),
     "any exception": (missing_file, ["FileNotFoundError: no such file: weights.npz"]),
     "JAX's own exception": (wrong_product, ["TypeError", "(3,) and (4,)"]),
+    "exchanged arguments": (exchanged, ["(state, hparams, shared)", "exchange them"]),
     "too few arguments": (two_arguments, ["(state, hparams, shared)", "(state, hparams)"]),
 }
 
@@ -366,6 +390,12 @@ def test_a_builder_that_draws_is_refused_unless_it_seeds() -> None:
     check_trainable(lambda: build(3), **facts)
     with pytest.raises(UserError, match=r"build is not pure: it draws from np\.random"):
         check_trainable(lambda: build(None), **facts)
+
+
+def test_a_clock_that_enters_no_program_is_let_alone() -> None:
+    before = time.time
+    check(Trainable(init, stopwatch), {"learning_rate": np.float32(0.1)}, {})
+    assert time.time is before
 
 
 def test_circles_of_objects_are_no_leak() -> None:

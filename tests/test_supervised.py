@@ -16,6 +16,8 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.general import REQUIRED
 from jaxopt_lab.problems.supervised import metrics, supervised
 from jaxopt_lab.problems.supervised.batches import epoch_order
+from jaxopt_lab.spaces.distributions import LogUniform
+from jaxopt_lab.spaces.space import SearchSpace
 
 _RATES = [1e-2, 3e-3, 1e-3]
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -660,3 +662,35 @@ def test_a_schedule_spans_the_budget() -> None:
     second, _ = step(first, hparams, shared_of(problem, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first.params, begin.params)
     assert not np.allclose(second.params["Dense_0"]["kernel"], begin.params["Dense_0"]["kernel"])
+
+
+STILL = {
+    "compared": lambda outputs, targets: ((outputs > 0) != targets).astype(jnp.float32),
+    "labels only": lambda outputs, targets: jnp.asarray(targets, jnp.float32) ** 2,
+    "stopped": lambda outputs, targets: (jax.lax.stop_gradient(outputs) - targets) ** 2,
+    "rounded": lambda outputs, targets: jnp.abs(jnp.round(outputs) - targets),
+}
+
+
+@pytest.mark.parametrize("kind", STILL)
+def test_a_loss_that_moves_no_weight_is_refused(kind: str) -> None:
+    loss = STILL[kind]
+    loss.__name__ = loss.__qualname__ = "wrong_loss"
+    space = SearchSpace(learning_rate=LogUniform(1e-3, 1.0))
+    problem = supervised(Net, _classes(), loss=loss, metrics={"accuracy": metrics.accuracy})
+    with pytest.raises(UserError, match="gradient of wrong_loss is zero for all weights of Net"):
+        problem.check(space)
+
+
+@pytest.mark.parametrize("factory", [optax.adam, optax.sgd])
+def test_a_factory_of_chains_is_no_chain(factory: Any) -> None:
+    with pytest.raises(UserError, match=rf"give lambda h: optax.{factory.__name__}\(h\['learning"):
+        supervised(Net, _classes(), loss=STILL["stopped"], optimizer=factory)
+
+
+def test_a_loss_that_is_linear_in_the_weights_moves_them() -> None:
+    def weight_of(module: Any, variables: Any, batch: Any, hparams: Any) -> Any:
+        return sum(leaf.sum() for leaf in jax.tree.leaves(variables["params"]))
+
+    problem = supervised(Net, _classes(), loss=weight_of)
+    problem.check(SearchSpace(learning_rate=LogUniform(1e-3, 1.0)))

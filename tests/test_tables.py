@@ -12,6 +12,7 @@ import pytest
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import load_frame, load_table
 from jaxopt_lab.datasets.columns import date_parts, find_date_format, to_dates, to_numbers
+from jaxopt_lab.datasets.encoders import fit_encoder
 
 ROWS = 40
 
@@ -193,6 +194,54 @@ def test_stray_text_in_numbers_becomes_missing_up_to_five_percent():
     assert notes_with(table, "n.a.!")
     coarse = load_table(make_frame(area=["low", "high", "3"] * 13 + ["4"]), "price")
     assert coarse.kinds["area"] == "categorical"
+
+
+def test_a_file_beyond_the_limit_is_named_once(tmp_path):
+    path = tmp_path / "t.csv"
+    write(path, "a,price\n" + "1,2\n" * 100)
+    with pytest.raises(UserError, match=r"^[^:]*t\.csv holds more than"):
+        load_table(path, "price", max_bytes=100)
+
+
+def test_approximate_numbers_count_and_are_named():
+    cells = [f"~{k}.5" if k % 3 == 0 else f"{k}.5" for k in range(ROWS)]
+    table = load_table(make_frame(area=cells, price=cells), "price")
+    np.testing.assert_array_equal(table.frame["area"], np.arange(ROWS) + 0.5)
+    np.testing.assert_array_equal(table.target, np.arange(ROWS) + 0.5)
+    feature, target = sorted(notes_with(table, "approximate numbers count as exact"))
+    assert feature.endswith("area (14, '~0.5' is 0.5)")
+    assert target.startswith("target price:")
+
+
+def test_bounds_are_no_numbers_and_that_is_said():
+    cells = ["<5" if k % 3 == 0 else f"{k % 9}.5" for k in range(ROWS)]
+    table = load_table(make_frame(area=cells), "price")
+    assert table.kinds["area"] == "categorical"
+    assert notes_with(table, "are labels: area (65% of its values are numbers, but not '<5')")
+
+
+def test_text_formulas_of_spreadsheets_are_their_text(tmp_path):
+    path = tmp_path / "t.csv"
+    lines = [f'="0{k}","=""{k}.5""",="{"ab"[k % 2]} ",{k}' for k in range(ROWS)]
+    write(path, "code,area,wall,price\n" + "\n".join(lines) + "\n")
+    raw = load_frame(path)
+    assert raw["code"][1] == "01"
+    table = load_table(path, "price")
+    np.testing.assert_array_equal(table.frame["area"], np.arange(ROWS) + 0.5)
+    assert set(table.frame["wall"]) == {"a", "b"}
+
+
+def test_dates_of_two_formats_are_read_alike_for_prediction():
+    days = pd.date_range("2019-01-05", periods=ROWS, freq="9D")
+    cells = [f"{day:%m/%d/%Y}" if k % 2 else f"{day:%Y-%m-%d}" for k, day in enumerate(days)]
+    table = load_table(make_frame(sold=cells), "price")
+    assert (table.frame["sold"] == days).all()
+    assert notes_with(table, "sold (ISO8601 or %m/%d/%Y)")
+    options = {"date_formats": table.date_formats, "readings": table.readings}
+    encoder = fit_encoder(table.frame[["sold"]], {"sold": "date"}, **options)
+    new = pd.DataFrame({"sold": ["05/02/2019", "2019-05-02"]})
+    first, second = encoder.transform(new)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_booleans_become_numbers():

@@ -23,6 +23,8 @@ from jaxopt_lab.datasets.columns import (
     to_dates,
     to_numbers,
 )
+from jaxopt_lab.datasets.date_columns import example_of
+from jaxopt_lab.datasets.dates import SEVERAL
 from jaxopt_lab.datasets.number_reading import NumberReading, read_number
 
 MANY_CATEGORIES = 40
@@ -128,7 +130,9 @@ def clean_features(
             cleaned, repairs = _CLEANERS[column.kind](values, column)
         useless, missing = _useless(cleaned, column)
         if useless:
-            found.setdefault(useless, []).append(f"{name}{_mostly(values, column, useless)}")
+            found.setdefault(useless, []).append(
+                f"{name}{_mostly(values, column) if useless == 'unique' else ''}"
+            )
             continue
         for repair, detail in repairs:
             found.setdefault(repair, []).append(f"{name}{detail}")
@@ -157,10 +161,12 @@ _TEXTS = {
     "stray": "text in numeric columns counts as missing: {}",
     "undated": "text in date columns counts as missing: {}",
     "parsed": "text columns read as numbers: {}",
+    "about": "approximate numbers count as exact: {}",
     "clock": "times become hours: {}",
     "ambiguous": "numbers that could be read in two ways: {}",
     "dates": "dates become year, month, day and ordinal: {}",
     "either": "dates that could be read in two ways: {}",
+    "mostly": "columns that are mostly numbers or dates, but not enough, are labels: {}",
     "large": "whole numbers too large to be told apart as numbers are labels: {}",
     "many": f"rare categories are pooled where there are more than {MANY_CATEGORIES}: {{}}",
 }
@@ -201,20 +207,28 @@ def _clean_numbers(values: pd.Series, column: Column) -> tuple[np.ndarray, _Repa
 def how_read(column: Column) -> _Repairs:
     """What is worth telling about numbers in text: the reading, by an example."""
     decision, reading = column.numbers, column.reading
-    example = decision.example if decision is not None else ""
-    if decision is None or reading is None or not example:
+    if decision is None or reading is None:
         return []
+    repairs: _Repairs = []
+    if decision.about:
+        value = read_number(decision.about, reading)
+        repairs.append(
+            ("about", f" ({decision.num_about}, {decision.about[:20]!r} is {value:.15g})")
+        )
+    example = decision.example
+    if not example:
+        return repairs
     value = read_number(example, reading)
     shown = f"{example[:30]!r} is {value:.15g}"
     if reading.kind == "clock":
-        return [("clock", f" ({example!r} is {value:.4g})")]
+        return [*repairs, ("clock", f" ({example!r} is {value:.4g})")]
     if decision.ambiguous == "," or (decision.ambiguous and reading.group):
         taken = f"{decision.ambiguous!r} taken as " + (
             "the decimal sign" if reading.decimal == decision.ambiguous else "thousands"
         )
-        return [("ambiguous", f" ({shown}, {taken})")]
+        return [*repairs, ("ambiguous", f" ({shown}, {taken})")]
     plain = example.lstrip("+-").replace(".", "", 1).isdecimal() and reading.decimal == "."
-    return [] if plain else [("parsed", f" ({shown})")]
+    return repairs if plain else [*repairs, ("parsed", f" ({shown})")]
 
 
 def counted(strays: Mapping[str, int], limit: int = 4) -> str:
@@ -227,15 +241,12 @@ def counted(strays: Mapping[str, int], limit: int = 4) -> str:
 def _clean_dates(values: pd.Series, column: Column) -> tuple[pd.Series, _Repairs]:
     form = column.date_format
     dates, stray = to_dates(values.reset_index(drop=True), form)
-    shown = f" ({form})" if form else ""
-    if column.other_format:
-        cell = next(cell for cell in as_cells(values) if cell.strip())
-        index = int(np.argmax(~np.asarray(dates.isna())))
-        cell = as_cells(values)[index]
-        date = f"{dates.iloc[index]:%Y-%m-%d}" if not dates.isna().all() else ""
-        repairs = [("either", f" ({form}, so {cell.strip()[:30]!r} is {date})")]
-    else:
-        repairs = [("dates", shown)]
+    shown = (form or "").replace(SEVERAL, " or ")
+    repairs = [("dates", f" ({shown})" if shown else "")]
+    if form and column.other_format:
+        cell, day = example_of(as_cells(values), form, column.other_format)
+        if cell:
+            repairs = [("either", f" ({shown}, so {cell[:30]!r} is {day})")]
     if is_text(values):
         gone = np.asarray(dates.isna(), dtype=bool)
         cells = [cell.strip() for cell, odd in zip(as_cells(values), gone, strict=True) if odd]
@@ -252,6 +263,9 @@ def _clean_categories(values: pd.Series, column: Column) -> tuple[pd.Series, _Re
     labels = labels.astype("str").where(labels != MISSING)
     repairs: _Repairs = [("large", "")] if column.large else []
     number = labels.nunique()
+    mostly = _mostly(values, column)
+    if mostly:
+        repairs.append(("mostly", mostly))
     if number > MANY_CATEGORIES and not _near_unique(labels):
         repairs.append(("many", f" ({number})"))
     return labels, repairs
@@ -305,9 +319,9 @@ def telling_columns(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> dict[str,
     return kept or dict(kinds)
 
 
-def _mostly(values: pd.Series, column: Column, reason: str) -> str:
-    """For a dropped text column that is nearly numbers or dates: what stands in the way."""
-    if reason != "unique" or not is_text(values):
+def _mostly(values: pd.Series, column: Column) -> str:
+    """For a column of labels that is nearly numbers or dates: what stands in the way."""
+    if column.large or not is_text(values):
         return ""
     share, what = column.dates, "dates"
     decision = column.numbers

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxopt_lab.datasets.dates import date_parts, find_date_format, rank_formats, to_dates
-from jaxopt_lab.datasets.missing_words import MISSING_WORDS, is_missing_date, is_missing_word
+from jaxopt_lab.datasets.date_columns import decide_dates
+from jaxopt_lab.datasets.dates import date_parts, find_date_format, to_dates
+from jaxopt_lab.datasets.missing_words import MISSING_WORDS, is_missing_word
 from jaxopt_lab.datasets.number_reading import (
     MOSTLY,
     BoolArray,
     Decision,
     FloatArray,
     NumberReading,
-    accept,
     decide,
     majority,
     parse_plain,
@@ -69,9 +69,9 @@ class Column(NamedTuple):
       kind: None if the column is unusable: lists, complex numbers ...
       reading: how text is read as numbers; None for typed columns, labels and dates.
       numbers: all that was found out about numbers in text.
-      date_format: of a date column that is text.
+      date_format: of a date column that is text; several have `dates.SEVERAL` between them.
       other_format: a date format that reads as many cells, or "".
-      dates: share of the cells that the best date format reads.
+      dates: share of the cells that are dates.
       large: whole numbers that a float64 cannot tell apart; they are labels.
     """
 
@@ -275,22 +275,12 @@ def decide_cells(cells: Sequence[str]) -> Column:
         if not small and _large_integers(cells):
             return Column("categorical", large=True)
         return Column("numeric", numbers.reading, numbers)
-    stripped = [cell.strip() for cell in cells]
-    ranked = rank_formats(stripped)
-    if not ranked:
+    dates = decide_dates([cell.strip() for cell in cells])
+    if dates is None:
         return Column("categorical", numbers=numbers)
-    form, share = ranked[0]
-    known = [cell for cell in stripped if cell and not is_missing_date(cell)]
-    unread = to_dates(pd.Series(known, dtype=object), form)[1]
-    strays: dict[str, int] = {}
-    for cell, stray in zip(known, unread, strict=True):
-        if stray:
-            strays[cell] = strays.get(cell, 0) + 1
-    number = len(known) - sum(strays.values())
-    if not accept(number, len(set(known)) - len(strays), strays):
-        return Column("categorical", numbers=numbers, dates=share)
-    other = ranked[1][0] if ranked[1:] and ranked[1][1] == share and form != "ISO8601" else ""
-    return Column("date", date_format=form, other_format=other, dates=share)
+    if not dates.accepted:
+        return Column("categorical", numbers=numbers, dates=dates.share)
+    return Column("date", date_format=dates.form, other_format=dates.other, dates=dates.share)
 
 
 def _large_integers(cells: Sequence[str]) -> bool:

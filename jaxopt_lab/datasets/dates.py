@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxopt_lab.datasets.missing_words import is_missing_date
 from jaxopt_lab.datasets.number_reading import MOSTLY, BoolArray, FloatArray
+from jaxopt_lab.datasets.periods import first_day, is_period, period_of
 
 _MONTHS = [
     *("January", "February", "March", "April", "May", "June"),
@@ -49,13 +50,10 @@ _TIME = re.compile(
 )
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})([T _-])(\d{2})(\d{2})(\d{2})?(Z|[+-]\d{2}:?\d{2})?")
 _ISO = re.compile(r"\d{4}-\d{1,2}(?:-\d{1,2}|$)")
-_WEEK = re.compile(r"\d{4}-W\d{2}-[1-7]")
-_QUARTER = re.compile(
-    r"(?P<year>\d{4})[\s/-]*Q(?P<part>[1-4])|Q(?P<p>[1-4])[\s/'-]*(?P<y>\d{4})", re.I
-)
+_WEEKDAY = re.compile(r"\d{4}(-?)W\d{2}\1[1-7]")
 _COMMA_OF_SECONDS = re.compile(r"(?<=:\d{2}),(?=\d)")
-#: The format of quarters, which are read as the first day of each.
-QUARTERS = "quarter"
+#: Between the formats of a column that has several; no cell holds it once it is stripped.
+SEVERAL = "\n"
 #: Days such as 5 May, without a year, are of this one, which has a 29 February.
 _SOME_YEAR = 2000
 _LONGEST = 60
@@ -108,7 +106,7 @@ def rank_formats(cells: Sequence[str]) -> list[tuple[str, float]]:
 
 def _looks_dated(cell: str) -> bool:
     """A cheap look before any format is tried: digits, and separators or a month's name."""
-    if _QUARTER.fullmatch(cell):
+    if period_of(cell) is not None:
         return True
     if len(cell) > _LONGEST or not any(c.isdecimal() for c in cell):
         return False
@@ -128,15 +126,17 @@ def _plain_word(word: str) -> str:
 
 def _formats_of(cell: str) -> Iterator[str]:
     """Formats that may read a cell, likely ones first."""
-    if _QUARTER.fullmatch(cell):
-        yield QUARTERS
+    period = period_of(cell)
+    if period is not None:
+        yield period
         return
     text = _normal(cell, "%b")
     if _ISO.match(text):
         yield "ISO8601"
     compact = _COMPACT.fullmatch(text)
-    if _WEEK.fullmatch(text):
-        yield "%G-W%V-%u"
+    weekday = _WEEKDAY.fullmatch(text)
+    if weekday:
+        yield f"%G{weekday[1]}W%V{weekday[1]}%u"
         return
     if compact:
         yield (
@@ -235,12 +235,25 @@ def to_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]
 
     Args:
       values: a column [n] of dates, date objects or text.
-      form: format from `find_date_format`; None lets pandas read each value.
+      form: format from `find_date_format`, or several of a column, `SEVERAL` between them: each
+        reads what those before it could not. None lets pandas read each value.
 
     Returns:
       datetime64 [n] with NaT where missing or unreadable, and the mask bool [n] of values
       that are present but no dates.
     """
+    form, _, others = (form or "").partition(SEVERAL)
+    dates, stray = _read_dates(values, form or None)
+    rest = np.flatnonzero(stray)
+    if others and rest.size:
+        more, unread = to_dates(values.iloc[rest], others)
+        dates = dates.astype("datetime64[us]")
+        dates.iloc[rest] = more.astype("datetime64[us]").to_numpy()
+        stray[rest] = unread
+    return dates, stray
+
+
+def _read_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]:
     missing = np.asarray(values.isna(), dtype=bool)
     if isinstance(values.dtype, pd.PeriodDtype):
         values = values.dt.to_timestamp()
@@ -254,7 +267,7 @@ def to_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]
             missing = np.array([not cell or is_missing_date(cell) for cell in cells], dtype=bool)
             text = pd.Series(cells, index=values.index, dtype=object)
             text = text.where(~missing, None)
-            form = "%Y-%m" if form == QUARTERS else form or "mixed"
+            form = "%Y-%m-%d" if is_period(form) else form or "mixed"
             if "%b" in form and "%y" not in form.casefold():
                 text, form = text + f" {_SOME_YEAR}", f"{form} %Y"
             dates = pd.to_datetime(text, errors="coerce", utc=True, format=form)
@@ -264,22 +277,13 @@ def to_dates(values: pd.Series, form: str | None) -> tuple[pd.Series, BoolArray]
 def _prepared(cell: str, form: str | None) -> str:
     """A cell as its format expects it."""
     cell = _COMMA_OF_SECONDS.sub(".", cell.strip())
-    if form == QUARTERS:
-        return _first_month(cell)
+    if form is not None and is_period(form):
+        return first_day(cell, form)
     if form is None or form == "ISO8601" or "%a" in form.casefold():
         return cell
     if cell.isascii() and not any(c.isalpha() for c in cell):
         return " ".join(cell.split())
     return _normal(cell, "%B" if "%B" in form else "%b")
-
-
-def _first_month(cell: str) -> str:
-    """The year and the first month of a quarter, as 2014-04."""
-    found = _QUARTER.fullmatch(cell)
-    if not found:
-        return cell
-    month = 3 * int(found["part"] or found["p"]) - 2
-    return f"{found['year'] or found['y']}-{month:02d}"
 
 
 def date_parts(dates: pd.Series) -> dict[str, FloatArray]:

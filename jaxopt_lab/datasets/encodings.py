@@ -1,4 +1,4 @@
-"""Bytes -> text: UTF-8, UTF-16, and what charset-normalizer finds for older encodings."""
+"""Bytes -> text: UTF-8, UTF-16, and what alphabets and charset-normalizer say of older ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import unicodedata
 from charset_normalizer import from_bytes
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.datasets.alphabets import find_by_alphabet
 
-_NAMES = {"cp1252": "Windows-1252", "cp1251": "Windows-1251", "cp1250": "Windows-1250"}
+_NAMES = {f"cp125{k}": f"Windows-125{k}" for k in range(9)}
 _LOOKED_AT = 2**17
 _WESTERN = 0.6
 
@@ -57,12 +58,16 @@ def _find_encoding(data: bytes) -> str:
     """The encoding of text that is not UTF-8.
 
     Bytes that are mere signs in Windows-1252 (the euro, curly quotes, dashes, degrees) say nothing
-    of a language, which is what charset-normalizer goes by, so they are looked at first.
+    of a language, which is what charset-normalizer goes by, so they are looked at first; then the
+    alphabets of languages, which say more of a few names than frequencies of letters do.
     """
     sample = _with_odd_lines(data)
     western = _western_share(sample)
     if western == 0.0:
         return "cp1252"
+    known = find_by_alphabet(sample)
+    if known is not None:
+        return known
     best = from_bytes(sample).best()
     alike = {best.encoding, *best.could_be_from_charset} if best is not None else set()
     if western is not None and ("cp1252" in alike or (best is None and western <= _WESTERN)):

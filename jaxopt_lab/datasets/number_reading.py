@@ -120,6 +120,8 @@ class Decision(NamedTuple):
       ambiguous: the separator that may as well be the other thing, or "".
       votes: what separators surely mean here: character -> "decimal" or "group".
       example: a cell that shows the reading, or "" where all are plain.
+      about: a cell whose number is approximate, such as "~5", or "".
+      num_about: how many of those there are.
       plain: the numbers themselves, float64 [n], where all cells are plain or blank.
     """
 
@@ -130,6 +132,8 @@ class Decision(NamedTuple):
     ambiguous: str = ""
     votes: Mapping[str, str] = {}
     example: str = ""
+    about: str = ""
+    num_about: int = 0
     plain: FloatArray | None = None
 
 
@@ -260,6 +264,7 @@ def _decide_numbers(rest: Mapping[str, int], words: Mapping[str, int]) -> Decisi
     votes = {} if ambiguous else {c: "group" for c in group if c in used}
     if not ambiguous and decimal in used:
         votes[decimal] = "decimal"
+    about = {cell: rest[cell] for cell, split in good.items() if split.about}
     return Decision(
         reading,
         best / sum(rest.values()),
@@ -268,6 +273,8 @@ def _decide_numbers(rest: Mapping[str, int], words: Mapping[str, int]) -> Decisi
         ambiguous,
         votes,
         next((c for c, s in good.items() if ambiguous and ambiguous in s.number), _example(good)),
+        about=next(iter(about), ""),
+        num_about=sum(about.values()),
     )
 
 
@@ -346,6 +353,7 @@ def _ambiguous(cells: Iterable[NumberCell], decimals: set[str]) -> str:
 
 def _example(cells: Mapping[str, NumberCell]) -> str:
     """The first cell that is no plain number."""
+    cells = {cell: split for cell, split in cells.items() if not split.about}
     for cell, split in cells.items():
         plain = split.number.replace(".", "", 1).isdecimal()
         if not plain or split.number + split.exponent != cell.lstrip("+-"):

@@ -45,6 +45,10 @@ _NUMBER = re.compile(
     r"(?P<exponent>[eE][+-]?\d+)?(?P<tail>\D.*)?",
     re.DOTALL,
 )
+_ABOUT = re.compile(
+    r"(?:[~∼≈≃]|c\.|(?i:(?:ca|circa|approx|approximately|about|around|etwa|rund|environ|aprox)\b))"
+    r"\.?\s*(?=[\d.(+-]|\W?\s?\d)"
+)
 _PRICE_MARK = re.compile(r"^(?:--?|–|—)\s*")
 _PLAIN = str.maketrans(
     {
@@ -68,6 +72,7 @@ class NumberCell(NamedTuple):
       negative: by a sign before or behind, or by parentheses.
       unit: "", a currency, "%", or whatever stands behind the number.
       multiplier: a key of `MULTIPLIERS`, or "".
+      about: the number is said to be approximate: "~5", "ca. 5".
     """
 
     number: str
@@ -75,6 +80,7 @@ class NumberCell(NamedTuple):
     negative: bool
     unit: str
     multiplier: str
+    about: bool = False
 
 
 def plain_text(cell: str) -> str:
@@ -100,10 +106,17 @@ def split_cell(cell: str) -> NumberCell | None:
       The parts, or None if there is not exactly one number with a sign and a unit.
 
     Examples:
-      >>> split_cell("(US$ 1,250.50)")
-      NumberCell(number='1,250.50', exponent='', negative=True, unit='USD', multiplier='')
-      >>> split_cell("10-20")
+      >>> split_cell("(US$ 1,250.50)")[:4]
+      ('1,250.50', '', True, 'USD')
+      >>> split_cell("~5").number, split_cell("~5").about
+      ('5', True)
+      >>> split_cell("10-20"), split_cell("<5")
+      (None, None)
     """
+    about = _ABOUT.match(cell)
+    if about:
+        rest = split_cell(cell[about.end() :])
+        return rest._replace(about=True) if rest is not None and not rest.about else None
     found = _NUMBER.fullmatch(cell)
     if found is None:
         return None
@@ -128,8 +141,8 @@ def split_cell(cell: str) -> NumberCell | None:
         return None
     negative = bool(opened) or signs == ["-"]
     unit = _prefix(head)
-    rest, multiplier = _multiplier(tail)
-    behind = _suffix(rest)
+    named, multiplier = _multiplier(tail)
+    behind = _suffix(named)
     if unit is None or behind is None or (unit and behind and unit != behind):
         return None
     return NumberCell(number, found["exponent"] or "", negative, unit or behind, multiplier)

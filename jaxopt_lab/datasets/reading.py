@@ -26,6 +26,7 @@ BUILTIN = {"lucas_houses": "lucas_houses.csv.gz"}
 """Tables shipped inside the package: name -> file."""
 MAX_COLUMNS = 10_000
 """More columns than this are refused: each gets an encoding of its own."""
+_TEXT_FORMULA = re.compile(r'^\s*="([^"]*)"\s*$')
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +154,8 @@ def _read_bytes(name: str, max_bytes: int | None) -> bytes:
         if path.parent.is_dir():
             known += [entry.name for entry in path.parent.iterdir()]
         raise UserError(f"there is no file {name}.{did_you_mean(path.name, known)}") from None
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {name}: {reason}") from None
@@ -221,7 +224,12 @@ def _pandas_csv(text: str, name: str, dialect: Dialect) -> pd.DataFrame:
         raise UserError(f"{name}: the first rows have more fields than the header") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise _explain(str(error), name, dialect) from None
-    return frame
+    return _without_formulas(frame) if '="' in text else frame
+
+
+def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells such as ="0123", with which spreadsheets are told to leave text alone, as that text."""
+    return frame.apply(lambda cells: cells.str.replace(_TEXT_FORMULA, r"\1", regex=True))
 
 
 def _explain(error: str, name: str, dialect: Dialect) -> UserError | MachineError:

@@ -218,6 +218,7 @@ def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> 
 
 _HOW = {
     "parsed": "text read as numbers",
+    "about": "approximate numbers count as exact",
     "clock": "times become hours",
     "ambiguous": "numbers could be read in two ways",
 }

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.storage.files import explain, read_file
 from jaxopt_lab.storage.validation import (
     Count,
     MemberOfEnsemble,
@@ -152,11 +153,14 @@ def read_best(path: Path) -> dict[str, Any]:
 
     Raises:
       UserError: if it is damaged, naming the first part that is.
+      MachineError: if it cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path).decode())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise explain(error, path, reading=True) from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     return dict(checked(Best, content, str(path)))

@@ -1,6 +1,7 @@
 """What a study's directory holds, read for the report; anything may be absent."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from jaxopt_lab.datasets import TargetLoss
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.spaces.distributions import Choice
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.files import read_file
 from jaxopt_lab.storage.store import FILE_NAME, Store
 from jaxopt_lab.storage.validation import (
     generations_of,
@@ -344,8 +346,7 @@ def _drawable(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _read_predictions(path: Path) -> dict[str, list[str]]:
     try:
-        with open(path, encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
+        rows = list(csv.DictReader(io.StringIO(read_file(path).decode(), newline="")))
     except (OSError, csv.Error, UnicodeDecodeError):
         return {}
     names = [name for name in rows[0] if name is not None] if rows else []

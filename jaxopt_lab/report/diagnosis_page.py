@@ -10,6 +10,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.report import diagnosis_figures, tables, words
 from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
+from jaxopt_lab.storage.files import explain, read_file
 from jaxopt_lab.storage.validation import undamaged
 
 FILE_NAME = "diagnosis.json"
@@ -88,13 +89,15 @@ def _page(content: dict[str, Any]) -> Page:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path).decode())
         if content["schema"] != 1:
             raise ValueError(f"schema {content['schema']}")
         return dict(content)
     except FileNotFoundError:
         raise UserError(f"there is no {path}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise explain(error, path, reading=True) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
 
 

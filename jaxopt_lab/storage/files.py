@@ -25,6 +25,8 @@ except ImportError:  # Windows
 
 #: Follow no link, leave nothing open to children, change no byte; where a platform has such flags.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+#: Do not wait for somebody to write into a pipe.
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 #: Writes to standard output, as the name of an output.
 STDOUT = "-"
 
@@ -78,6 +80,31 @@ def write_output(name: str | Path, content: bytes) -> None:
         raise
     except OSError as error:
         raise explain(error, path) from None
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file of a study: a pipe or a device of that name, which may never end, is refused.
+
+    Raises:
+      OSError: if it cannot be read, or is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | _AT_ONCE)
+    with open(handle, "rb") as file:
+        check_regular(path, os.fstat(handle))
+        return file.read()
+
+
+def check_regular(path: Path, found: os.stat_result | None = None) -> None:
+    """Refuse what is there, but is no regular file.
+
+    Raises:
+      OSError: if it is a folder, a pipe or a device.
+    """
+    found = found or os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
 
 
 def is_stream(name: str | Path) -> bool:

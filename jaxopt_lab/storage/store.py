@@ -21,7 +21,7 @@ from jaxopt_lab.core.status import Config, Status
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.storage import locks
 from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
-from jaxopt_lab.storage.files import explain, refuse_link
+from jaxopt_lab.storage.files import check_regular, explain, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
 from jaxopt_lab.storage.rows import Member, MemberKey, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
@@ -84,6 +84,8 @@ class Store:
         if not read_only and (earlier := _WRITERS.get(path.resolve())) is not None:
             earlier.close()
         try:
+            if path.exists():
+                check_regular(path)
             if read_only:
                 database = connect_to_read(path)
             else:

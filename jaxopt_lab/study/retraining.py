@@ -61,7 +61,10 @@ def refit(trainings: Trainings, trial_id: int, watch: Watch) -> None:
     """See `Study.refit`; what comes of it is kept as that of the refit's member."""
     training, store = trainings.training, trainings.store
     if training.refit_member is None:
-        raise UserError("only a problem with splits of rows can be refitted on all of them")
+        raise UserError(
+            "only tables are refitted on all rows and predicted for by the study; a module of your "
+            "own is applied: best.module.apply(best.variables, inputs)"
+        )
     if trainings.weights.has((trial_id, training.refit_member, 0)):
         return
     config = training.complete(store.trials()[trial_id].config)

@@ -98,6 +98,8 @@ def best_trial(store: Store, doubt: Callable[[], str] = str) -> int:
             f"every trial diverged ({len(rows)} of {len(rows)}; trial {infeasible[0].trial_id}: "
             f"{infeasible[0].reason}); {advice}"
         )
+    if not rows:
+        raise MachineError("there is no trial yet: optimize(...) makes some")
     raise MachineError(
         f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
         "give more time or fewer epochs"

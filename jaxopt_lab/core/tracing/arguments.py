@@ -32,6 +32,13 @@ def check_arguments(function: Any, name: str, arguments: tuple[str, ...]) -> Non
         raise UserError(
             f"{name} is called with {given}, but is written with {_written(signature)}: {error}"
         ) from error
+    places = {p: i for i, p in enumerate(signature.parameters)}
+    misplaced = [p for i, p in enumerate(arguments) if places.get(p, i) != i]
+    if misplaced:
+        raise UserError(
+            f"{name} is called with {given}, but is written with {_written(signature)}: "
+            f"{misplaced[0]} stands in another place; exchange them"
+        )
 
 
 def keywords_of(builder: Callable[..., Any], required: Any, skip: int = 0) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jax.extend import core
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import check_arguments
+from jaxopt_lab.core.tracing.clocks import ShiftedClocks
 from jaxopt_lab.core.tracing.dependencies import dependencies
 from jaxopt_lab.core.tracing.explain import Subject, explain
 from jaxopt_lab.core.tracing.leaks import is_leak, leaves_tracers
@@ -151,14 +152,16 @@ class _Tracing:
     def run_again(self, found: Checked) -> None:
         """Trace again, leaks of tracers watched; refuse what comes out otherwise."""
         trainable = found.trainable
+        clocks = ShiftedClocks()
         try:
-            with jax.checking_leaks():
+            with clocks, jax.checking_leaks():
                 again = self._trace(trainable, retries=False)
         except UserError as error:
             if not is_leak(error.__cause__) or leaves_tracers(lambda: self._trace(trainable)):
                 raise
-            again = self._trace(trainable)
-        self._compare(found, again)
+            with clocks:
+                again = self._trace(trainable)
+        self._compare(found, again, clocks.read)
         if self._builder_drew and not all(
             same_program(program, self._trace(self._build()).programs[role])
             for role, program in found.programs.items()
@@ -168,13 +171,19 @@ class _Tracing:
                 "else each time; use np.random.default_rng with a seed"
             )
 
-    def _compare(self, found: Checked, again: Checked) -> None:
+    def _compare(self, found: Checked, again: Checked, clock: str | None) -> None:
         for role, program in found.programs.items():
             if not same_program(program, again.programs[role]):
                 roles = ("step", "evaluate") if role == "unit" else (role,)
                 drew = [one for one in roles if one in self._drawn]
                 if drew:
                     raise _impure(self._names[drew[0]], "random")
+                if clock is not None:
+                    raise UserError(
+                        f"{self._names[roles[0]]} is not pure: it reads the time ({clock}) while "
+                        "it is traced, which becomes a constant of the program; chance belongs in "
+                        "jax.random with its key, and measuring times in a callback"
+                    )
                 raise UserError(
                     f"{self._names[roles[0]]} is not pure: traced twice, it computes something "
                     "else the second time (a random number that is not from its key, the time, "

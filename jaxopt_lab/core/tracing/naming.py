@@ -17,6 +17,7 @@ _LIBRARIES = tuple(
         for name in ("stdlib", "platstdlib", "purelib", "platlib")
     )
 )
+_INSIDE = tuple(f"{folder}/" for folder in (_PACKAGE, *_LIBRARIES))
 
 
 class Place(NamedTuple):
@@ -88,14 +89,21 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
+def is_users_module(module: Any) -> bool:
+    """Whether a module is the user's: a script, a notebook, what they import; no library."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str):
+        return getattr(module, "__name__", "") == "__main__"
+    return not file.startswith(_INSIDE)
+
+
 def _is_library(file: str) -> bool:
     if file.startswith("<") and not file.startswith(("<ipython", "<string", "<stdin", "<doctest")):
         return True
     if file.startswith("<"):
         return False
     resolved = str(Path(file).resolve())
-    inside = (f"{folder}/" for folder in (_PACKAGE, *_LIBRARIES))
-    return resolved.startswith(tuple(inside))
+    return resolved.startswith(_INSIDE)
 
 
 def _statement(file: str, line: int) -> str:

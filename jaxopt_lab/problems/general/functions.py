@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxopt_lab.core.errors import UserError
@@ -85,10 +86,14 @@ def from_function(
     )
 
 
+def _kind_of(found: Any) -> str:
+    return "an array" if isinstance(found, jax.Array) else type(found).__name__
+
+
 def _scores(source: str, found: Any) -> Metrics:
     if not isinstance(found, Mapping):
         raise UserError(
-            f"{source} must return a dict, name -> array, got {type(found).__name__}; return "
+            f"{source} must return a dict, name -> array, got {_kind_of(found)}; return "
             '{"loss": loss}'
         )
     for name, value in found.items():

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.tracing.arguments import check_keywords
+from jaxopt_lab.core.tracing.check import Checked
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general.training import GeneralTraining
@@ -39,6 +41,8 @@ class GeneralProblem:
       extras: what a client wants to find again on `study.best` (`module`, say).
       guard: whether a trial is frozen at the first objective that is not finite.
       executor: "vmap", "map" or "kernel"; None leaves the choice to the planner.
+      inspect: (what tracing the first program found, its keywords, its hyperparameters); refuses
+        what would train to no effect.
       doubt: says what is wrong with the data where every trial has diverged, or "".
     """
 
@@ -56,6 +60,7 @@ class GeneralProblem:
     extras: Mapping[str, Any] = field(default_factory=dict)
     guard: bool = True
     executor: str | None = None
+    inspect: Callable[[Checked, Mapping[str, Any], Hparams], None] | None = None
     doubt: Callable[[], str] = str
     _trainings: dict[Any, GeneralTraining] = field(default_factory=dict, repr=False)
 

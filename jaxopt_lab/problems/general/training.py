@@ -82,11 +82,12 @@ class GeneralTraining:
         if program not in self._checked:
             problem, values = self.problem, program.values
             keywords = {k: v for k, v in values.items() if k in self.declared.keywords}
-            self._checked[program] = check_trainable(
+            traced = {name: np.zeros((), kind) for name, kind in self.declared.dtypes.items()}
+            found = check_trainable(
                 lambda: problem.build(**keywords),
                 source=problem.source,
                 objective=problem.objective,
-                traced={name: np.zeros((), kind) for name, kind in self.declared.dtypes.items()},
+                traced=traced,
                 static=values,
                 data=problem.data,
                 members=problem.num_members,
@@ -94,6 +95,9 @@ class GeneralTraining:
                 keywords=self.declared.keywords,
                 pure=not self._checked,
             )
+            if problem.inspect is not None and not self._checked:
+                problem.inspect(found, keywords, Hparams(traced, values))
+            self._checked[program] = found
         return self._checked[program]
 
     def footprint(self, program: StaticProgram) -> Footprint:

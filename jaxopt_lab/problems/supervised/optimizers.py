@@ -56,6 +56,12 @@ def checked_optimizers(optimizer: Any) -> dict[str, Any]:
                 f"{what} must be a function of the hyperparameters, such as "
                 f"lambda h: optax.adamw(h['learning_rate']), got {type(one).__name__}"
             )
+        if [*parameters_of(one)][:1] == ["learning_rate"]:
+            name = name_of(one)
+            raise UserError(
+                f"{name} makes a chain of a learning rate, and the optimizer must be a function of "
+                f"all hyperparameters: give lambda h: optax.{name}(h['learning_rate'])"
+            )
     return found
 
 

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.executors.fitting import PRECISIONS
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.scalars import scalar
+from jaxopt_lab.core.tracing.check import Checked
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general import REQUIRED, ROLES, GeneralProblem
@@ -25,6 +27,7 @@ from jaxopt_lab.problems.supervised.modules import Builder, Network, name_of, re
 from jaxopt_lab.problems.supervised.nnx_modules import nnx_network
 from jaxopt_lab.problems.supervised.row_loop import make_row_loop
 from jaxopt_lab.problems.supervised.splits import split_rows
+from jaxopt_lab.problems.supervised.still import refuse_still
 from jaxopt_lab.problems.supervised.training import Setting, make_trainable
 
 _OWN_METRICS = ("loss", "train_loss")
@@ -177,6 +180,9 @@ def supervised(
         made = setting(**given)
         return make_trainable(made)._replace(row_loop=make_row_loop(made))
 
+    def inspect(found: Checked, given: Mapping[str, Any], hparams: Hparams) -> None:
+        refuse_still(setting(**given), found.state, hparams, name_of(loss), builder.name)
+
     def module(**given: Any) -> Any:
         chosen = {**{k: v for k, v in keywords.items() if v is not REQUIRED}, **given}
         return _network(builder, chosen, rngs).module
@@ -208,6 +214,7 @@ def supervised(
             "setting": setting,
             "defaults": optimizers.ADAMW_DEFAULTS if optimizer is None else {},
         },
+        inspect=inspect,
         doubt=lambda: _not_finite(rows),
     )
 

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
 from jaxopt_lab.problems.tabular.other_kinds import OtherTable
-from jaxopt_lab.storage.files import explain, refuse_link, write_file
+from jaxopt_lab.storage.files import explain, read_file, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
 SCHEMA = 5
@@ -187,7 +187,7 @@ def read(folder: Path) -> Stored:
 
 
 def _read_description(folder: Path, where: str) -> dict[str, Any]:
-    text = (folder / DESCRIPTION).read_bytes()
+    text = read_file(folder / DESCRIPTION)
     content = undamaged(where, lambda: json.loads(text))
     later = content.get("schema") if isinstance(content, dict) else None
     if isinstance(later, int) and later > SCHEMA:
@@ -205,12 +205,12 @@ def _read_weights(folder: Path, described: Mapping[str, Any], where: str) -> byt
     """The weights that the description belongs to."""
     wanted = described.get("weights_sha256")
     if wanted is None:
-        return (folder / WEIGHTS).read_bytes()
+        return read_file(folder / WEIGHTS)
     # In this order, for a publication renames the one to the other while we read.
     names = (folder / WEIGHTS, _beside(folder, wanted), folder / WEIGHTS)
     for path in names:
         with suppress(FileNotFoundError):
-            content = path.read_bytes()
+            content = read_file(path)
             if hashlib.sha256(content).hexdigest() == wanted:
                 return content
     if not (folder / WEIGHTS).exists():

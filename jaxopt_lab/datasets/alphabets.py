@@ -1,0 +1,94 @@
+"""Which old encoding text of single bytes has: the one in which its words are of one language."""
+
+from __future__ import annotations
+
+import re
+
+#: Encodings with languages and the letters beyond ASCII of each, in lower case. The first that
+#: explains a text wins: Western Europe before the others, Windows before ISO, DOS and Mac.
+_WESTERN = {
+    "German": "äöüß",
+    "French": "àâæçéèêëîïôœùûüÿ",
+    "Spanish": "áéíñóúü",
+    "Portuguese": "áàâãçéêíóôõú",
+    "Italian": "àèéìîòóù",
+    "Dutch": "áéëèïíóöüú",
+    "Catalan": "àçéèíïóòúü",
+    "Swedish": "åäöé",
+    "Danish": "æøåé",
+}
+_CENTRAL = {
+    "Polish": "ąćęłńóśźż",
+    "Czech": "áčďéěíňóřšťúůýž",
+    "Slovak": "áäčďéíĺľňóôŕšťúýž",
+    "Hungarian": "áéíóöőúüű",
+    "Croatian": "čćđšž",
+    "Romanian": "ăâîşţ",
+}
+_ICELANDIC = {"Icelandic": "áæéðíóöþúý"}
+_TURKISH = {"Turkish": "âçğıîöşüû"}
+_CYRILLIC = {
+    "Russian": "абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
+    "Ukrainian": "абвгґдеєжзиіїйклмнопрстуфхцчшщьюя",
+    "Serbian": "абвгдђежзијклљмнњопрстћуфхцчџш",
+}
+_GREEK = {"Greek": "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ"}
+_BALTIC = {"Lithuanian": "ąčęėįšųūž", "Latvian": "āčēģīķļņšūž", "Estonian": "äõöüšž"}
+_ENCODINGS = (
+    ("cp1252", _WESTERN),
+    ("cp1254", _TURKISH),
+    ("cp1252", _ICELANDIC),
+    ("cp1250", _CENTRAL),
+    ("cp1251", _CYRILLIC),
+    ("cp1253", _GREEK),
+    ("cp1257", _BALTIC),
+    ("iso8859-2", _CENTRAL),
+    ("koi8-r", _CYRILLIC),
+    ("cp866", _CYRILLIC),
+    ("cp850", _WESTERN),
+    ("cp852", _CENTRAL),
+    ("mac_roman", _WESTERN),
+)
+#: Words with what may stand inside them; other signs between letters speak against an encoding.
+_WORD = re.compile(r"[^\W\d_]+(?:[^\s\x00-\x40\x5b-\x60\x7b-\x7f’‘–—·\xa0-][^\W\d_]*)*")
+_NEARLY_ALL = 0.98
+
+
+def find_by_alphabet(sample: bytes) -> str | None:
+    """Find the encoding in which the words of a text are those of one language.
+
+    Args:
+      sample: the lines that are not ASCII.
+
+    Returns:
+      Name of the encoding; None if no language that is known here explains the text.
+    """
+    for encoding, languages in _ENCODINGS:
+        try:
+            words = set(_WORD.findall(sample.decode(encoding)))
+        except UnicodeDecodeError:
+            continue
+        words = {word for word in words if not word.isascii()}
+        if words and any(_explains(letters, words) for letters in languages.values()):
+            other = languages in (_CYRILLIC, _GREEK)
+            # Lower case alone may as well be Hebrew, which has no capitals.
+            return None if other and all(word.islower() for word in words) else encoding
+    return None
+
+
+def _explains(letters: str, words: set[str]) -> bool:
+    good = sum(_is_written(word) and _belongs(word, letters) for word in words)
+    return good >= _NEARLY_ALL * len(words)
+
+
+def _is_written(word: str) -> bool:
+    """Whether capitals stand where they may: nowhere, in front or everywhere."""
+    return word[1:].islower() or word.isupper() or len(word) == 1
+
+
+def _belongs(word: str, letters: str) -> bool:
+    lower = word.replace("İ", "i").lower()
+    if letters == _WESTERN["Portuguese"] and re.search("õ(?![eê])", lower):
+        return False  # Hungarian's ő, where nothing else tells
+    other_script = letters[0] in "аα"
+    return {c for c in lower if other_script or not c.isascii()} <= set(letters)
