@@ -14,12 +14,13 @@ from jaxopt_lab.stabilization import diagnose, members, walk
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.gain import calm_limit
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
-from jaxopt_lab.stabilization.thresholds import HEALTHY
+from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 from jaxopt_lab.stabilization.weighing import Cause
 
 
@@ -77,7 +78,7 @@ class Stages(Comparison):
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
-        causes = self._with_rows(self._causes())
+        causes = self._with_averages(self._with_rows(self._causes()))
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
@@ -85,7 +86,7 @@ class Stages(Comparison):
             rows, epochs = self.population.num_rows, self.population.num_epochs
             tried = members.cures(base, rows, norms, epochs)
             self.say(f"trying {len(tried)} cures")
-            self.train(tried, "cures")
+            self.train(self._untried(tried), "cures")
             self.train(walk.missing(self._walked()), "cures")
             self.train(self._untried(self.population.rows.members), "cures")
             causes = self.undo_two(self._causes())
@@ -101,6 +102,20 @@ class Stages(Comparison):
         self.train(self._untried(tried), "cures")
         return self._causes()
 
+    def _with_averages(self, causes: list[Cause]) -> list[Cause]:
+        """Of a calm curve, whether the little that it shakes costs something: averaged weights take
+        that away, as a decay does, without learning less. Not where the noise of the validation
+        rows explains it.
+        """
+        base, found = self.population.base, self._evidence()
+        is_noise = found.noise_floor * THRESHOLDS["above_floor"] > found.fluctuation
+        if causes[0].name != "no_problem" or is_noise or diagnose.settles(base):
+            return causes
+        rows, epochs = self.population.num_rows, self.population.num_epochs
+        tried = members.cures(base, rows, (1.0, 1.0), epochs)
+        self.train(self._untried([m for m in tried if m.family == "average"]), "cures")
+        return self._causes()
+
     def _untried(self, wanted: Sequence[Member]) -> list[Member]:
         return [member for member in wanted if member.name not in self.members]
 
@@ -112,14 +127,14 @@ class Stages(Comparison):
     def _rows_wanted(self) -> int:
         """Validation rows whose own noise would be half of what is calm."""
         floor = mean(self.summaries[BASE].noise_floor)
-        return math.ceil(self.population.num_valid * (2 * floor / HEALTHY) ** 2 / 10) * 10
+        return math.ceil(self.population.num_valid * (2 * floor / self.healthy) ** 2 / 10) * 10
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
         as_long = self.population.num_epochs == seen.setting["num_epochs"]
         if as_long or seen.main_cause == "no_problem":
             return True
-        only_rises = mean(seen.before.fluctuation) <= HEALTHY
+        only_rises = mean(seen.before.fluctuation) <= seen.evidence.calm_limit
         return not calm and (not only_rises or overfits(self.summaries[BASE]))
 
     @property
@@ -132,6 +147,13 @@ class Stages(Comparison):
         if self._constant is None:
             return None
         return Idle(self._constant, "a constant prediction")
+
+    @property
+    def healthy(self) -> float:
+        """By the lowest loss that a member reaches on the base's rows."""
+        found = [s for n, s in self.summaries.items() if self.members[n].comparable]
+        best = min((float(np.mean(summary.best)) for summary in found), default=0.0)
+        return calm_limit(best, self._constant)
 
     def summarize(self, results: Sequence[Result]) -> Summary:
         """With what validation rows tell."""
@@ -150,6 +172,7 @@ class Stages(Comparison):
             self.population.evaluations or 1,
             self.population.rows.tail_share,
             self.population.rows.input_scale,
+            self.healthy,
         )
 
     def _causes(self) -> list[Cause]:
