@@ -310,7 +310,14 @@ def _of_schedules(found: Evidence) -> dict[str, Conditions]:
             "decay_calms": (found.decay_calms, t["decay_calms"]),
             "decay_gain": (found.decay_gain, t["decay_gain"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
-            "batch_is_right": (t["noise_of_small"] / max(found.noise_over_batch, 1e-9), 1.0),
+            # Much noise is the batch's fault where a larger one calms.
+            "batch_is_right": (
+                max(
+                    t["noise_of_small"] / max(found.noise_over_batch, 1e-9),
+                    t["batch_calms"] / found.batch_calms,
+                ),
+                1.0,
+            ),
             "b2_is_right": (t["b2_calms"] / found.b2_calms, 1.0),
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),

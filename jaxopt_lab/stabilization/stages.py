@@ -20,7 +20,6 @@ from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
-from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 from jaxopt_lab.stabilization.weighing import Cause
 
 
@@ -68,8 +67,8 @@ class Stages(Comparison):
         Raises:
           NotShownError: if shortened trainings do not show what was seen.
         """
-        base = self.population.base
-        ladder = members.ladder(base)
+        base, rows = self.population.base, self.population.num_rows
+        ladder = members.ladder(base, rows, self.population.num_epochs)
         self.say(
             f"observing the configuration and {len(ladder) - 1} variants with {len(self.seeds)} "
             f"seeds, {self._epochs}"
@@ -78,15 +77,14 @@ class Stages(Comparison):
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
-        causes = self._with_averages(self._with_rows(self._causes()))
+        causes = self._with_rows(self._causes())
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
-            rows, epochs = self.population.num_rows, self.population.num_epochs
-            tried = members.cures(base, rows, norms, epochs)
+            tried = members.cures(base, rows, norms)
             self.say(f"trying {len(tried)} cures")
-            self.train(self._untried(tried), "cures")
+            self.train(tried, "cures")
             self.train(walk.missing(self._walked()), "cures")
             self.train(self._untried(self.population.rows.members), "cures")
             causes = self.undo_two(self._causes())
@@ -100,20 +98,6 @@ class Stages(Comparison):
         if causes[0].name != "no_problem" or not tried:
             return causes
         self.train(self._untried(tried), "cures")
-        return self._causes()
-
-    def _with_averages(self, causes: list[Cause]) -> list[Cause]:
-        """Of a calm curve, whether the little that it shakes costs something: averaged weights take
-        that away, as a decay does, without learning less. Not where the noise of the validation
-        rows explains it.
-        """
-        base, found = self.population.base, self._evidence()
-        is_noise = found.noise_floor * THRESHOLDS["above_floor"] > found.fluctuation
-        if causes[0].name != "no_problem" or is_noise or diagnose.settles(base):
-            return causes
-        rows, epochs = self.population.num_rows, self.population.num_epochs
-        tried = members.cures(base, rows, (1.0, 1.0), epochs)
-        self.train(self._untried([m for m in tried if m.family == "average"]), "cures")
         return self._causes()
 
     def _untried(self, wanted: Sequence[Member]) -> list[Member]:
