@@ -14,6 +14,7 @@ from jaxopt_lab.cli.summary import curve_findings as lines
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.spaces.distributions import LogUniform
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
 
 UNITS = 40
@@ -153,11 +154,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             curves = {"accuracy": -made.objective, "train_loss": made.train}
             for fold in range(1 if i == 7 else 2):
                 outputs = np.zeros((0, 1), np.float32)
-                store.add_member(i, fold, 0, made.score, "", 39, curves, outputs, UNITS)
+                facts = (i, fold, 0, made.score, "", 39, UNITS)
+                store.add_members([TrainedMember(*facts, curves, outputs)])
             status = Status.STOPPED if i == 7 else Status.COMPLETED
             store.set_trial(i, status, made.score, None, "")
         store.add_trial(8, "search", {"learning_rate": 0.09})
-        store.add_member(8, 0, 0, None, "diverged", 0, curves, outputs, 5)
+        store.add_members([TrainedMember(8, 0, 0, None, "diverged", 0, 5, curves, outputs)])
         store.set_trial(8, Status.INFEASIBLE, reason="diverged")
     store.close()
     return folder

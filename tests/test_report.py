@@ -17,6 +17,7 @@ from jaxopt_lab.report.figures import score_window
 from jaxopt_lab.report.tables import broken
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
 
 SPACE = SearchSpace(
@@ -83,7 +84,8 @@ def _add_trial(store: Store, i: int, config: dict, phase: str, rng: np.random.Ge
         curves = {"train_loss": curve, "loss": curve * np.nan if diverged else curve * 1.1}
         outputs = rng.normal(size=(4, 1)).astype(np.float32)
         found = None if diverged else score
-        store.add_member(i, fold, 0, found, "diverged" if diverged else "", 4, curves, outputs, 5)
+        facts = (i, fold, 0, found, "diverged" if diverged else "", 4, 5)
+        store.add_members([TrainedMember(*facts, curves, outputs)])
     if diverged:
         store.set_trial(i, Status.INFEASIBLE, reason="fold 0: diverged at step 3")
     elif i % 5 == 4:
@@ -259,7 +261,7 @@ def test_a_winner_whose_curve_fluctuates_gets_a_command(
             loss = (0.2 + np.exp(-np.arange(40.0) / 5)) * np.exp(rng.normal(0, spread, 40))
             curves = {"train_loss": loss, "loss": loss}
             outputs = np.zeros((4, 1), np.float32)
-            store.add_member(0, fold, 0, 0.3, "", 39, curves, outputs, 40)
+            store.add_members([TrainedMember(0, fold, 0, 0.3, "", 39, 40, curves, outputs)])
         store.set_trial(0, Status.COMPLETED, 0.3, 0.01)
     store.close()
     page = report.build(tmp_path).read_text()

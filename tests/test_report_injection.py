@@ -19,6 +19,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.report import contents, sections
 from jaxopt_lab.report.figures import Color, Figure, Hover, inert
 from jaxopt_lab.report.page import diagnosis_page_of
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import hover, html, joined, plain
 
 #: A tag, ends of attribute and script, an event handler, and what Plotly and the page would read.
@@ -171,7 +172,7 @@ def in_predictions(folder: Path, column: str) -> None:
         writer.writerows(rows)
 
 
-def check_page(page: sections.Page) -> bool:
+def check_page(page: Page) -> bool:
     """Hold a page against the promise; whether the marker is shown in it."""
     found = Tags(page.body + page.footer)
     assert "x-mark" not in found.tags

@@ -16,7 +16,7 @@ from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import pack_state, unpack_state
-from jaxopt_lab.storage.rows import Member, Trial, WaveCost
+from jaxopt_lab.storage.rows import Member, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.store import NoStudy, Store
 
 FULL, NORMAL = 2, 1  # of SQLite's synchronous
@@ -27,7 +27,7 @@ FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=T
 def test_arrays_come_back_bit_for_bit(curve: np.ndarray, outputs: np.ndarray) -> None:
     store = Store.open(None)
     curves = {"loss": curve[:, 0], "train_loss": curve[:, 1]}
-    store.add_member(7, 1, 0, 0.5, "", 2, curves, outputs, 5)
+    store.add_members([TrainedMember(7, 1, 0, 0.5, "", 2, 5, curves, outputs)])
     (found,) = store.member_arrays(7)
     (alone,) = store.members()
     store.close()

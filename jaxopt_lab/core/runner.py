@@ -353,7 +353,7 @@ class Runner:
         for i, cohort in enumerate(running.wave.cohorts):
             for j, job in enumerate(cohort.jobs):
                 slot = i * width + j
-                mine = {name: np.asarray(x[slot, : job.num_units]) for name, x in metrics.items()}
+                mine = {name: x[slot, : job.num_units] for name, x in metrics.items()}
                 results.append(
                     Result(
                         job,

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxopt_lab.report import tables, words
 from jaxopt_lab.report.figures import Figure, axis, line, log_ticks, paint
-from jaxopt_lab.report.sections import Page
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
 from jaxopt_lab.stabilization.fluctuation import trend
 from jaxopt_lab.stabilization.logged import CurvesDiagnosis

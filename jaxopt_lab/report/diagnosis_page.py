@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.report import diagnosis_figures, tables, words
-from jaxopt_lab.report.sections import Page
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
 from jaxopt_lab.storage.validation import undamaged
 

@@ -12,6 +12,7 @@ from typing import Any
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.report import contents, curves_page, diagnosis_page, sections
 from jaxopt_lab.report.figures import inert
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined, plain
 from jaxopt_lab.stabilization.logged import CurvesDiagnosis
 from jaxopt_lab.storage.files import write_file
@@ -88,7 +89,7 @@ def build_diagnosis(directory: str | Path) -> Path:
     return path
 
 
-def render(page: "sections.Page") -> bytes:
+def render(page: Page) -> bytes:
     """Put a page into the template."""
     figures = {figure.name: figure.to_json() for figure in page.figures}
     scripts = {"theme": _asset("theme.js"), "script": _asset("script.js"), "plotly": _plotly()}

@@ -1,16 +1,12 @@
 """The section about populations: lineage as a tree over time, hyperparameters over time."""
 
-from typing import TYPE_CHECKING
-
 from jaxopt_lab.report import population_figures, tables, words
 from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
 
-if TYPE_CHECKING:
-    from jaxopt_lab.report.sections import Page
 
-
-def population(page: "Page", contents: Contents) -> None:
+def population(page: Page, contents: Contents) -> None:
     """Who went on from whom and with which values, of each population."""
     if contents.space is None:
         return

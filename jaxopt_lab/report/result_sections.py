@@ -1,16 +1,14 @@
 """Sections about the result: headline, test rows, winner, cost."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import prediction_figures, result_figures, tables, words
 from jaxopt_lab.report.contents import Contents
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
-
-if TYPE_CHECKING:
-    from jaxopt_lab.report.sections import Page
 
 OURS = {"ensemble": "The ensemble", "single": "The tuned network"}
 #: What columns with a role do.
@@ -27,7 +25,7 @@ _ORDER = (
 )
 
 
-def headline(page: "Page", contents: Contents, source: str) -> None:
+def headline(page: Page, contents: Contents, source: str) -> None:
     """The verdict in a sentence, the numbers that matter, and all models side by side."""
     scores = model_scores(contents)
     page.body += html('<p class="lead">{}</p>', verdict(contents, scores))
@@ -197,7 +195,7 @@ def _score_table(scores: dict[str, dict[str, float]]) -> Markup:
     return tables.table(head, rows, numeric=range(1, len(head)))
 
 
-def test_rows(page: "Page", contents: Contents) -> None:
+def test_rows(page: Page, contents: Contents) -> None:
     """Predictions of the test rows against the truth."""
     figures = prediction_figures.predictions(contents)
     page.figures += figures
@@ -209,7 +207,7 @@ def test_rows(page: "Page", contents: Contents) -> None:
     page.section("test", "Test rows", "Test rows", note, cards)
 
 
-def effects(page: "Page", contents: Contents) -> None:
+def effects(page: Page, contents: Contents) -> None:
     """Which columns the predictions of test rows rest on."""
     found = contents.best.get("effects")
     if not found or not found["columns"]:
@@ -236,7 +234,7 @@ def effects(page: "Page", contents: Contents) -> None:
     page.section("effects", "Columns", "What the predictions rest on", note, cards)
 
 
-def winner(page: "Page", contents: Contents) -> None:
+def winner(page: Page, contents: Contents) -> None:
     """Its hyperparameters, folds, curves, and optimizer as code."""
     best = contents.best
     cards: list[str] = []
@@ -265,7 +263,7 @@ def winner(page: "Page", contents: Contents) -> None:
     page.section("winner", "Winner", "The winner", "", cards)
 
 
-def ensemble(page: "Page", contents: Contents) -> None:
+def ensemble(page: Page, contents: Contents) -> None:
     """Members of the ensemble with their weights, and how good each is alone."""
     members = contents.best.get("ensemble", {}).get("members", [])
     if not members:
@@ -341,7 +339,7 @@ def _optax(contents: Contents) -> str:
     return tables.card("Its optimizer", tables.code(text), note="To paste into your own code.")
 
 
-def cost(page: "Page", contents: Contents) -> None:
+def cost(page: Page, contents: Contents) -> None:
     """Where the seconds went, what a prediction costs, and on what all this ran."""
     cards: list[str] = []
     figure = result_figures.cost(contents)

@@ -1,18 +1,14 @@
 """The section about a scheduler: who was stopped where, and what that saved."""
 
-from typing import TYPE_CHECKING
-
 from jaxopt_lab.report import rung_figures, tables, words
 from jaxopt_lab.report.contents import Contents
-
-if TYPE_CHECKING:
-    from jaxopt_lab.report.sections import Page
+from jaxopt_lab.report.page_parts import Page
 
 #: Comparisons listed at most.
 MAX_ROWS = 60
 
 
-def rungs(page: "Page", contents: Contents) -> None:
+def rungs(page: Page, contents: Contents) -> None:
     """How far each trial came, and every comparison."""
     figure = rung_figures.lengths(contents)
     if figure is None:

@@ -1,6 +1,6 @@
 """Sections about the search: its course, what matters, the ranges, the trials."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -10,19 +10,17 @@ from jaxopt_lab.analysis.curve_findings import FEWEST_TRIALS
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import parallel_figure, result_figures, search_figures, tables, words
 from jaxopt_lab.report.contents import MAX_CURVES, Contents
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
 from jaxopt_lab.spaces.distributions import Choice, Distribution
 from jaxopt_lab.spaces.space import SearchSpace
-
-if TYPE_CHECKING:
-    from jaxopt_lab.report.sections import Page
 
 #: Rows of the table of trials.
 TOP = 20
 _KINDS = {"narrow": "widen", "diverging": "do not widen", "limit": "at the limit"}
 
 
-def search(page: "Page", contents: Contents) -> None:
+def search(page: Page, contents: Contents) -> None:
     """Best so far, curves of all trials, best of k."""
     if not contents.finished:
         return
@@ -100,7 +98,7 @@ def _drawn_note(contents: Contents) -> str:
     return f" {drawn:,} of {num:,} trials are drawn: the best, and a random part of the others."
 
 
-def matters(page: "Page", contents: Contents) -> None:
+def matters(page: Page, contents: Contents) -> None:
     """Importance, findings in words, infeasible regions, parallel coordinates."""
     space = contents.space
     if space is None or not contents.finished or not space.num_dims:
@@ -126,7 +124,7 @@ def matters(page: "Page", contents: Contents) -> None:
     page.section("matters", "What matters", "What matters", "", cards)
 
 
-def _importance(page: "Page", found: dict[str, Any]) -> str:
+def _importance(page: Page, found: dict[str, Any]) -> str:
     if not any(found["importance"].values()):
         return tables.card("Importance", note="Too few different trials to tell.")
     figure = result_figures.importance(found["importance"], found["interactions"])
@@ -172,7 +170,7 @@ def _range_text(dist: Any) -> str:
     return f"{words.number(low, 3)} to {words.number(high, 3)}"
 
 
-def ranges(page: "Page", contents: Contents) -> None:
+def ranges(page: Page, contents: Contents) -> None:
     """A slice and an isolation chart per hyperparameter."""
     space = contents.space
     if space is None or not np.isfinite(contents.scores).any() or not space.num_dims:
@@ -211,7 +209,7 @@ def ranges(page: "Page", contents: Contents) -> None:
     page.section("ranges", "Hyperparameters", "One hyperparameter at a time", "", cards)
 
 
-def trials_table(page: "Page", contents: Contents) -> None:
+def trials_table(page: Page, contents: Contents) -> None:
     """The best trials, then how the others ended."""
     if not contents.trials:
         return

@@ -1,20 +1,16 @@
 """Sections about the result of a problem that is no table: headline, best trial, its metrics."""
 
-from typing import TYPE_CHECKING
-
 from markupsafe import Markup
 
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.report import tables, words
 from jaxopt_lab.report.contents import Contents
 from jaxopt_lab.report.metric_figures import metric_curves
+from jaxopt_lab.report.page_parts import Page
 from jaxopt_lab.report.words import html, joined
 
-if TYPE_CHECKING:
-    from jaxopt_lab.report.sections import Page
 
-
-def headline(page: "Page", contents: Contents) -> None:
+def headline(page: Page, contents: Contents) -> None:
     """The best trial in a sentence, and the numbers that matter."""
     page.body += html('<p class="lead">{}</p>', _verdict(contents))
     page.body += html('<p class="note">{}</p>', _setting(contents))
@@ -74,7 +70,7 @@ def _tiles(contents: Contents) -> list[Markup]:
     return found
 
 
-def best(page: "Page", contents: Contents) -> None:
+def best(page: Page, contents: Contents) -> None:
     """The best trial: hyperparameters, what each split or seed came to, curves of its metrics."""
     cards: list[str] = []
     row = next((t for t in contents.trials if t["trial_id"] == contents.winner), None)

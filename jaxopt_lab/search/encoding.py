@@ -122,8 +122,11 @@ def features(space: SearchSpace, points: Float[np.ndarray, "n d"]) -> Features:
 
 def row_keys(points: Float[np.ndarray, "n d"]) -> list[bytes]:
     """One key per row of snapped points: equal keys are equal configurations."""
-    whole = np.round(points * 2.0**30).astype(np.int64)
-    return [row.tobytes() for row in whole]
+    whole = np.ascontiguousarray(np.round(points * 2.0**30).astype(np.int64))
+    if not whole.size:
+        return [b""] * len(whole)
+    keys: list[bytes] = whole.view(f"V{whole.strides[0]}").ravel().tolist()
+    return keys
 
 
 def known_keys(space: SearchSpace, points: Float[np.ndarray, "n d"]) -> set[bytes]:

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -148,14 +149,21 @@ class LogUniform(Range):
                 "its low end must be above 0"
             )
 
+    @cached_property
+    def _logs(self) -> tuple[float, float]:
+        """Of the low end, and of the ends' ratio."""
+        return math.log(self.low), math.log(self.high) - math.log(self.low)
+
     def from_unit(self, u: float) -> float:
         if u >= 1.0:
             return float(self.high)
-        value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        low, span = self._logs
+        value = math.exp(low + u * span)
         return float(min(max(value, self.low), self.high)) if u > 0.0 else float(self.low)
 
     def to_unit(self, value: int | float) -> float:
-        return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        low, span = self._logs
+        return (math.log(value) - low) / span
 
 
 class IntUniform(Range):

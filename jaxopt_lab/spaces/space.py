@@ -86,9 +86,9 @@ class SearchSpace:
 
     def is_active(self, name: str, config: Mapping[str, Any]) -> bool:
         """Whether the parameter exists in a configuration that already holds its parents."""
-        return all(
-            parent in config and plain(config[parent]) in values
-            for parent, values in self.parameters[name].condition
+        condition = self.parameters[name].condition
+        return not condition or all(
+            parent in config and plain(config[parent]) in values for parent, values in condition
         )
 
     def from_unit(self, points: Float[np.ndarray, "..."] | Sequence[Any]) -> list[Config]:
@@ -109,7 +109,11 @@ class SearchSpace:
             raise ValueError(f"points must be [n, {self.num_dims}], got shape {points.shape}")
         if not np.all(points >= 0) or not np.all(points <= 1):
             raise ValueError("coordinates must lie in [0, 1]")
-        return [self._config(row) for row in points]
+        if any(dist.condition for dist in self.parameters.values()):
+            return [self._config(row) for row in points]
+        columns = zip(self.parameters.values(), points.T.tolist(), strict=True)
+        values = zip(*(map(dist.from_unit, column) for dist, column in columns), strict=True)
+        return [{**dict(zip(self.names, row, strict=True)), **self.fixed} for row in values]
 
     def _config(self, row: Float[np.ndarray, " d"]) -> Config:
         axis = {name: i for i, name in enumerate(self.names)}
@@ -135,7 +139,7 @@ class SearchSpace:
             if name in config and plain(config[name]) != value:
                 return f"{name} is fixed at {value!r}, got {config[name]!r}"
         for name, dist in self.parameters.items():
-            if not self.is_active(name, {**self.fixed, **config}):
+            if dist.condition and not self.is_active(name, {**self.fixed, **config}):
                 continue
             if name not in config:
                 return f"{name} is missing"

@@ -3,9 +3,12 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+_FLOAT32 = np.dtype("<f4")
 
 
 def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
@@ -13,14 +16,20 @@ def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
 
     Curves of one length in float32, which most are, have a shorter head.
     """
-    arrays = {name: _plain(array) for name, array in curves.items()}
-    shapes = {(array.dtype.str, array.ndim, array.shape) for array in arrays.values()}
-    if len(shapes) == 1 and next(iter(shapes))[:2] == ("<f4", 1):
-        head: Any = {"names": list(arrays), "length": len(next(iter(arrays.values())))}
-    else:
-        head = {"arrays": [[name, a.dtype.str, a.shape] for name, a in arrays.items()]}
-    body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-    return json.dumps(head).encode() + b"\n" + body
+    arrays = [_plain(array) for array in curves.values()]
+    head = _head(*curves, kinds=tuple((array.dtype.str, array.shape) for array in arrays))
+    return b"".join([head, *(array.tobytes() for array in arrays)])
+
+
+@lru_cache(256)
+def _head(*names: str, kinds: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
+    """The line before the values."""
+    head: Any = {"arrays": [[name, *kind] for name, kind in zip(names, kinds, strict=True)]}
+    if len(set(kinds)) == 1:
+        ((kind, shape),) = set(kinds)
+        if kind == "<f4" and len(shape) == 1:
+            head = {"names": names, "length": shape[0]}
+    return json.dumps(head).encode() + b"\n"
 
 
 def unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
@@ -41,6 +50,8 @@ def unpack_curves(blob: bytes) -> dict[str, np.ndarray]:
 def _plain(array: np.ndarray) -> np.ndarray:
     """In a dtype of NumPy's own, little-endian: narrow floats as float32."""
     array = np.asarray(array)
+    if array.dtype == _FLOAT32:
+        return array
     if array.dtype.kind not in "biufc":
         array = array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -212,9 +212,16 @@ class Store:
 
     def add_trial(self, trial_id: int, phase: str, config: Config) -> None:
         """Write a proposed trial as pending."""
-        self._db.execute(
+        self.add_trials(trial_id, phase, [config])
+
+    def add_trials(self, first: int, phase: str, configs: Sequence[Config]) -> None:
+        """Write proposed trials as pending, numbered from `first` on."""
+        self._db.executemany(
             "INSERT INTO trials (trial_id, phase, status, config) VALUES (?, ?, ?, ?)",
-            (trial_id, phase, Status.PENDING, json.dumps(config)),
+            [
+                (first + i, phase, Status.PENDING, json.dumps(config))
+                for i, config in enumerate(configs)
+            ],
         )
 
     def set_config(self, trial_id: int, config: Config) -> None:
@@ -233,9 +240,15 @@ class Store:
         reason: str = "",
     ) -> None:
         """Write what became of a trial."""
-        self._db.execute(
+        self.set_trials([(status, score, standard_error, reason, trial_id)])
+
+    def set_trials(
+        self, rows: Sequence[tuple[Status, float | None, float | None, str, int]]
+    ) -> None:
+        """Write what became of trials: status, score, standard error, reason, trial."""
+        self._db.executemany(
             "UPDATE trials SET status=?, score=?, standard_error=?, reason=? WHERE trial_id=?",
-            (status, score, standard_error, reason, trial_id),
+            rows,
         )
 
     def trials(self, phase: str | None = None, status: Status | None = None) -> list[Trial]:
@@ -257,7 +270,10 @@ class Store:
     def _config(self, text: str) -> Config:
         """Read a configuration; each text is read once."""
         if text not in self._configs:
-            self._configs[text] = {name: plain(v) for name, v in json.loads(text).items()}
+            self._configs[text] = {
+                name: plain(value) if isinstance(value, list) else value
+                for name, value in json.loads(text).items()
+            }
         return self._configs[text]
 
     def num_trials(self, phase: str | None = None) -> int:
@@ -291,34 +307,18 @@ class Store:
         """The least score of a completed trial."""
         return self._rows("SELECT MIN(score) FROM trials WHERE status = 'completed'")[0][0]
 
-    def add_member(
-        self,
-        trial_id: int,
-        fold: int,
-        replicate: int,
-        score: float | None,
-        reason: str,
-        best_unit: int,
-        curves: Mapping[str, np.ndarray],
-        outputs: np.ndarray,
-        num_units: int,
-    ) -> None:
-        """Write one trained network of a trial: its score, curves, validation outputs and age."""
-        self._db.execute(
-            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    def add_members(self, trained: Iterable[TrainedMember]) -> None:
+        """Write trained networks of trials, in place of what was written of them before."""
+        rows = [
             (
-                trial_id,
-                fold,
-                replicate,
-                score,
-                reason,
-                best_unit,
-                pack_curves(curves),
-                np.ascontiguousarray(outputs, "<f4").tobytes(),
-                outputs.shape[-1],
-                num_units,
-            ),
-        )
+                *(m.trial_id, m.fold, m.replicate, m.score, m.reason, m.best_unit),
+                pack_curves(m.curves),
+                np.ascontiguousarray(m.outputs, "<f4").tobytes(),
+                *(m.outputs.shape[-1], m.num_units),
+            )
+            for m in trained
+        ]
+        self._db.executemany("REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def members(self, first: int = 0) -> list[Member]:
         """All members by (trial, fold, replicate), without arrays, from trial `first` on."""

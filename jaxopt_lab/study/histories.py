@@ -48,16 +48,15 @@ def _placed(
 ) -> tuple[list[Trial], Float[np.ndarray, "n d"], list[Trial]]:
     """Trials inside a space, where they lie in its cube, and the trials outside."""
     places = store.memory.setdefault(json.dumps(space.to_dict()), {})
-    mine, points, others = [], [], []
-    for row in store.trials():
-        if row.trial_id not in places:
-            inside = space.why_outside(row.config) is None
-            places[row.trial_id] = space.to_unit([row.config])[0] if inside else None
-        if places[row.trial_id] is not None:
-            mine.append(row)
-            points.append(places[row.trial_id])
-        else:
-            others.append(row)
+    rows = store.trials()
+    new = [row for row in rows if row.trial_id not in places]
+    places.update(dict.fromkeys(row.trial_id for row in new))
+    inside = [row for row in new if space.why_outside(row.config) is None]
+    where = space.to_unit([row.config for row in inside])
+    places.update(zip((row.trial_id for row in inside), where, strict=True))
+    mine = [row for row in rows if places[row.trial_id] is not None]
+    others = [row for row in rows if places[row.trial_id] is None]
+    points = [places[row.trial_id] for row in mine]
     return mine, np.reshape(np.array(points, np.float64), (len(points), space.num_dims)), others
 
 

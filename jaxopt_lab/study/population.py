@@ -17,7 +17,7 @@ from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.packing import pack_state, unpack_state
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
-from jaxopt_lab.study import records, replays, trials
+from jaxopt_lab.study import records, trials
 from jaxopt_lab.study.lineages import GENERATION, POPULATION, Generation, generations_of
 from jaxopt_lab.study.trainings import Trainings
 from jaxopt_lab.study.watch import Watch
@@ -176,7 +176,7 @@ class Population:
             for result in report.results
         }
         judged = {
-            place: replays.judged(self._trainings.training, result, self._members.get(place))
+            place: records.judged(self._trainings.training, result, self._members.get(place))
             for place, result in results.items()
         }
         units = self.jobs[0].num_units
@@ -302,9 +302,7 @@ class Population:
                 records.write_cost(store, report, record.phase, trainings.expected(report))
             for trial_id, config in ended.changed.items():
                 store.set_config(trial_id, config)
-            for m in ended.members.values():
-                facts = (m.trial_id, m.fold, m.replicate, m.score, m.reason, m.best_unit)
-                store.add_member(*facts, m.curves, m.outputs, m.num_units)
+            store.add_members(ended.members.values())
             for place, content in ended.states.items():
                 store.keep("state", (*place, 0), content)
             if ended.results:

@@ -112,17 +112,17 @@ def propose(
     else:
         space, history = history_at_ages(store, space, outer or space, budget)
     configs: list[Config] = []
-    while len(configs) < n:
+    while True:
         batch = min(n - len(configs), MAX_PROPOSALS)
         more = sampler.propose(_key(seed, phase), space, history, batch)
-        if not more:
-            break
         configs += more
+        if not more or len(configs) >= n:
+            break
         history = history.extended(space, more, np.full(len(more), np.nan))
+    for config in configs:
+        config.pop(AGE, None)
     with store.transaction():
-        for i, config in enumerate(configs):
-            config.pop(AGE, None)
-            store.add_trial(num_known + i, phase, config)
+        store.add_trials(num_known, phase, configs)
     return len(configs)
 
 

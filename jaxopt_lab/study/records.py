@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxopt_lab.core.runner import Result, WaveReport
 from jaxopt_lab.core.types import Status
-from jaxopt_lab.problems.contract import Judged, Training
+from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.packing import pack_state
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.storage.store import Store
@@ -43,7 +43,8 @@ def write_wave(
     """
     num_folds, budget = training.num_members, int(store.setting("budget"))
     found = [
-        _Entry(result, training.judge(result, _before(store, result))) for result in report.results
+        _Entry(result, judged(training, result, _before(store, result)))
+        for result in report.results
     ]
     worthy = _worth_keeping(store, found, num_folds, budget, keep)
     with store.transaction():
@@ -51,14 +52,30 @@ def write_wave(
             job = entry.result.job
             member = (job.trial_id, job.fold, job.replicate)
             weights.put(member, entry.result.params, training)
-        for entry in found:
-            _write_member(store, entry)
+        store.add_members([entry.member for entry in found])
+        for result in report.results:
+            if result.state is not None:
+                member = (result.job.trial_id, result.job.fold, 0)
+                store.keep("state", member, pack_state(result.state))
         trial_ids = list(dict.fromkeys(r.job.trial_id for r in report.results))
         store.drop("state", trials.settle(store, trial_ids, num_folds, budget))
         write_cost(store, report, phase, expected)
         pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
         refitted = {trial_id for trial_id, fold, _ in weights.members if fold == num_folds}
         weights.keep_only([*store.best_trials(keep), *pending, *refitted])
+
+
+def judged(training: Training, result: Result, before: TrainedMember | None) -> TrainedMember:
+    """A training as it is stored, with what was before it.
+
+    Args:
+      training: judges.
+      result: from the runner.
+      before: what it goes on from, if it does.
+    """
+    job, (score, reason, best_unit, curves, outputs) = result.job, training.judge(result, before)
+    facts = (job.trial_id, job.fold, job.replicate, score, reason, best_unit)
+    return TrainedMember(*facts, job.start + job.num_units, curves, outputs)
 
 
 def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[float, float]) -> None:
@@ -83,7 +100,7 @@ class _Entry(NamedTuple):
     """A result as it is written."""
 
     result: Result
-    judged: Judged
+    member: TrainedMember
 
 
 def _worth_keeping(
@@ -105,14 +122,14 @@ def _worth_keeping(
     for entry in ended:
         job = entry.result.job
         if job.fold < num_folds and not job.replicate:
-            scores.setdefault(job.trial_id, {})[job.fold] = entry.judged.score
+            scores.setdefault(job.trial_id, {})[job.fold] = entry.member.score
     for member in store.members_of(*scores) if num_folds > 1 else ():
         of_fold = member.fold < num_folds and member.replicate == 0
         if of_fold and member.num_units == budget:
             scores[member.trial_id].setdefault(member.fold, member.score)
     infeasible = {i for i, mine in scores.items() if None in mine.values()}
     means = {
-        i: float(np.mean([score for score in mine.values() if score is not None]))
+        i: trials.mean([score for score in mine.values() if score is not None])
         for i, mine in scores.items()
         if i not in infeasible and len(mine) == num_folds
     }
@@ -145,20 +162,3 @@ def _before(store: Store, result: Result) -> TrainedMember | None:
     if not job.start:
         return None
     return next(m for m in store.member_arrays(job.trial_id) if m.fold == job.fold)
-
-
-def _write_member(store: Store, entry: _Entry) -> None:
-    job = entry.result.job
-    store.add_member(
-        job.trial_id,
-        job.fold,
-        job.replicate,
-        entry.judged.score,
-        entry.judged.reason,
-        entry.judged.best_unit,
-        entry.judged.curves,
-        entry.judged.outputs,
-        job.start + job.num_units,
-    )
-    if entry.result.state is not None:
-        store.keep("state", (job.trial_id, job.fold, 0), pack_state(entry.result.state))

@@ -11,6 +11,7 @@ from jaxopt_lab.core.runner import Result, Runner, WaveReport
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.rows import TrainedMember
+from jaxopt_lab.study import records
 from jaxopt_lab.study.lineages import Stage
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def train_schedule(
             for result in report.results:
                 fold = result.job.fold
                 results[fold] = result
-                members[fold] = judged(training, result, members.get(fold))
+                members[fold] = records.judged(training, result, members.get(fold))
                 if result.state is not None:
                     states[fold] = result.state
     return [Trained(members[fold], results[fold], tuple(reports)) for fold in folds]
@@ -123,25 +124,3 @@ def train_schedule(
 
 def _next(waves: list[Wave]) -> Wave | None:
     return waves.pop(0) if waves else None
-
-
-def judged(training: Training, result: Result, before: TrainedMember | None) -> TrainedMember:
-    """A training as it is stored, with what was before it.
-
-    Args:
-      training: judges.
-      result: from the runner.
-      before: what it goes on from, if it does.
-    """
-    job, found = result.job, training.judge(result, before)
-    return TrainedMember(
-        job.trial_id,
-        job.fold,
-        job.replicate,
-        found.score,
-        found.reason,
-        found.best_unit,
-        job.start + job.num_units,
-        found.curves,
-        found.outputs,
-    )

@@ -88,9 +88,8 @@ def _write(
 ) -> None:
     """Train a schedule on other rows or with other seeds, and keep the results."""
     for trained in _train(trainings, stages, folds, seeds):
-        m = trained.member
-        facts = (trial_id, m.fold, seeds, m.score, m.reason, m.best_unit)
+        member = trained.member._replace(trial_id=trial_id, replicate=seeds)
         with trainings.store.transaction():
-            trainings.store.add_member(*facts, m.curves, m.outputs, m.num_units)
+            trainings.store.add_members([member])
             params = trained.result.params
-            trainings.weights.put((trial_id, m.fold, seeds), params, trainings.training)
+            trainings.weights.put((trial_id, member.fold, seeds), params, trainings.training)

@@ -38,20 +38,23 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
         if member.fold < num_folds and member.replicate == 0:
             by_trial[member.trial_id].append(member)
     kind = "fold" if store.settings().get("task", {}).get("kind") == "tabular" else "run"
-    settled = []
+    settled: list[tuple[Status, float | None, float | None, str, int]] = []
     for trial_id, mine in by_trial.items():
-        failed = next((m for m in mine if m.score is None), None)
-        if failed:
+        scores = [m.score for m in mine if m.score is not None]
+        if len(scores) < len(mine):
+            failed = next(m for m in mine if m.score is None)
             reason = f"{kind} {failed.fold}: {failed.reason}"
-            store.set_trial(trial_id, Status.INFEASIBLE, reason=reason)
+            settled.append((Status.INFEASIBLE, None, None, reason, trial_id))
         elif sum(m.num_units == budget for m in mine) == num_folds:
-            scores = np.array([m.score for m in mine])
-            error = float(scores.std(ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
-            store.set_trial(trial_id, Status.COMPLETED, float(scores.mean()), error)
-        else:
-            continue
-        settled.append(trial_id)
-    return settled
+            error = float(np.std(scores, ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
+            settled.append((Status.COMPLETED, mean(scores), error, "", trial_id))
+    store.set_trials(settled)
+    return [row[-1] for row in settled]
+
+
+def mean(scores: Sequence[float]) -> float:
+    """The score of a trial from those of its members; of a single one without NumPy's detour."""
+    return scores[0] if len(scores) == 1 else float(np.mean(scores))
 
 
 def mean_best_epochs(store: Store, trial_id: int, num_folds: int) -> int:

@@ -7,6 +7,7 @@ different programs. All others are *dynamic*: traced scalars that never recompil
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -76,7 +77,7 @@ class Hyperparameter:
     static: bool = False
     feature_off: float | None = None
 
-    @property
+    @cached_property
     def kind(self) -> Literal["category", "bool", "int", "float"]:
         """The type of its values."""
         if self.choices:
@@ -251,7 +252,10 @@ def check_value(name: str, value: Any) -> Any:
     Raises:
       UserError: naming the value and what would be right.
     """
-    spec, value = lookup(name), scalar(value)
+    spec = lookup(name)
+    if type(value) is float and spec.kind == "float" and spec.low < value < spec.high:
+        return value  # as nearly always, and a large search checks many
+    value = scalar(value)
     if spec.kind == "category":
         if value not in spec.choices:
             hint = did_you_mean(str(value), spec.choices)
@@ -306,9 +310,10 @@ def is_changeable(name: str) -> bool:
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in defaults and check every value, so that all trials have the same keys."""
-    full = {name: spec.default for name, spec in REGISTRY.items()}
-    full.update({name: check_value(name, value) for name, value in config.items()})
-    return full
+    return {**_DEFAULTS, **{name: check_value(name, value) for name, value in config.items()}}
+
+
+_DEFAULTS = {name: spec.default for name, spec in REGISTRY.items()}
 
 
 def num_moments(optimizers: Iterable[str]) -> int:
@@ -334,7 +339,9 @@ def features_of(values: Mapping[str, Iterable[Any]]) -> frozenset[str]:
 
 def features_on(config: Mapping[str, Any]) -> frozenset[str]:
     """`features_of` the values of one complete configuration."""
-    return frozenset(filter(None, (_feature(name, value) for name, value in config.items())))
+    on = [name for name, off in _FEATURES_OFF.items() if config[name] != off]
+    names = (_feature(name, config[name]) for name in ("schedule", "initialization"))
+    return frozenset([*on, *filter(None, names)])
 
 
 _FEATURES_OFF = {n: s.feature_off for n, s in REGISTRY.items() if s.feature_off is not None}

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from jaxopt_lab.core.cohorts import MAX_ACCELERATOR_WIDTH
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems.mlp.hyperparameters import features_on
+from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY, features_on
 from jaxopt_lab.problems.mlp.signature import Signature
 
 _SIGNATURES: dict[Signature, Signature] = {}
+_facts = itemgetter(*(name for name, spec in REGISTRY.items() if spec.static))
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,25 @@ class Programs:
 
     def signature(self, config: Config) -> Signature:
         """The program of a complete configuration; grows for one outside the space."""
+        features = self.features | features_on(config)
+        facts = (_facts(config), features)
+        if facts not in self._found:
+            found = self._signature(config, features)
+            # One object for equal ones, which are keys everywhere: identical keys are not compared.
+            self._found[facts] = _SIGNATURES.setdefault(found, found)
+        return self._found[facts]
+
+    @cached_property
+    def _found(self) -> dict[Any, Signature]:
+        """Signatures by static values and features."""
+        return {}
+
+    def _signature(self, config: Config, features: frozenset[str]) -> Signature:
         width = least(self.widths, config["hidden_size"])
         depth = least(self.depths, config["num_layers"])
         batch, kind, rule = config["batch_size"], config["activation"], config["optimizer"]
         merged = bool(self.block) and batch % self.block == 0
-        found = Signature(
+        return Signature(
             optimizers=sharing(self.optimizers, rule),
             activations=sharing(self.activations, kind),
             num_layers=depth,
@@ -59,7 +76,7 @@ class Programs:
             ema=config["ema"],
             early_stopping=config["early_stopping"],
             penalize_biases=config["penalize_biases"],
-            features=self.features | features_on(config),
+            features=features,
             draw_width=max(self.draw_width, width),
             noise_rows=math.gcd(self.noise_rows, batch),
             masked_depth=self.masked_depth or depth != config["num_layers"],
@@ -68,8 +85,6 @@ class Programs:
             precision=config["precision"],
             **members_of(config),
         )
-        # One object for equal ones, which are keys everywhere: identical keys are not compared.
-        return _SIGNATURES.setdefault(found, found)
 
     def max_cohort(self, signature: Signature) -> int:
         """Bound of the cohort width of a program."""
