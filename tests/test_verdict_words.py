@@ -18,6 +18,7 @@ from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import HEALTHY
 
 BASE_CONFIG = complete({"learning_rate": 1e-3, "batch_size": 32})
 SEEDS = 3
@@ -36,6 +37,7 @@ def evidence(**signs: float) -> Evidence:
     """Nothing is wrong but for the signs."""
     ones = dict.fromkeys(Evidence._fields, 1.0)
     quiet = {"fluctuation": 0.2, "noise_floor": 0.01, "num_spikes": 0.0, "b2_memory": 1000.0}
+    quiet["calm_limit"] = HEALTHY
     return Evidence(**ones | quiet | signs)
 
 
@@ -43,7 +45,7 @@ def diagnosis(
     found: Evidence, cures: Mapping[str, Summary], base: Summary, idle: float | None = None
 ) -> Diagnosis:
     """What `stabilize` would make of it, without a confirmed fix."""
-    known = {m.name: m for m in members.ladder(BASE_CONFIG)}
+    known = {m.name: m for m in members.ladder(BASE_CONFIG, 1000, 20)}
     mine = {name: known[name] for name in cures}
     setting = {"num_epochs": 20, "num_seeds": SEEDS, "num_trainings": 9, "num_kept": 0}
     setting |= {"seconds": 43.0, "compile_seconds": 30.0, "train_seconds": 10.0, "evaluations": 1}
@@ -193,7 +195,7 @@ def test_steps_that_the_base_has_taken_are_left_out_with_why() -> None:
 
 def test_a_step_is_trained_once_and_only_cures_are_recommended() -> None:
     base = complete({"learning_rate": 1e-3, "batch_size": 32, "b2": 0.999})
-    known = [*members.ladder(base), *members.cures(base, 1000, (0.5, 2.0), 20)]
+    known = [*members.ladder(base, 1000, 20), *members.cures(base, 1000, (0.5, 2.0))]
     rows = walk.walked(walk.steps(walk.of_table(base, 1000)), known)
     own = walk.missing(rows)
     assert len(own) == 4

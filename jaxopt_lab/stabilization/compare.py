@@ -43,6 +43,7 @@ class Remedy(NamedTuple):
       against_rise: whether the base overfits, so that its end has to come down.
       accepted: whether it calms the curve and does not harm the best loss.
       why: in words.
+      calm: fluctuation up to which a curve is calm.
     """
 
     name: str
@@ -57,12 +58,18 @@ class Remedy(NamedTuple):
     against_rise: bool
     accepted: bool
     why: str
+    calm: float = HEALTHY
 
     @property
     def reaches_goal(self) -> bool:
-        """Whether it calms enough, and ends low enough where the base overfits."""
+        """Whether it calms enough, and ends low enough where the base overfits. Of a base that was
+        calm it must be much calmer, or better.
+        """
         # Not against the floor of its rows: that grows with the shaking.
-        is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or self.after <= HEALTHY
+        before = self.after / max(self.fluctuation.value, 1e-9)
+        shook = before > self.calm or self.loss.value * HARMLESS < 1.0
+        becomes_calm = self.after <= self.calm and shook
+        is_calm = self.fluctuation.value <= 1.0 / GOAL_RATIO or becomes_calm
         return is_calm and not (self.against_rise and self.rise >= RISES)
 
 
@@ -82,7 +89,13 @@ class Idle(NamedTuple):
         return float(np.mean(found.best)) * HARMLESS > self.loss
 
 
-def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = None) -> Remedy:
+def compare(
+    member: Member,
+    found: Summary,
+    base: Summary,
+    idle: Idle | None = None,
+    limit: float = HEALTHY,
+) -> Remedy:
     """Compare a variant with the base, seed by seed.
 
     Args:
@@ -90,6 +103,7 @@ def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = N
       found: its trainings.
       base: the base's, with the same seeds.
       idle: what learning nothing comes to, where that is known: no cure is as bad.
+      limit: fluctuation up to which a curve is calm.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
     against_rise = overfits(base)
@@ -103,7 +117,7 @@ def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = N
         higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
         error = row_error(found.best_rows, base.best_rows)
         accepted, why = judge(spread, loss, higher, final if against_rise else None, error)
-        calm = mean(found.fluctuation) <= HEALTHY and np.mean(found.num_spikes) < 1
+        calm = mean(found.fluctuation) <= limit and np.mean(found.num_spikes) < 1
         if not accepted and calm and loss.value <= FREES and loss.high < 1.0:
             # What has not learned is as calm as can be.
             accepted, why = True, f"calm, and best loss {1 - loss.value:.0%} better"
@@ -125,6 +139,7 @@ def compare(member: Member, found: Summary, base: Summary, idle: Idle | None = N
         against_rise,
         accepted,
         why,
+        limit,
     )
 
 

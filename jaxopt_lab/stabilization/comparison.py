@@ -14,7 +14,7 @@ from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import FREES
+from jaxopt_lab.stabilization.thresholds import FREES, HEALTHY
 from jaxopt_lab.stabilization.weighing import Cause
 
 #: Cures that are confirmed on fresh seeds, the recommended one among them.
@@ -94,6 +94,11 @@ class Comparison(ABC):
         """What learning nothing comes to; None where nobody knows."""
         return None
 
+    @property
+    def healthy(self) -> float:
+        """Fluctuation up to which a curve is calm."""
+        return HEALTHY
+
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Take note of trainings before they are summarised; here there is nothing to note."""
         del found
@@ -134,7 +139,11 @@ class Comparison(ABC):
         for name in names:
             if name != BASE and BASE in self.summaries:
                 member, mine = self.members[name], self.summaries[name]
-                self.remedies[name] = compare(member, mine, self.summaries[BASE], self.idle)
+                self.remedies[name] = compare(
+                    member, mine, self.summaries[BASE], self.idle, self.healthy
+                )
+        # A member that learned more changes what all others are held against.
+        self.remedies = {n: r._replace(calm=self.healthy) for n, r in self.remedies.items()}
 
     def undo_two(self, causes: list[Cause]) -> list[Cause]:
         """Where no single cause was found, two that hide each other, if there are such."""
@@ -179,7 +188,8 @@ class Comparison(ABC):
         self.learn(found)
         before = self.summarize(found[BASE])
         confirmed = [
-            compare(m, self.summarize(found[m.name]), before, self.idle) for m in candidates
+            compare(m, self.summarize(found[m.name]), before, self.idle, self.healthy)
+            for m in candidates
         ]
         for remedy in confirmed:
             self.remedies.setdefault(remedy.name, remedy)

@@ -13,6 +13,7 @@ from jaxopt_lab.core.runner import Result
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.fluctuation import measure
+from jaxopt_lab.stabilization.gain import cost_of_shaking
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
@@ -84,6 +85,9 @@ class Evidence(NamedTuple):
       scale_helps: base fluctuation, or best loss, over that on standardised inputs; NaN where not
         tried.
       scale_gain: of the two, best losses alone.
+      calm_limit: fluctuation up to which the curve is calm: see `gain`.
+      shaking_costs: base best loss over the best of what only shakes less, if that is certainly
+        better: see `gain`.
     """
 
     fluctuation: float
@@ -115,6 +119,8 @@ class Evidence(NamedTuple):
     input_scale: float = 1.0
     scale_helps: float = math.nan
     scale_gain: float = 1.0
+    calm_limit: float = HEALTHY
+    shaking_costs: float = 1.0
 
 
 def gather(
@@ -125,6 +131,7 @@ def gather(
     evaluations: int,
     tail_share: float = math.nan,
     input_scale: float = 1.0,
+    calm_limit: float = HEALTHY,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -136,6 +143,7 @@ def gather(
       evaluations: per epoch.
       tail_share: see `Evidence`.
       input_scale: see `Evidence`.
+      calm_limit: see `Evidence`.
     """
 
     def of(*families: str) -> list[Remedy]:
@@ -194,6 +202,8 @@ def gather(
         input_scale=input_scale,
         scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
         scale_gain=gain(of("scale")),
+        calm_limit=calm_limit,
+        shaking_costs=cost_of_shaking(remedies.values(), config["learning_rate"]),
     )
 
 
@@ -207,15 +217,16 @@ def settles(config: Config) -> bool:
 
 def is_calm(found: Evidence) -> bool:
     """Whether the validation loss stays near its trend."""
-    return found.fluctuation <= HEALTHY and found.num_spikes < 1
+    return found.fluctuation <= found.calm_limit and found.num_spikes < 1
 
 
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
     A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
-    is calm because it is stuck; or a lower rate makes it calmer and better still; or the rows keep
-    it from learning. Where no cause reaches its thresholds, none is named.
+    is calm because it is stuck; or a lower rate makes it calmer and better still; or the shaking
+    that is left costs something; or the rows keep it from learning. Where no cause reaches its
+    thresholds, none is named.
     """
     t = THRESHOLDS
     described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
@@ -223,9 +234,10 @@ def verdict(found: Evidence) -> list[Cause]:
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
     rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
-    if is_calm(found) and overfits < 0 and is_free and rate_is_right and rows_are_right:
+    costs_nothing = rate_is_right and found.shaking_costs < t["decay_gain"]
+    if is_calm(found) and overfits < 0 and is_free and costs_nothing and rows_are_right:
         flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
-        distance = min(margin(HEALTHY, found.fluctuation), flat)
+        distance = min(margin(found.calm_limit, found.fluctuation), flat)
         return [Cause("no_problem", confidence(distance), described)]
     return decided(weighed(found), described)
 
@@ -298,7 +310,14 @@ def _of_schedules(found: Evidence) -> dict[str, Conditions]:
             "decay_calms": (found.decay_calms, t["decay_calms"]),
             "decay_gain": (found.decay_gain, t["decay_gain"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
-            "batch_is_right": (t["noise_of_small"] / max(found.noise_over_batch, 1e-9), 1.0),
+            # Much noise is the batch's fault where a larger one calms.
+            "batch_is_right": (
+                max(
+                    t["noise_of_small"] / max(found.noise_over_batch, 1e-9),
+                    t["batch_calms"] / found.batch_calms,
+                ),
+                1.0,
+            ),
             "b2_is_right": (t["b2_calms"] / found.b2_calms, 1.0),
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),

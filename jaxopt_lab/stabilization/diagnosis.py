@@ -101,6 +101,11 @@ class Diagnosis:
         return geometric_mean(next(iter(self.summaries.values())).fluctuation)
 
     @property
+    def calm_limit(self) -> float:
+        """The fluctuation up to which the curve is calm."""
+        return float(getattr(self.evidence, "calm_limit", HEALTHY))
+
+    @property
     def observed(self) -> dict[str, Any]:
         """What there was to see of the base: epochs, fluctuation, rise of its end."""
         return {
@@ -255,7 +260,7 @@ class Diagnosis:
                 "noise_floor": mean((before if after is None else after).noise_floor),
                 "interval": list(geometric_mean(before.fluctuation)[1:]),
                 "by_seed": before.fluctuation.tolist(),
-                "healthy": HEALTHY,
+                "healthy": self.calm_limit,
             },
             "best_validation": {
                 "before": float(np.mean(before.best)),
@@ -268,8 +273,8 @@ class Diagnosis:
                 "changes": {} if self.chosen is None else dict(self.chosen.settings),
                 "hyperparameters": _plain(self.recommended),
                 "solved": self.solved,
-                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}; where it "
-                f"overfits, an end less than {RISES - 1:.0%} above the lowest point",
+                "goal": f"fluctuation divided by {GOAL_RATIO:g}, or below {self.calm_limit:.3g}; "
+                f"where it overfits, an end less than {RISES - 1:.0%} above the lowest point",
                 "confirmed": None if self.chosen is None else _remedy(self.chosen),
             },
             "sentence": self.sentence,

@@ -99,8 +99,7 @@ def _seconds(population: Population, length: Length) -> float:
     passes = length.num_epochs * length.evaluations * population.num_valid * sharing.size
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
     rows, epochs = population.num_rows, population.num_epochs
-    cures = members.cures(base, rows, (1.0, 1.0), epochs)
-    known = [*members.ladder(base), *cures]
+    known = [*members.ladder(base, rows, epochs), *members.cures(base, rows, (1.0, 1.0))]
     steps = walk.walked(walk.steps(walk.of_table(base, rows)), known)
     tried = len(known) + len(walk.missing(steps))
     number = tried * length.num_seeds + (NUM_CONFIRMED + 1) * length.num_fresh

@@ -39,8 +39,15 @@ class Member:
         return {**base, **self.settings}
 
 
-def ladder(base: Config) -> list[Member]:
-    """The base, learning rates around its own, and other second moments and values of eps."""
+def ladder(base: Config, num_rows: int, num_epochs: int) -> list[Member]:
+    """The base, learning rates around its own, other second moments and values of eps, and averaged
+    weights, which take the shaking of a constant rate away without learning less.
+
+    Args:
+      base: complete configuration.
+      num_rows: training rows.
+      num_epochs: of each training; of averages that are the same for most of it one is tried.
+    """
     rate = base["learning_rate"]
     found = [Member(BASE, {}, is_cure=False)]
     for factor in RATE_LADDER:
@@ -55,26 +62,22 @@ def ladder(base: Config) -> list[Member]:
         ]
     if base["optimizer"] in ("adam", "adamw", "rmsprop"):
         found += [Member(f"eps {e:g}", {"eps": e}, "eps") for e in (1e-5, 1e-3) if e > base["eps"]]
-    return found
+    return [*found, *_averages(base, num_rows, num_epochs)]
 
 
-def cures(
-    base: Config, num_rows: int, clip_norms: tuple[float, float], num_epochs: int
-) -> list[Member]:
+def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[Member]:
     """The remedies of practice beyond those of `ladder`, at several strengths, and pairs.
 
     Args:
       base: complete configuration.
       num_rows: training rows; a batch is at most a quarter of them.
       clip_norms: 50 % and 90 % quantile of the base's gradient norms.
-      num_epochs: of each training; of averages that are the same for most of it one is tried.
     """
     rate = base["learning_rate"]
     middle, high = (float(f"{norm:.3g}") for norm in clip_norms)
     clip = {"clip_norm": middle}
     cosine = {"schedule": "cosine", "final_fraction": 0.0}
     average = {"ema": True, "ema_decay": 0.99}
-    epoch = {**average, "ema_decay": over_an_epoch(num_rows, base["batch_size"])}
     l2 = {"l2": 0.01}
     found = [
         Member("reduce on plateau", plateau(rate), "schedule"),
@@ -87,8 +90,6 @@ def cures(
         Member("clip values at 1", {"clip_value": 1.0}, "clip"),
         Member("adaptive clip at 0.01 of the weights", {"agc": 0.01}, "adaptive clip"),
         Member("AdaGC 1.05", {"adagc": 1.05}, "adaptive clip"),
-        Member("weights averaged over an epoch", epoch, "average"),
-        *_averages(num_rows / base["batch_size"] * num_epochs, epoch["ema_decay"]),
         Member("dropout 0.3", {"dropout": 0.3}, "regularisation"),
         Member("dropout 0.5", {"dropout": 0.5}, "regularisation"),
         Member("L2 0.001", {"l2": 0.001}, "regularisation"),
@@ -115,7 +116,7 @@ def cures(
             more = float(f"{factor**power:g}")
             both = {"batch_size": size, "learning_rate": rate * more}
             found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
-    return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+    return _others(found, base)
 
 
 def plateau(rate: float) -> Config:
@@ -128,19 +129,27 @@ def plateau(rate: float) -> Config:
     }
 
 
-def _averages(num_updates: float, known: float) -> list[Member]:
-    """Averaged weights of fixed decays that differ, in the later half of a training, from `known`
-    and from each other: a decay is held below (t + 1) / (t + 10) after t updates.
+def _others(found: list[Member], base: Config) -> list[Member]:
+    """Those that change something."""
+    return [m for m in found if any(base[k] != v for k, v in m.settings.items())]
+
+
+def _averages(base: Config, num_rows: int, num_epochs: int) -> list[Member]:
+    """Weights averaged over an epoch, and of fixed decays that differ from that, in the later half
+    of a training, and from each other: a decay is held below (t + 1) / (t + 10) after t updates.
     """
-    half = num_updates / 2
+    half = num_rows / base["batch_size"] * num_epochs / 2
     most = (half + 1.0) / (half + 10.0)
-    found, taken = [], {min(known, most)}
-    for decay in (0.99, 0.999):
+    found, taken = [], set()
+    for decay, name in (
+        (over_an_epoch(num_rows, base["batch_size"]), "weights averaged over an epoch"),
+        (0.99, "averaged weights 0.99"),
+        (0.999, "averaged weights 0.999"),
+    ):
         if min(decay, most) not in taken:
             taken.add(min(decay, most))
-            settings = {"ema": True, "ema_decay": decay}
-            found.append(Member(f"averaged weights {decay:g}", settings, "average"))
-    return found
+            found.append(Member(name, {"ema": True, "ema_decay": decay}, "average"))
+    return _others(found, base)
 
 
 def over_an_epoch(num_rows: int, batch_size: int) -> float:

@@ -14,12 +14,12 @@ from jaxopt_lab.stabilization import diagnose, members, walk
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.gain import calm_limit
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
-from jaxopt_lab.stabilization.thresholds import HEALTHY
 from jaxopt_lab.stabilization.weighing import Cause
 
 
@@ -67,8 +67,8 @@ class Stages(Comparison):
         Raises:
           NotShownError: if shortened trainings do not show what was seen.
         """
-        base = self.population.base
-        ladder = members.ladder(base)
+        base, rows = self.population.base, self.population.num_rows
+        ladder = members.ladder(base, rows, self.population.num_epochs)
         self.say(
             f"observing the configuration and {len(ladder) - 1} variants with {len(self.seeds)} "
             f"seeds, {self._epochs}"
@@ -82,8 +82,7 @@ class Stages(Comparison):
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
-            rows, epochs = self.population.num_rows, self.population.num_epochs
-            tried = members.cures(base, rows, norms, epochs)
+            tried = members.cures(base, rows, norms)
             self.say(f"trying {len(tried)} cures")
             self.train(tried, "cures")
             self.train(walk.missing(self._walked()), "cures")
@@ -112,14 +111,14 @@ class Stages(Comparison):
     def _rows_wanted(self) -> int:
         """Validation rows whose own noise would be half of what is calm."""
         floor = mean(self.summaries[BASE].noise_floor)
-        return math.ceil(self.population.num_valid * (2 * floor / HEALTHY) ** 2 / 10) * 10
+        return math.ceil(self.population.num_valid * (2 * floor / self.healthy) ** 2 / 10) * 10
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
         as_long = self.population.num_epochs == seen.setting["num_epochs"]
         if as_long or seen.main_cause == "no_problem":
             return True
-        only_rises = mean(seen.before.fluctuation) <= HEALTHY
+        only_rises = mean(seen.before.fluctuation) <= seen.evidence.calm_limit
         return not calm and (not only_rises or overfits(self.summaries[BASE]))
 
     @property
@@ -132,6 +131,13 @@ class Stages(Comparison):
         if self._constant is None:
             return None
         return Idle(self._constant, "a constant prediction")
+
+    @property
+    def healthy(self) -> float:
+        """By the lowest loss that a member reaches on the base's rows."""
+        found = [s for n, s in self.summaries.items() if self.members[n].comparable]
+        best = min((float(np.mean(summary.best)) for summary in found), default=0.0)
+        return calm_limit(best, self._constant)
 
     def summarize(self, results: Sequence[Result]) -> Summary:
         """With what validation rows tell."""
@@ -150,6 +156,7 @@ class Stages(Comparison):
             self.population.evaluations or 1,
             self.population.rows.tail_share,
             self.population.rows.input_scale,
+            self.healthy,
         )
 
     def _causes(self) -> list[Cause]:

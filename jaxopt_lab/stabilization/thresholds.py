@@ -16,8 +16,9 @@ FREES = 0.75
 NEAR_BEST = 1.05
 #: A fix does its job if it divides the fluctuation by this, or makes it calm.
 GOAL_RATIO = 3.0
-#: A validation loss that stays within 4 % of its trend is calm.
-HEALTHY = 0.04
+#: A validation loss that stays within 4 % of its trend is calm, if that much can be gained; where
+#: less can, within 4 % of that, or of this share of the loss: see `gain`.
+HEALTHY, LEAST_SHARE = 0.04, 0.3
 #: A validation loss that ends this many times above the lowest point of its trend overfits.
 RISES = 1.12
 #: And its training loss falls at least by this factor in the second half.
