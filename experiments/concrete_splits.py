@@ -3,7 +3,7 @@
 Each split is tuned on its own 90 % alone: cross-validation inside it chooses hyperparameters,
 ensemble and all; the other 10 % are predicted once, at the end.
 
-    python experiments/concrete_splits.py [PATH] [--splits S] [--trials N]
+    python experiments/concrete_splits.py [PATH] [--splits S] [--trials N] [--ensemble all]
 
 The last line printed is JSON: `mean_rmse` is the ensemble's.
 
@@ -61,6 +61,7 @@ def tune_split(
             epochs=args.epochs,
             seed=args.seed,
             test_fraction=0,
+            ensemble=args.ensemble,
         )
         tune.run(train, settings, folder, say=lambda line: None)
         predictor = lab.Predictor.load(Path(folder) / "model")
@@ -110,6 +111,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ensemble", choices=("networks", "all"), default="networks")
     return parser.parse_args()
 
 

@@ -126,3 +126,10 @@ def test_traced_holds_the_dynamic_values_and_shapes() -> None:
     assert arrays["schedule"] == hyperparameters.SCHEDULES.index("cosine")
     assert arrays["activation"] == hyperparameters.ACTIVATIONS.index("gelu")
     assert arrays["hidden_size"] == 48
+
+
+def test_a_floor_as_a_rate_stands_alone() -> None:
+    """Neither does the default share of the rate lie above it, nor is a given one forgotten."""
+    assert complete({})["plateau_floor"] == 0.01
+    assert complete({"min_lr": 1e-6})["plateau_floor"] == 0.0
+    assert complete({"min_lr": 1e-6, "plateau_floor": 0.1})["plateau_floor"] == 0.1

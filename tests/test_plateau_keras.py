@@ -199,25 +199,29 @@ RECORDED: list[tuple[str, dict[str, Any], list[tuple[int, float]]]] = [
 ]
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.02])
 @pytest.mark.parametrize(("name", "keras", "reductions"), RECORDED)
 def test_reductions_are_those_of_keras(
-    name: str, keras: dict[str, Any], reductions: list[tuple[int, float]]
+    name: str, keras: dict[str, Any], reductions: list[tuple[int, float]], rate: float
 ) -> None:
+    """With the floor as a share, and as a rate."""
     config = {
         "plateau_factor": keras["factor"],
         "plateau_patience": keras["patience"],
         "plateau_cooldown": max(keras["cooldown"] - 1, 0),
         "plateau_min_delta": keras["min_delta"],
-        "plateau_floor": keras["min_lr"],
+        "learning_rate": rate,
+        "plateau_floor": keras["min_lr"] if rate == 1.0 else 0.0,
+        "min_lr": 0.0 if rate == 1.0 else keras["min_lr"] * rate,
     }
     values = hyperparameters.traced(hyperparameters.complete(config))
     hparams = {key: jnp.asarray(value) for key, value in values.items()}
-    state, rate, found = schedules.plateau_init(), 1.0, []
+    state, scale, found = schedules.plateau_init(), 1.0, []
     update = jax.jit(schedules.plateau_update)
     for epoch, loss in enumerate(LOSSES[name]):
         state = update(state, hparams, jnp.asarray(loss, jnp.float32))
-        if float(state.scale) != rate:
-            rate = float(state.scale)
-            found.append((epoch, rate))
+        if float(state.scale) != scale:
+            scale = float(state.scale)
+            found.append((epoch, scale))
     assert [epoch for epoch, _ in found] == [epoch for epoch, _ in reductions]
     np.testing.assert_allclose([r for _, r in found], [r for _, r in reductions], rtol=1e-4)

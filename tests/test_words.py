@@ -27,7 +27,8 @@ from jaxopt_lab.tuning.tune import Settings
         ("learning-rate", "learning_rate"),
         ("beta_1", "b1"),
         ("beta2", "b2"),
-        ("min_lr", "plateau_floor"),
+        ("min_scale", "plateau_floor"),
+        ("minimum_learning_rate", "min_lr"),
         ("units", "hidden_size"),
         ("dropout_rate", "dropout"),
         ("batch", "batch_size"),
@@ -43,8 +44,8 @@ def test_a_word_of_another_library_is_understood(word: str, ours: str) -> None:
 
 
 def test_words_that_measure_something_else_say_so() -> None:
-    with pytest.raises(lab.UserError, match="min_lr / learning_rate"):
-        hyperparameters.lookup("min_lr")
+    with pytest.raises(lab.UserError, match="min_lr is the same as a rate"):
+        hyperparameters.lookup("min_scale")
     with pytest.raises(lab.UserError, match="--epochs"):
         hyperparameters.lookup("epochs")
 

@@ -179,7 +179,8 @@ REGISTRY: dict[str, Hyperparameter] = {
     ),
     "plateau_patience": Hyperparameter(5, "epochs without improvement before it does", 1, 10**6),
     "plateau_cooldown": Hyperparameter(0, "epochs after a reduction that do not count", 0, 10**6),
-    "plateau_floor": _real(0.01, "least multiplier it leaves", 0.0, 1.0),
+    "plateau_floor": _real(0.01, "least multiplier it leaves; 0 where min_lr is given", 0.0, 1.0),
+    "min_lr": _real(0.0, "least learning rate that reduce_on_plateau leaves", 0.0, math.inf),
     "plateau_min_delta": _real(1e-4, "least improvement of the validation loss", 0.0, math.inf),
     "batch_size": Hyperparameter(32, "rows per step", 1, 2**20, static=True),
     "num_layers": Hyperparameter(3, "hidden layers", 1, 128, static=True),
@@ -229,7 +230,7 @@ NO_HYPERPARAMETERS = {
 }
 #: How the words of other libraries differ in what they measure.
 REMARKS = {
-    "min_lr": " It is a share of learning_rate: min_lr / learning_rate.",
+    "min_scale": " min_lr is the same as a rate.",
     "warmup_steps": " It is a share of all steps.",
     "warmup_epochs": " It is a share of all steps.",
     "end_value": " It is a share of learning_rate.",
@@ -315,7 +316,10 @@ def is_changeable(name: str) -> bool:
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in defaults and check every value, so that all trials have the same keys."""
-    return {**_DEFAULTS, **{name: check_value(name, value) for name, value in config.items()}}
+    given = {name: check_value(name, value) for name, value in config.items()}
+    # Whoever gives the floor as a rate does not want another one beside it.
+    share = {"plateau_floor": 0.0} if "min_lr" in given else {}
+    return {**_DEFAULTS, **share, **given}
 
 
 _DEFAULTS = {name: spec.default for name, spec in REGISTRY.items()}

@@ -180,10 +180,11 @@ def to_optax(config: Mapping[str, Any], steps_per_epoch: int, num_epochs: int) -
         parts.append(f"optax.add_decayed_weights({c['weight_decay']!r}{mask})")
     parts.append(f"optax.scale_by_learning_rate({schedules.to_optax(c, total)})")
     if c["schedule"] == "reduce_on_plateau":
+        floor = max(c["plateau_floor"], c["min_lr"] / max(c["learning_rate"], 1e-300))
         parts.append(
             f"optax.contrib.reduce_on_plateau(factor={c['plateau_factor']!r}, "
             f"patience={c['plateau_patience']}, rtol=0.0, atol={c['plateau_min_delta']!r}, "
-            f"cooldown={c['plateau_cooldown']}, min_scale={c['plateau_floor']!r}, "
+            f"cooldown={c['plateau_cooldown']}, min_scale={floor!r}, "
             f"accumulation_size={steps_per_epoch})"
         )
     return f"optax.chain({', '.join(parts)})"

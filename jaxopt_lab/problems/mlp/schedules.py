@@ -106,7 +106,8 @@ def plateau_update(state: PlateauState, hparams: Hparams, loss: Scalar) -> Plate
     The rules are those that Keras documents for ReduceLROnPlateau (mode "min"): an epoch improves
     if its loss is below the best by more than `plateau_min_delta`; the `plateau_cooldown` epochs
     after a reduction do not count (Keras' own code counts the last of them, PyTorch and Optax do
-    not); NaN is no improvement; the scale never falls below `plateau_floor`.
+    not); NaN is no improvement; the scale never falls below `plateau_floor`, nor the rate below
+    `min_lr`.
 
     Args:
       loss: monitored loss of the epoch that ended.
@@ -115,8 +116,10 @@ def plateau_update(state: PlateauState, hparams: Hparams, loss: Scalar) -> Plate
     cooldown = jnp.maximum(state.cooldown - 1, 0)
     improved = loss < state.best - hparams["plateau_min_delta"]
     wait = jnp.where(improved | cooling, 0, state.wait + 1)
-    fire = (wait >= hparams["plateau_patience"]) & (state.scale > hparams["plateau_floor"])
-    lowered = jnp.maximum(state.scale * hparams["plateau_factor"], hparams["plateau_floor"])
+    rate = jnp.maximum(hparams["learning_rate"], jnp.finfo(jnp.float32).tiny)
+    floor = jnp.maximum(hparams["plateau_floor"], hparams["min_lr"] / rate)
+    fire = (wait >= hparams["plateau_patience"]) & (state.scale > floor)
+    lowered = jnp.maximum(state.scale * hparams["plateau_factor"], floor)
     return PlateauState(
         best=jnp.where(improved, loss, state.best),
         wait=jnp.where(fire, 0, wait),
