@@ -2,14 +2,21 @@
 
 import json
 import math
+import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import jaxopt_lab as lab
+from jaxopt_lab.datasets import baselines, load_table
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.storage.validation import read_setting
-from jaxopt_lab.tuning.outcome import to_json
+from jaxopt_lab.tuning.outcome import baselines_meanwhile, to_json
 from jaxopt_lab.tuning.tune import Settings, _budget_in_words, seconds_before
 
 
@@ -72,3 +79,49 @@ def test_a_plan_tells_trials_by_phase_and_folds() -> None:
     assert "first fold only" in text
     text = _budget_in_words(Settings(search="grid"), 9, 1, 30)
     assert text.startswith("9 trials (9 of the wide search), one hold-out split, 30 epochs; then")
+
+
+@pytest.fixture
+def regression(tmp_path: Path) -> Any:
+    """A study of a table, of which nothing is trained."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.standard_normal((120, 3)), columns=["a", "b", "c"])
+    frame.assign(y=frame.a + 0.1 * frame.b).to_csv(tmp_path / "table.csv", index=False)
+    table = load_table(str(tmp_path / "table.csv"), target="y")
+    space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-2))
+    with lab.Study(lab.tasks.tabular(table, test_fraction=0.2), space) as study:
+        with study.store.transaction():
+            study.store.set("num_folds", 1)
+        yield study
+
+
+def test_baselines_of_large_tables_are_fitted_meanwhile(
+    regression: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another thread, with the same scores, and the filters of warnings are as before."""
+    with baselines_meanwhile(regression) as fitted:
+        alone = fitted()
+    assert "ridge" in alone[0]
+    threads, fit = [], baselines.fit_baselines
+    monkeypatch.setattr(baselines, "ROWS_PER_THREAD", 50)
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        warnings.simplefilter("ignore")
+        return fit(*arguments)
+
+    monkeypatch.setattr(baselines, "fit_baselines", watched)
+    filters = list(warnings.filters)
+    with baselines_meanwhile(regression) as fitted:
+        assert fitted() == alone
+    (thread,) = threads
+    assert thread is not threading.main_thread()
+    assert warnings.filters == filters
+
+    monkeypatch.setattr(baselines, "fit_baselines", lambda *arguments: 1 / 0)
+    with baselines_meanwhile(regression) as fitted, pytest.raises(ZeroDivisionError):
+        fitted()
+    with regression.store.transaction():
+        regression.store.decide("baselines", alone[0])
+    with baselines_meanwhile(regression) as fitted:
+        assert fitted() == ({}, {}), "known ones are not fitted again"

@@ -5,9 +5,13 @@ import json
 import math
 import platform
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +40,8 @@ from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import ensemble, other_candidates, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import Candidate
 
+#: Baseline -> metric -> value, and baseline -> why it could not be fitted.
+BaselineScores = tuple[dict[str, dict[str, float]], dict[str, str]]
 SCHEMA = 1
 #: Trials that the ensemble may choose from.
 NUM_CANDIDATES = 20
@@ -62,7 +68,10 @@ def write(
     """
     ranked, failed = ranking.candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
-    best, models = ranked[0], final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
+    with baselines_meanwhile(study) as baselines:
+        models = final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
+        held_out = _held_out(study, models, baselines)
+    best = ranked[0]
     row, waves = study.store.trials()[winner], study.store.waves()
     config = hyperparameters.complete(row.config)
     members = [m for m in study.store.members_of(winner) if m.fold < study.num_folds]
@@ -82,7 +91,7 @@ def write(
             **_before_reruns(study),
         },
         **with_members.told(study),
-        **_held_out(study, models),
+        **held_out,
         "ensemble": {
             "networks": sum(w > 0 for w in models.ensemble),
             "trials": study.recall("ensemble", list),
@@ -365,29 +374,65 @@ def _optax(study: Study, config: Config) -> str:
     return optimizers.to_optax(config, steps, int(study.store.settings()["budget"]))
 
 
-def _held_out(study: Study, models: Predictor) -> dict[str, Any]:
-    """Scores of the single network, the ensemble and the baselines on the test rows."""
-    from jaxopt_lab.datasets.baselines import fit_baselines
+@contextmanager
+def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
+    """Gives what fits the baselines, or waits for them.
 
-    table, rows = study.problem.table, _prepared(study).test
+    A refit leaves cores idle. So those of a large table, which take a while, are fitted on a thread
+    of their own while the block runs. It is a daemon: nobody waits for it after Ctrl-C.
+    """
+    from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD, fit_baselines
+
+    table, prepared = study.problem.table, _prepared(study)
+
+    def fit() -> BaselineScores:
+        failed: dict[str, str] = {}
+        train, test = table.take(prepared.development), table.take(prepared.test)
+        how = (study.seed, failed, study.problem.target_loss, _scale(study))
+        return fit_baselines(train, test, *how), failed
+
+    if study.store.decisions("baselines") or not len(prepared.test):
+        yield lambda: ({}, {})  # they are not asked for
+        return
+    if len(prepared.development) < ROWS_PER_THREAD:
+        yield fit
+        return
+    future: Future[BaselineScores] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(fit())
+        except BaseException as error:
+            future.set_exception(error)
+
+    # Fitting changes the filters of warnings, which belong to the process: they are as before.
+    with warnings.catch_warnings():
+        Thread(target=run, name="baselines", daemon=True).start()
+        yield future.result
+
+
+def _held_out(
+    study: Study, models: Predictor, baselines: Callable[[], BaselineScores]
+) -> dict[str, Any]:
+    """Scores of the single network, the ensemble and the baselines on the test rows."""
+    rows = _prepared(study).test
     if not len(rows):
         return {"test": {}, "baselines": {}}
-    train, test = table.take(_prepared(study).development), table.take(rows)
+    test = study.problem.table.take(rows)
     single = models.predict_raw(test.frame, single=True)
     together = models.predict_raw(test.frame)
     if study.directory is not None:
         _write_predictions(study, test.target, single, together)
-    scale, failed = _scale(study), dict[str, str]()
+    scale, fitted = _scale(study), cache(baselines)
     scores = {
         "single": study.problem.scores(test.target, single, scale),
         "ensemble": study.problem.scores(test.target, together, scale),
     }
-    how = (study.seed, failed, study.problem.target_loss, scale)
-    baselines = study.recall("baselines", lambda: fit_baselines(train, test, *how))
-    failed = study.recall("failed baselines", lambda: failed)
+    found = study.recall("baselines", lambda: fitted()[0])
+    failed = study.recall("failed baselines", lambda: fitted()[1])
     return {
         "test": scores,
-        "baselines": baselines,
+        "baselines": found,
         **_intervals(models, test.target, {"single": single, "ensemble": together}),
         **_effects(study, models, test),
         **({"failed_baselines": failed} if failed else {}),
