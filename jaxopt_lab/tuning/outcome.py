@@ -381,6 +381,8 @@ def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
     A refit leaves cores idle. So those of a large table, which take a while, are fitted on a thread
     of their own while the block runs. It is a daemon: nobody waits for it after Ctrl-C.
     """
+    from threadpoolctl import threadpool_limits
+
     from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD, fit_baselines
 
     table, prepared = study.problem.table, _prepared(study)
@@ -401,7 +403,9 @@ def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
 
     def run() -> None:
         try:
-            future.set_result(fit())
+            # Threads that spin for a core which the refit has cost it more than they gain.
+            with threadpool_limits(1):
+                future.set_result(fit())
         except BaseException as error:
             future.set_exception(error)
 
