@@ -23,12 +23,12 @@ EOF
     fi
     echo "installing $requirement into $dir (some minutes the first time)" >&2
     "$python" -m venv --clear "$dir" || return 1
-    # Modules are compiled when they are first imported: compiling all of them takes as long again as
-    # installing them.
+    # Modules are compiled when they are first imported (see below): compiling all of them takes as
+    # long again as installing them.
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
         --editable "$requirement" || return 1
     printf '%s\n' "$stamp" >"$dir/.installed"
 }
 
-# ... and kept, also where the shell says otherwise.
+# What an import compiles is kept for the next one, whatever the shell says: installing compiles none.
 unset PYTHONDONTWRITEBYTECODE

@@ -19,9 +19,9 @@ SPACE = lab.SearchSpace(learning_rate=lab.LogUniform(1e-2, 1e-1))
 SMALL: dict[str, Any] = {"num_trials": 3, "budget": 20, "cv": 2, "search": "random"}
 
 
-def classifier(data: Any, splits: Any) -> Any:
+def classifier(data: Any, splits: Any, model: Any = None) -> Any:
     return lab.supervised(
-        nn.Dense(3),
+        model or nn.Dense(3),
         data,
         loss=optax.softmax_cross_entropy_with_integer_labels,
         metrics={"accuracy": lab.metrics.accuracy},
@@ -112,16 +112,7 @@ class Plane(nnx.Module):
 @pytest.mark.slow
 def test_a_module_of_nnx_predicts_and_travels(flowers: Any) -> None:
     def problem(data: Any, splits: Any) -> Any:
-        return lab.supervised(
-            Plane,
-            data,
-            loss=optax.softmax_cross_entropy_with_integer_labels,
-            metrics={"accuracy": lab.metrics.accuracy},
-            objective="accuracy",
-            direction="maximize",
-            splits=splits,
-            batch_size=25,
-        )
+        return classifier(data, splits, Plane)
 
     search = PopulationSearchCV(problem, SPACE, random_state=0, **{**SMALL, "num_trials": 1})
     inputs, labels = flowers

@@ -268,20 +268,21 @@ def rungs_of(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def devices_of(store: Store) -> list[dict[str, Any]]:
     """On which devices a study went on, and from which wave on, checked; [] where they stayed."""
 
-    def read() -> list[dict[str, Any]]:
-        where = f"{store.path} (devices)"
-        found: list[dict[str, Any]] = checked(list[DeviceRow], store.decisions("devices"), where)
-        return found
-
-    return undamaged(str(store.path), read)
+    return _decisions(store, "devices", DeviceRow, "devices")
 
 
 def workers_of(store: Store) -> list[dict[str, Any]]:
     """Who trained each wave, checked; [] where this process trained all."""
 
+    return _decisions(store, "worker", WorkerRow, "workers")
+
+
+def _decisions(store: Store, kind: str, row: Any, words: str) -> list[dict[str, Any]]:
+    """Decisions of one kind, each checked against a row; `words` name them in messages."""
+
     def read() -> list[dict[str, Any]]:
-        where = f"{store.path} (workers)"
-        found: list[dict[str, Any]] = checked(list[WorkerRow], store.decisions("worker"), where)
+        where = f"{store.path} ({words})"
+        found: list[dict[str, Any]] = checked(list[row], store.decisions(kind), where)
         return found
 
     return undamaged(str(store.path), read)

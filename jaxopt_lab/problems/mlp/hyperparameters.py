@@ -254,10 +254,11 @@ def check_value(name: str, value: Any) -> Any:
       UserError: naming the value and what would be right.
     """
     value = scalar(value)
-    return (_check if type(value) in (str, int, bool) else _check.__wrapped__)(name, value)
+    # A large search gives the same few words and whole numbers again and again.
+    check = _check_once if type(value) in (str, int, bool) else _check
+    return check(name, value)
 
 
-@lru_cache(1024, typed=True)  # a large search gives the same few words and whole numbers again
 def _check(name: str, value: Any) -> Any:
     spec = lookup(name)
     if type(value) is float and spec.kind == "float" and spec.low < value < spec.high:
@@ -283,6 +284,9 @@ def _check(name: str, value: Any) -> Any:
         left, right = "(" if spec.exclusive_low else "[", ")" if spec.exclusive_high else "]"
         raise UserError(f"{name} = {value:g} is outside {left}{spec.low:g}, {spec.high:g}{right}")
     return int(value) if spec.kind == "int" else float(value)
+
+
+_check_once = lru_cache(1024, typed=True)(_check)
 
 
 def check_values(values: Mapping[str, Iterable[Any]]) -> None:
