@@ -6,12 +6,13 @@ errors in the target's units, or in those of its logarithm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
@@ -85,12 +86,12 @@ class TargetLoss:
         """The name of the score that several targets have together, see `shared`."""
         return f"scaled_{_METRICS[self.name]}"
 
-    def shared(self, scores: Sequence[float], scales: Sequence[float]) -> float:
+    def shared(self, scores: ArrayLike, scales: ArrayLike) -> float:
         """What several targets come to together, a number without unit.
 
         Args:
-          scores: of each target, in the units that are learnt.
-          scales: of the standardisation of each, in the same units.
+          scores: [T] of each target, in the units that are learnt.
+          scales: [T] of the standardisation of each, in the same units.
 
         Returns:
           Of the squared error the root of the mean of the squares, of others the mean, of scores

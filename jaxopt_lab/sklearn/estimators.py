@@ -305,6 +305,8 @@ class TunedRegressor(RegressorMixin, _Tuned):
     """
 
     _scoring = "neg_root_mean_squared_error"
+    #: Whether y was one column [n, 1], as which predictions are returned then.
+    _is_column = False
 
     def __init__(
         self,
@@ -356,12 +358,14 @@ class TunedRegressor(RegressorMixin, _Tuned):
         return TargetLoss(self.loss, plain(self.quantile))
 
     def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
-        values = y if np.ndim(y) == 2 else column_or_1d(y, warn=True)
+        values = np.asarray(y) if np.ndim(y) == 2 else column_or_1d(y, warn=True)
         assert_all_finite(values, input_name="y")
         try:
             numbers = np.asarray(values, np.float64)
         except (TypeError, ValueError):
             raise UserError("y must hold numbers; for labels take TunedClassifier") from None
+        if not numbers.size and numbers.ndim == 2:
+            raise UserError("y has no columns: nothing to predict")
         self._is_column = numbers.shape[1:] == (1,)
         if self._is_column:
             numbers = numbers[:, 0]

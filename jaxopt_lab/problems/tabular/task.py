@@ -328,7 +328,7 @@ class TabularTask:
         """What several targets' metrics come to together, see `TargetLoss.shared`."""
         loss = self.target_loss
         found = [each[target.name][loss.metric(target.log)] for target in self.table.targets]
-        return loss.shared(found, scale.tolist())
+        return loss.shared(found, scale)
 
 
 def to_target(outputs: np.ndarray, transform: Transform | None) -> np.ndarray:
