@@ -392,6 +392,21 @@ def test_static_choices_reach_hparams_as_python_values() -> None:
     )
 
 
+def test_a_real_range_with_whole_ends_trains_its_real_values() -> None:
+    def train(key: Any, hparams: Any) -> dict[str, Any]:
+        return {"loss": hparams.share * 1.0, "rate": hparams.rate * 1.0, "n": hparams.n * 1.0}
+
+    space = lab.SearchSpace(
+        share=lab.Uniform(0, 1), rate=lab.LogUniform(1, 10), n=lab.IntUniform(1, 9)
+    )
+    study = lab.Study(lab.from_function(train), space, seed=0)
+    study.optimize("random", 4)
+    found = study.trials
+    np.testing.assert_allclose(found["score"], found["share"], rtol=1e-6)
+    np.testing.assert_allclose(study.metrics("rate")[:, 0], found["rate"], rtol=1e-6)
+    assert list(study.metrics("n")[:, 0]) == list(found["n"])
+
+
 @each_door
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_programs_lower_for_accelerators(door: str, platform: str) -> None:
