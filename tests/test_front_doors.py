@@ -313,6 +313,14 @@ def drops(key: Any, hparams: Any) -> Any:
         ),
         (lambda key, hparams: {"loss": 1.0, "none": None}, "'none' must be one array, got None"),
         (lambda key, hparams: hparams.__setitem__("x", 1.0), "hyperparameters cannot be changed"),
+        (
+            lambda key, x: {"loss": x**2},
+            r"takes x where .*\(key, hparams, .* hparams\['x'\]",
+        ),
+        (
+            lambda key, *, x: {"loss": x**2},
+            r"\(key, \*, x\).*hparams holds all traced hyper",
+        ),
     ],
 )
 def test_a_wrong_function_is_one_line(function: Any, message: str) -> None:
