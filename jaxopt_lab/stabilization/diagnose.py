@@ -14,15 +14,13 @@ from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
 from jaxopt_lab.stabilization.fluctuation import measure
-from jaxopt_lab.stabilization.gain import cost_of_shaking
+from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
     STILL_FALLS,
     THRESHOLDS,
-    confidence,
-    margin,
 )
 from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
@@ -210,7 +208,7 @@ def gather(
         scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
         scale_gain=gain(of("scale")),
         calm_limit=calm_limit,
-        shaking_costs=cost_of_shaking(remedies.values(), config["learning_rate"]),
+        shaking_costs=cost_of_shaking(remedies.values(), config),
     )
 
 
@@ -222,11 +220,6 @@ def settles(config: Config) -> bool:
     return bool(config["schedule"] != "constant" or averages)
 
 
-def is_calm(found: Evidence) -> bool:
-    """Whether the validation loss stays near its trend."""
-    return found.fluctuation <= found.calm_limit and found.num_spikes < 1
-
-
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
@@ -236,17 +229,12 @@ def verdict(found: Evidence) -> list[Cause]:
     thresholds, none is named.
     """
     t = THRESHOLDS
-    described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
-    overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
     rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
-    costs_nothing = rate_is_right and found.shaking_costs < t["decay_gain"]
-    if is_calm(found) and overfits < 0 and is_free and costs_nothing and rows_are_right:
-        flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
-        distance = min(margin(found.calm_limit, found.fluctuation), flat)
-        return [Cause("no_problem", confidence(distance), described)]
-    return decided(weighed(found), described)
+    if is_flat(found) and is_free and rate_is_right and rows_are_right:
+        return [no_problem(found)]
+    return decided(weighed(found), described(found))
 
 
 def weighed(found: Evidence) -> list[Cause]:

@@ -15,6 +15,7 @@ from jaxopt_lab.problems.general.programs import StaticProgram, StaticPrograms
 from jaxopt_lab.problems.general.training import GeneralTraining
 from jaxopt_lab.spaces.distributions import Choice, Distribution
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.stabilization.general import decay
 
 #: Roles that cures turn; a schedule has values of its own.
 TURNED = (
@@ -37,7 +38,7 @@ class Knobs:
     """A problem with one configuration, and what of it can be turned.
 
     Attributes:
-      problem: as given.
+      problem: as given, with a decay of its learning rate where that can be had.
       training: client of the runner.
       base: the configuration, with the problem's own defaults for what has a role.
       names: role -> hyperparameter, of roles that are declared, have a number, and are read.
@@ -57,6 +58,12 @@ class Knobs:
     def settings(self, role: str, value: float) -> dict[str, Any]:
         """What changes where a role takes a value."""
         return {self.names[role]: value}
+
+    @property
+    def can_decay(self) -> bool:
+        """Whether the learning rate can be made to decay, and does not already by our own means."""
+        known = decay.NAME in self.problem.keywords and "learning_rate" in self.names
+        return known and self.base.get(decay.NAME, decay.CONSTANT) == decay.CONSTANT
 
     def program(self, config: Config) -> StaticProgram:
         """The program of a configuration."""
@@ -79,6 +86,7 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     Raises:
       UserError: for a configuration that the functions cannot be traced with.
     """
+    problem = decay.decaying(problem)
     base = _completed(problem, hparams)
     check_keywords(problem.source, problem.keywords, list(base), required=REQUIRED)
     training = GeneralTraining(problem, _fixed(problem, base))
@@ -130,6 +138,8 @@ def _completed(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Config:
 def _fixed(problem: GeneralProblem, base: Config) -> SearchSpace:
     """A space of one point."""
     plain = (int, float, str, bool)
+    if decay.NAME in problem.keywords:
+        base = {decay.NAME: decay.CONSTANT, **base}
     return SearchSpace(
         **{
             name: value if isinstance(value, plain) else Choice([value], static=True)

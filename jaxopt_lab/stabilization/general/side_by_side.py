@@ -76,7 +76,9 @@ class Variants(SideBySide):
         keywords = self.knobs.training.declared.keywords
 
         def make(program: StaticProgram) -> Callable[..., Any]:
-            return make_probe(setting(**{k: program.values[k] for k in keywords}))
+            return make_probe(
+                setting(**{k: program.values[k] for k in keywords if k in program.values})
+            )
 
         return make
 
