@@ -182,9 +182,12 @@ def test_a_constant_rate_that_is_needed_early_and_shakes_late() -> None:
     assert "nothing" not in " ".join(again.notes)
 
 
-def after(made: lab.Trainable, num_units: int, rate: float = 0.5) -> list[float]:
+def after(
+    made: lab.Trainable, num_units: int, rate: float = 0.5, value: str = decay.CONSTANT
+) -> list[float]:
     """Losses of units in turn."""
-    hparams = Hparams({"lr": jnp.float32(rate)})
+    kind = jnp.int32(decay.VALUES.index(value))
+    hparams = Hparams({"lr": jnp.float32(rate), decay.NAME: kind})
     state, losses = made.init(jax.random.key(0), hparams), []
     for unit in range(num_units):
         shared = Shared(jax.random.key(1), *map(jnp.int32, (unit, num_units, 0)), ())
@@ -194,26 +197,25 @@ def after(made: lab.Trainable, num_units: int, rate: float = 0.5) -> list[float]
 
 
 def test_a_decay_lowers_the_rate_from_unit_to_unit() -> None:
-    problem = decay.decaying(lab.from_steps(nothing, roles=ROLES))
+    made = decay.decaying(lab.from_steps(nothing, roles=ROLES)).build()
     factors = (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
     wanted = np.cumprod(1 - 0.5 * factors) ** 2
-    cosine = problem.build(learning_rate_decay=decay.COSINE)
-    np.testing.assert_allclose(after(cosine, 4), wanted, rtol=1e-5)
-    np.testing.assert_array_equal(after(problem.build(), 4), after(nothing(), 4))
+    np.testing.assert_allclose(after(made, 4, value=decay.COSINE), wanted, rtol=1e-5)
+    np.testing.assert_array_equal(after(made, 4), after(nothing(), 4))
     # Above a rate of 2 every unit is worse than the last: after five of them the rate is a fifth.
-    plateau = after(problem.build(learning_rate_decay=decay.PLATEAU), 8, rate=2.5)
+    plateau = after(made, 8, rate=2.5, value=decay.PLATEAU)
     steps = np.sqrt(np.asarray(plateau[1:]) / np.asarray(plateau[:-1]))
     np.testing.assert_allclose(steps[:5], 1.5, rtol=1e-5)
     np.testing.assert_allclose(steps[5:], 0.5, rtol=1e-5)
     with pytest.raises(UserError, match="one of constant, cosine"):
-        problem.build(learning_rate_decay="linear")
+        decay.index({decay.NAME: "linear"})
 
 
 def test_what_cannot_decay_is_left_as_it_is() -> None:
+    assert decay.can_decay(lab.from_steps(nothing, roles=ROLES))
     whole = lab.from_function(lambda key, hparams: {"loss": hparams["lr"]}, roles=ROLES)
-    assert decay.decaying(whole) is whole
-    keyword = lab.from_steps(lambda *, lr=0.1: nothing(), roles=ROLES)
-    assert decay.decaying(keyword) is keyword
+    assert not decay.can_decay(whole)
+    assert not decay.can_decay(lab.from_steps(lambda *, lr=0.1: nothing(), roles=ROLES))
 
 
 def classes(outputs: int, loss: Any, targets: Any) -> Any:

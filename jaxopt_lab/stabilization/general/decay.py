@@ -6,64 +6,86 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.hparams import Hparams, altered
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.trainable import Metrics, Shared, State, Trainable, no_metrics
-from jaxopt_lab.core.types import PRNGKey, PyTree, Scalar
+from jaxopt_lab.core.types import Config, PRNGKey, PyTree, Scalar
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.mlp.schedules import PlateauState, plateau_init, plateau_update
 from jaxopt_lab.stabilization.members import PLATEAU_FLOOR
 
-#: The hyperparameter that a diagnosis adds, and its values; static, so that without a decay a
-#: problem's program is the one that it has.
-NAME, CONSTANT, COSINE, PLATEAU = "learning_rate_decay", "constant", "cosine", "reduce_on_plateau"
+#: The hyperparameter that a diagnosis adds, and its values: "cosine": in unit t of n,
+#: (1 + cos(pi t / n)) / 2 of the rate; "reduce_on_plateau": a fifth of it after 5 units without a
+#: better objective, down to 1e-5. Programs are given its index, so that one serves all.
+NAME = "learning_rate_decay"
+CONSTANT, COSINE, PLATEAU = VALUES = ("constant", "cosine", "reduce_on_plateau")
 #: Kinds of problems whose `step` is given the rate anew for each unit.
 _KINDS = ("steps", "supervised")
 #: As in the usual walk.
 _FACTOR, _PATIENCE = 0.2, 5
 
 
-class Plateaued(NamedTuple):
+class Decaying(NamedTuple):
     """A trial's own state, and what reduce on plateau remembers."""
 
     inner: State
     plateau: PlateauState
 
 
-def decaying(problem: GeneralProblem) -> GeneralProblem:
-    """The same problem with one more keyword, `learning_rate_decay`; the problem itself where its
-    rate cannot be changed from unit to unit.
+def can_decay(problem: GeneralProblem) -> bool:
+    """Whether a problem's rate can be changed from unit to unit: it is a traced hyperparameter of a
+    `step`, and no loop over rows has it to itself.
+    """
+    traced = problem.roles.get("learning_rate", "learning_rate") not in problem.keywords
+    return problem.kind in _KINDS and traced and problem.executor != "kernel"
 
-    Its values: "constant"; "cosine": in unit t of n, (1 + cos(pi t / n)) / 2 of the rate;
-    "reduce_on_plateau": a fifth of it after 5 units without a better objective, down to 1e-5.
+
+def decaying(problem: GeneralProblem) -> GeneralProblem:
+    """The same problem with one more traced hyperparameter, the index of a decay in `VALUES`; with
+    0 each trial trains as it did.
     """
     rate = problem.roles.get("learning_rate", "learning_rate")
-    if problem.kind not in _KINDS or {NAME, rate} & {*problem.keywords}:
-        return problem
-    made: dict[str, Callable[[Trainable], Trainable]] = {
-        CONSTANT: lambda trainable: trainable,
-        COSINE: lambda trainable: _with_cosine(trainable, rate),
-        PLATEAU: lambda trainable: _with_plateau(trainable, rate, problem.objective),
-    }
 
     def build(**keywords: Any) -> Trainable:
-        decay = keywords.pop(NAME, CONSTANT)
-        if decay not in made:
-            raise UserError(f"{NAME} must be one of {', '.join(made)}, got {decay!r}")
-        return made[decay](problem.build(**keywords))
+        return _decaying(problem.build(**keywords), rate, problem.objective)
 
-    keywords = {**problem.keywords, NAME: CONSTANT}
-    return replace(problem, build=build, keywords=keywords, _trainings={})
+    return replace(problem, build=build, inspect=None, _trainings={})
+
+
+def index(config: Config) -> int:
+    """Of a configuration's decay.
+
+    Raises:
+      UserError: for an unknown one.
+    """
+    value = config.get(NAME, CONSTANT)
+    if value not in VALUES:
+        raise UserError(f"{NAME} must be one of {', '.join(VALUES)}, got {value!r}")
+    return VALUES.index(value)
+
+
+def own(hparams: Hparams) -> Hparams:
+    """The hyperparameters of the problem itself."""
+    return altered(hparams, {NAME: None})
+
+
+def probe_of(probe: Callable[..., Any]) -> Callable[..., Any]:
+    """A probe of the problem's guarded states, for those of `decaying`."""
+
+    def probed(state: Any, hparams: Hparams, shared: Shared) -> Any:
+        return probe(state._replace(inner=state.inner.inner), own(hparams), shared)
+
+    return probed
 
 
 def in_words(value: str, kind: str, rate: str) -> str:
     """How a person writes a decay.
 
     Args:
-      value: of `learning_rate_decay`.
+      value: of `VALUES`.
       kind: of the problem.
       rate: name of its learning rate.
     """
@@ -83,46 +105,43 @@ def in_words(value: str, kind: str, rate: str) -> str:
     )
 
 
-def _with_cosine(made: Trainable, rate: str) -> Trainable:
-    def step(state: State, hparams: Any, shared: Shared) -> tuple[State, Metrics]:
-        done = shared.unit / jnp.maximum(shared.budget, 1)
-        return made.step(state, _scaled(hparams, rate, (1.0 + jnp.cos(jnp.pi * done)) / 2), shared)
+def _decaying(made: Trainable, rate: str, objective: Objective) -> Trainable:
+    def init(key: PRNGKey, hparams: Hparams) -> Decaying:
+        return Decaying(made.init(key, own(hparams)), plateau_init())
 
-    # A loop over rows of its own would be given the rate as it is.
-    return made._replace(step=step, row_loop=None)
-
-
-def _with_plateau(made: Trainable, rate: str, objective: Objective) -> Trainable:
-    def init(key: PRNGKey, hparams: Any) -> Plateaued:
-        return Plateaued(made.init(key, hparams), plateau_init())
-
-    def step(state: Plateaued, hparams: Any, shared: Shared) -> tuple[Plateaued, Metrics]:
-        lower = _scaled(hparams, rate, state.plateau.scale)
+    def step(state: Decaying, hparams: Hparams, shared: Shared) -> tuple[Decaying, Metrics]:
+        is_cosine, is_plateau = (hparams[NAME] == VALUES.index(v) for v in (COSINE, PLATEAU))
+        factor = jnp.where(is_cosine, _cosine(shared), 1.0)
+        factor = jnp.where(is_plateau, state.plateau.scale, factor).astype(hparams[rate].dtype)
+        mine = own(hparams)
+        lower = altered(mine, {rate: hparams[rate] * factor})
         inner, metrics = made.step(state.inner, lower, shared)
-        metrics = {**metrics, **made.evaluate(inner, hparams, shared)}
+        metrics = {**metrics, **made.evaluate(inner, mine, shared)}
         cost = objective.sign * jnp.asarray(metrics[objective.metric], jnp.float32)
-        settings = {
-            "learning_rate": hparams[rate],
-            "plateau_factor": _FACTOR,
-            "plateau_patience": _PATIENCE,
-            "plateau_cooldown": 0,
-            "plateau_min_delta": 0.0,
-            "plateau_floor": 0.0,
-            "min_lr": PLATEAU_FLOOR,
-        }
-        return Plateaued(inner, plateau_update(state.plateau, settings, cost)), metrics
+        plateau = plateau_update(state.plateau, _settings(hparams[rate]), cost)
+        return Decaying(inner, plateau), metrics
 
-    def result(state: Plateaued) -> PyTree:
+    def result(state: Decaying) -> PyTree:
         return made.result(state.inner)
 
-    def info(state: Plateaued) -> PyTree:
+    def info(state: Decaying) -> PyTree:
         return made.info(state.inner)
 
+    # A loop over rows of its own would be given the rate as it is.
     return Trainable(init, step, no_metrics, result, info)
 
 
-def _scaled(hparams: Any, rate: str, factor: Scalar) -> Any:
-    def scaled(path: tuple[Any, ...], leaf: Any) -> Any:
-        return leaf * factor.astype(leaf.dtype) if path[0].key == rate else leaf
+def _cosine(shared: Shared) -> Scalar:
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * shared.unit / jnp.maximum(shared.budget, 1)))
 
-    return jax.tree_util.tree_map_with_path(scaled, hparams)
+
+def _settings(rate: Scalar) -> dict[str, Any]:
+    return {
+        "learning_rate": rate,
+        "plateau_factor": _FACTOR,
+        "plateau_patience": _PATIENCE,
+        "plateau_cooldown": 0,
+        "plateau_min_delta": 0.0,
+        "plateau_floor": 0.0,
+        "min_lr": PLATEAU_FLOOR,
+    }

@@ -1,7 +1,7 @@
 """Which hyperparameters of a problem a diagnosis may turn, by their roles."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ class Knobs:
     """A problem with one configuration, and what of it can be turned.
 
     Attributes:
-      problem: as given, with a decay of its learning rate where that can be had.
-      training: client of the runner.
+      problem: as given.
+      training: client of the runner, with a decay of the learning rate where that can be had.
       base: the configuration, with the problem's own defaults for what has a role.
       names: role -> hyperparameter, of roles that are declared, have a number, and are read.
       notes: what is not tried and why, a line each.
@@ -60,10 +60,18 @@ class Knobs:
         return {self.names[role]: value}
 
     @property
+    def has_decay(self) -> bool:
+        """Whether trainings take `decay.NAME`."""
+        return "learning_rate" in self.names and decay.can_decay(self.problem)
+
+    @property
     def can_decay(self) -> bool:
         """Whether the learning rate can be made to decay, and does not already by our own means."""
-        known = decay.NAME in self.problem.keywords and "learning_rate" in self.names
-        return known and self.base.get(decay.NAME, decay.CONSTANT) == decay.CONSTANT
+        return self.has_decay and decay.index(self.base) == 0
+
+    def traced(self, config: Config) -> Config:
+        """A configuration as programs take it."""
+        return {**config, decay.NAME: decay.index(config)} if self.has_decay else config
 
     def program(self, config: Config) -> StaticProgram:
         """The program of a configuration."""
@@ -86,11 +94,11 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     Raises:
       UserError: for a configuration that the functions cannot be traced with.
     """
-    problem = decay.decaying(problem)
     base = _completed(problem, hparams)
-    check_keywords(problem.source, problem.keywords, list(base), required=REQUIRED)
-    training = GeneralTraining(problem, _fixed(problem, base))
-    checked = training.checked(StaticPrograms(training.declared.static, 1).signature(base))
+    mine = {k: v for k, v in base.items() if k != decay.NAME or not decay.can_decay(problem)}
+    check_keywords(problem.source, problem.keywords, list(mine), required=REQUIRED)
+    training = GeneralTraining(problem, _fixed(mine))
+    checked = training.checked(StaticPrograms(training.declared.static, 1).signature(mine))
     names, absent, idle = {}, [], []
     for role in TURNED:
         name = problem.roles.get(role, role)
@@ -111,7 +119,11 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     if idle:
         verb = "changes" if len(idle) == 1 else "change"
         notes.append(f"nothing in {problem.source} reads {listed(idle)}, so it {verb} nothing")
-    return Knobs(problem, training, base, names, tuple(notes))
+    found = Knobs(problem, training, base, names, tuple(notes))
+    if not found.has_decay:
+        return found
+    decays = GeneralTraining(decay.decaying(problem), _fixed(found.traced(base)))
+    return replace(found, training=decays)
 
 
 def _completed(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Config:
@@ -135,11 +147,9 @@ def _completed(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Config:
     return {name: v.item() if isinstance(v, np.generic) else v for name, v in base.items()}
 
 
-def _fixed(problem: GeneralProblem, base: Config) -> SearchSpace:
+def _fixed(base: Config) -> SearchSpace:
     """A space of one point."""
     plain = (int, float, str, bool)
-    if decay.NAME in problem.keywords:
-        base = {decay.NAME: decay.CONSTANT, **base}
     return SearchSpace(
         **{
             name: value if isinstance(value, plain) else Choice([value], static=True)
