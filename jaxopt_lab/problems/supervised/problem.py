@@ -217,6 +217,7 @@ def supervised(
         extras={
             "module": module,
             "setting": setting,
+            "loss": loss,
             "defaults": optimizers.ADAMW_DEFAULTS if optimizer is None else {},
         },
         inspect=inspect,
