@@ -398,7 +398,8 @@ class TunedClassifier(ClassifierMixin, _Tuned):
           X: [n, F], as in `fit`.
 
         Returns:
-          float64 [n, C], in the order of `classes_`; rows sum to 1.
+          float64 [n, C], in the order of `classes_`; rows sum to 1. They have a
+          temperature (`predictor_.temperatures`) where that is better for certain.
         """
         return np.asarray(self._raw(X), np.float64)
 
