@@ -187,7 +187,8 @@ class _Tuned(BaseEstimator):
         study = Study(task, settings.space or tune.default_space(num_rows), self.directory, seed)
         for note in notes:
             say(f"note: {note}")
-        tune.search_all(study, settings, budget, self._progress(say), say)
+        tune.search_phases(study, settings, budget, self._progress(say), say)
+        tune.train_again(study, settings, self._progress(say), say)
         ranked = ranking.candidates(study)
         candidates, failed = 0 if size == 1 else size, dict[str, str]()
         self.predictor_ = outcome.final_predictor(

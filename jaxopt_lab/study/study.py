@@ -455,10 +455,21 @@ class Study:
         replicate: int,
         time_limit: float | None = None,
         progress: OnProgress | None = None,
+        *,
+        likely: int | None = None,
     ) -> None:
-        """Train trials once more on every fold with other seeds: other weights, other order."""
+        """Train trials once more on every fold with other seeds: other weights, other order.
+
+        Args:
+          trial_ids: which.
+          replicate: number of the seeds, from 1.
+          time_limit: seconds after which no wave is started, or None.
+          progress: called after each wave.
+          likely: the trial that will probably be refitted: it is at once, if that costs no further
+            wave.
+        """
         watch = self._watch("rerun", time_limit, progress)
-        retraining.rerun(self._trainings, trial_ids, replicate, watch)
+        retraining.rerun(self._trainings, trial_ids, replicate, watch, likely)
 
     def kept(self, member: MemberKey) -> PyTree:
         """What is kept of (trial, fold, replicate): weights, say.

@@ -53,7 +53,8 @@ def write(
     prefer: str,
     started: float,
     seconds_before: float,
-    kinds: str = "networks",
+    kinds: str,
+    baselines: Callable[[], BaselineScores],
 ) -> dict[str, Any]:
     """Choose the winner, refit it, build the ensemble, score both, and write every file.
 
@@ -63,15 +64,15 @@ def write(
       started: `time.monotonic()` at the start of this session.
       seconds_before: of earlier sessions.
       kinds: of the ensemble's members: "networks" or "all".
+      baselines: what `baselines_meanwhile` gave.
 
     Returns:
       The content of `best.json`.
     """
     ranked, failed = ranking.candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
-    with baselines_meanwhile(study) as baselines:
-        models = final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
-        held_out = _held_out(study, models, baselines)
+    models = final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
+    held_out = _held_out(study, models, baselines)
     best = ranked[0]
     row, waves = study.store.trials()[winner], study.store.waves()
     config = hyperparameters.complete(row.config)
@@ -418,8 +419,9 @@ def _optax(study: Study, config: Config) -> str:
 def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
     """Gives what fits the baselines, or waits for them.
 
-    A refit leaves cores idle. So those of a large table, which take a while, are fitted on a thread
-    of their own while the block runs. It is a daemon: nobody waits for it after Ctrl-C.
+    The last trainings, of the best again and of the refit, are few and leave cores idle. So the
+    baselines of a large table, which take a while, are fitted on a thread of their own while the
+    block runs. It is a daemon: nobody waits for it after Ctrl-C.
     """
     from threadpoolctl import threadpool_limits
 

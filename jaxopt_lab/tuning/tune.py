@@ -249,8 +249,11 @@ def run(
     try:
         before = seconds_before(study.store)
         begun = len(study.store.waves())
-        search_all(study, settings, budget, progress, say)
-        content = outcome.write(study, settings.prefer, started, before, settings.ensemble)
+        search_phases(study, settings, budget, progress, say)
+        with outcome.baselines_meanwhile(study) as baselines:
+            train_again(study, settings, progress, say)
+            how = (settings.prefer, started, before, settings.ensemble, baselines)
+            content = outcome.write(study, *how)
         for name, reason in content.get("failed_candidates", {}).items():
             say(f"note: {name} cannot be fitted to this table for the ensemble: {reason}")
         for name, reason in content.get("failed_baselines", {}).items():
@@ -448,14 +451,14 @@ def _scheduler(
     return found
 
 
-def search_all(
+def search_phases(
     study: Study,
     settings: Settings,
     budget: tuple[int, int, int],
     progress: Callable[[Progress], None] | None,
     say: Callable[[str], None],
 ) -> None:
-    """Wide search, refined search, reruns of the best, and the winner with members."""
+    """Wide search, analysis, refined search."""
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
 
@@ -493,8 +496,19 @@ def search_all(
             phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
     for decision in study.store.decisions("enough")[:1]:
         say(f"stopped searching: {decision['reason']}")
+
+
+def train_again(
+    study: Study,
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> None:
+    """The best of a search with other seeds, and the winner with members."""
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
-    study.rerun(ranking.searched(study)[:NUM_RERUN], 1, limit, progress)
+    best = ranking.searched(study)[:NUM_RERUN]
+    likely = best[0] if best and settings.prefer == "best" else None
+    study.rerun(best, 1, limit, progress, likely=likely)
     if settings.members > 1:
         limit = settings.time_limit and settings.time_limit * SHARES["members"]
         with_members.train(study, settings.members, limit, progress, say)
