@@ -40,6 +40,13 @@ def test_logits_that_are_too_large_or_small_get_their_temperature(factor: float)
     np.testing.assert_array_equal(better.argmax(axis=1), chance.argmax(axis=1))
 
 
+def test_what_is_averaged_later_is_not_made_less_sure_before() -> None:
+    """The mean of the networks of all folds is less sure by itself."""
+    above, below = (calibrate(*drawn(factor), averaged=True) for factor in (3.0, 0.5))
+    assert (above.temperature, below.temperature) == (1.0, below.fitted)
+    assert above.fitted == pytest.approx(3.0, rel=0.06)
+
+
 def test_calibrated_probabilities_stay_as_they_are() -> None:
     found = calibrate(*drawn(1.0))
     assert found.temperature == 1.0
@@ -101,8 +108,9 @@ def predictor(study: lab.Study) -> Predictor:
         patch.setattr(calibration, "STANDARD_ERRORS", -1e9)  # whatever is found is kept
         found = outcome.final_predictor(study, study.best.trial_id, [0, 1])
     told = study.recall("calibration", dict)
-    fitted = tuple(told[name]["fitted"] for name in ("single", "ensemble"))
-    assert found.temperatures == fitted != (1.0, 1.0)
+    fitted = [told[name]["fitted"] for name in ("single", "ensemble")]
+    assert found.temperatures == (fitted[0], min(fitted[1], 1.0))
+    assert fitted[0] != 1.0
     return dataclasses.replace(found, temperatures=Temperatures(2.0, 0.5))
 
 

@@ -3,6 +3,12 @@
 The temperature is fitted to all out-of-fold rows by their log loss. Whether it is kept, and what
 the log loss is said to be after it, is decided with temperatures of which none was fitted to the
 rows that it is applied to: those of a fold get the temperature of all other folds.
+
+An ensemble is published with the networks of all folds, whose mean is less sure than the one
+network of each trial that an out-of-fold row has. So its temperature is kept only below 1 unless
+there is one split: above, it would make the ensemble less sure a second time (measured on
+`hpc_data`, 3 folds: 1.15 raised the log loss of test rows from 0.412 to 0.420, where 0.93 would
+have been best).
 """
 
 from typing import Any, NamedTuple
@@ -54,6 +60,7 @@ def calibrate(
     truth: np.ndarray,
     fold: np.ndarray,
     weights: np.ndarray | None = None,
+    averaged: bool = False,
 ) -> Calibration:
     """Fit a temperature, and keep it where it lowers the log loss for certain.
 
@@ -63,6 +70,8 @@ def calibrate(
       fold: [n], which one a row was held out in; all the same for one hold-out split, whose rows
         are taken apart here.
       weights: [n] of rows.
+      averaged: whether new rows get the mean of several networks for each one here, which makes
+        them less sure by itself: then no temperature above 1 is kept.
     """
     counts = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
     parts = fold if len(np.unique(fold)) > 1 else np.arange(len(truth)) % NUM_PARTS
@@ -76,8 +85,9 @@ def calibrate(
     gains = before - after
     gain = float(np.average(gains, weights=counts))
     error = float(np.sqrt(np.sum((counts * (gains - gain)) ** 2)) / counts.sum())
+    is_kept = gain > STANDARD_ERRORS * error and not (averaged and fitted > 1.0)
     return Calibration(
-        fitted if gain > STANDARD_ERRORS * error else 1.0,
+        fitted if is_kept else 1.0,
         fitted,
         (float(np.average(before, weights=counts)), float(np.average(after, weights=counts))),
         error,

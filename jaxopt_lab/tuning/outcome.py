@@ -343,7 +343,11 @@ def _temperatures(
         parts = [weight * predicted(trial_id) for trial_id, weight in chosen.trials.items()]
         parts += [chosen.others.get(other.name, 0.0) * other.predicted for other in others]
         together = np.sum(parts, axis=0)
-    found = [calibration.calibrate(p, truth, fold, table.weights) for p in (single, together)]
+    several = [False, len(sizes) > 1 and bool(chosen.trials)]
+    found = [
+        calibration.calibrate(chance, truth, fold, table.weights, averaged)
+        for chance, averaged in zip((single, together), several, strict=True)
+    ]
     told = {name: f.told() for name, f in zip(Temperatures._fields, found, strict=True)}
     study.recall("calibration", lambda: told, again=True)
     return Temperatures(*(f.temperature for f in found))
