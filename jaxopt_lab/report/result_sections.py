@@ -44,6 +44,7 @@ def headline(page: Page, contents: Contents, source: str) -> None:
             " The scaled error is of all targets together: each one's error over the scale by "
             "which it is standardised, so that it has no unit. Baselines are fitted to each target."
         )
+    note += _calibration(contents.best.get("calibration"))
     cards = [
         tables.card("Models side by side", tables.plot(figure)),
         tables.card("Test scores", _score_table(scores), note=note),
@@ -190,6 +191,25 @@ def _target_card(name: str, found: dict[str, Any]) -> Markup:
     note = _intervals(found.get("intervals")).strip()
     body = _score_table({**test, **found["baselines"]})
     return tables.card(f"Test scores of {name}", body, note=note)
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    """How sure the class probabilities of our models were, and what was done about it."""
+    if not found:
+        return ""
+    told = []
+    for name in OURS:
+        mine = found[name]
+        loss, error = mine["log_loss"], mine["expected_calibration_error"]
+        kept = mine["temperature"] != 1
+        change = (
+            f"temperature {words.number(mine['temperature'])} takes the out-of-fold log loss from "
+            f"{words.number(loss['before'])} to {words.number(loss['after'])} and the calibration "
+            f"error from {error['before']:.1%} to {error['after']:.1%}"
+        )
+        as_they_are = f"as they are (calibration error {error['before']:.1%} out-of-fold)"
+        told.append(f"{words.model(name).lower()}: {change if kept else as_they_are}")
+    return f" Probabilities of classes: {'; '.join(told)}."
 
 
 def _score_table(scores: dict[str, dict[str, float]]) -> Markup:

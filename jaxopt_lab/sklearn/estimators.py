@@ -64,7 +64,7 @@ class _Tuned(BaseEstimator):
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
-        numeric: Any = "piecewise_linear",
+        numeric: Any = "auto",
         near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
@@ -185,7 +185,7 @@ class _Tuned(BaseEstimator):
             raise UserError("near does not go with groups: rows near by would be held out")
         task = tasks.tabular(
             table,
-            numeric=self.numeric,
+            numeric=tune.number_encoding(table, self.numeric, None, notes),
             near=near,
             splits=splits,
             share_programs=True,
@@ -263,7 +263,8 @@ _PARAMETERS = """
         one alone.
       members: train the winner's configuration once more as networks of so many members that share
         their kernels, and take one where it scores better; 1 for none.
-      numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
+      numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard"; "auto" is the
+        first, but the last where that makes more columns than there are rows and tells less.
       near: two columns that say where a row is, such as longitude and latitude: the target of the
         nearest training rows becomes a feature; "auto" looks for them, "none" does not. Not with
         groups.
@@ -320,7 +321,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
-        numeric: Any = "piecewise_linear",
+        numeric: Any = "auto",
         near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
@@ -431,7 +432,8 @@ class TunedClassifier(ClassifierMixin, _Tuned):
           X: [n, F], as in `fit`.
 
         Returns:
-          float64 [n, C], in the order of `classes_`; rows sum to 1.
+          float64 [n, C], in the order of `classes_`; rows sum to 1. They have a
+          temperature (`predictor_.temperatures`) where that is better for certain.
         """
         return np.asarray(self._raw(X), np.float64)
 

@@ -9,7 +9,8 @@ process may be killed at any moment.
 A folder of an earlier version has no checksums and is read without. Its schema is the least that
 holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
 members or with models of other kinds, 4 with another loss than the squared error, 5 with encoders
-that look at the targets of near rows, which it holds, 7 of several targets.
+that look at the targets of near rows, which it holds, 6 with temperatures of class probabilities,
+7 of several targets.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from typing_extensions import TypedDict
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, ENSEMBLE_FORMS, REGISTRY
 from jaxopt_lab.problems.tabular.other_kinds import OtherTable
+from jaxopt_lab.problems.tabular.temperatures import TemperatureTable
 from jaxopt_lab.storage.files import explain, read_file, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
@@ -89,6 +91,7 @@ class Description(TypedDict):
     ensemble: list[Share]
     others: NotRequired[list[OtherTable]]
     targets: NotRequired[Annotated[list[Text], Field(min_length=2)]]
+    temperatures: NotRequired[TemperatureTable]
     loss: NotRequired[Literal["absolute", "huber", "quantile"]]
     quantile: NotRequired[Annotated[float, Field(gt=0, lt=1, strict=True)]]
     weights_sha256: NotRequired[Checksum]
