@@ -180,7 +180,8 @@ def fixed(row: dict[str, Any]) -> bool:
         return False
     if row["cause"] == "overfitting":
         return bool(row["rise"]["after"] < RISES)
-    return bool(spread["after"] * GOAL_RATIO <= spread["before"] or spread["after"] <= HEALTHY)
+    calm = row["evidence"].get("calm_limit", HEALTHY)
+    return bool(spread["after"] * GOAL_RATIO <= spread["before"] or spread["after"] <= calm)
 
 
 if __name__ == "__main__":

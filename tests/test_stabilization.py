@@ -187,6 +187,20 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         ("rate_never_decays", {"batch_calms": 2.0, "noise_over_batch": 50.0}, "small_batch_noise"),
         # Much noise is no fault of the batch where a larger one does not calm.
         ("rate_never_decays", {"batch_calms": 1.1, "noise_over_batch": 50.0}, "rate_never_decays"),
+        # A second moment that calms a little less than a decay does is not what is missing.
+        ("rate_never_decays", {"b2_calms": 1.4, "b2_memory": 10.0}, "rate_never_decays"),
+        ("rate_never_decays", {"b2_calms": 5.0, "b2_memory": 10.0}, "second_moment_too_fast"),
+        (
+            "rate_never_decays",
+            {"b2_calms": 1.4, "b2_memory": 10.0, "b2_gain": 1.09},
+            "second_moment_too_fast",
+        ),
+        # Nor is a decay, which calms whatever shakes, where a lower rate is better.
+        (
+            "second_moment_too_fast",
+            {"decay_calms": 99.0, "decay_gain": 1.3, "rate_gain": 1.25},
+            "second_moment_too_fast",
+        ),
         # With few rows to a step a lower rate does what a larger batch does.
         (
             "small_batch_noise",
@@ -214,6 +228,32 @@ def test_the_stronger_of_two_signs_gives_the_cause(
     signs: str, more: dict[str, float], cause: str
 ) -> None:
     assert verdict(QUIET._replace(**SIGNS[signs], **more))[0].name == cause
+
+
+def test_of_decay_and_second_moment_one_is_named() -> None:
+    both = QUIET._replace(**SIGNS["rate_never_decays"], b2_calms=1.4, b2_memory=10.0)
+    (found,) = verdict(both)
+    assert found.name == "rate_never_decays"
+    by_name = {cause.name: cause for cause in diagnose.weighed(both)}
+    assert "decay_explains_less" in by_name["second_moment_too_fast"].why_not
+    alone = diagnose.weighed(QUIET._replace(**SIGNS["second_moment_too_fast"]))
+    assert "decay_explains_less" not in alone[0].evidence
+
+
+def evidence_of(population: Population, remedies: dict[str, Remedy]) -> Evidence:
+    base = population.train([Member(BASE, {})], [0], probe=True)[BASE]
+    return diagnose.gather(summarize(base), base, remedies, [], 3)
+
+
+def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Population) -> None:
+    """As a lower rate, or a decay, that harms is none."""
+    harms = remedy("b2 0.9999", {"b2": 0.9999}, "b2", 0.2, 1.5)
+    found = evidence_of(population, {harms.name: harms})
+    assert found.b2_calms == 1.0
+    assert found.b2_gain == pytest.approx(1 / 1.5)
+    helps = remedy("b2 0.9995", {"b2": 0.9995}, "b2", 0.5, 1.0)
+    both = {harms.name: harms, helps.name: helps}
+    assert evidence_of(population, both).b2_calms == pytest.approx(2.0)
 
 
 def test_without_signs_no_cause_is_named() -> None:

@@ -78,6 +78,17 @@ class Hparams(Mapping[str, Any]):
         return cls(dict(zip(names, leaves, strict=True)), static.values)
 
 
+def altered(hparams: Hparams, changes: Mapping[str, Any]) -> Hparams:
+    """A copy with other traced values.
+
+    Args:
+      hparams: of one trial.
+      changes: name -> array or tracer; None takes one out.
+    """
+    traced = {**hparams._traced, **changes}
+    return Hparams({k: v for k, v in traced.items() if v is not None}, hparams._static)
+
+
 class _Static:
     """Static values as part of a pytree's structure: hashable, whatever they are."""
 

@@ -11,10 +11,11 @@ from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import members, two_causes
 from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
+from jaxopt_lab.stabilization.gain import calm_limit
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import FREES, HEALTHY
+from jaxopt_lab.stabilization.thresholds import FREES
 from jaxopt_lab.stabilization.weighing import Cause
 
 #: Cures that are confirmed on fresh seeds, the recommended one among them.
@@ -95,9 +96,18 @@ class Comparison(ABC):
         return None
 
     @property
+    def unlearned(self) -> float | None:
+        """Loss that what training gains counts from; None where nobody knows."""
+        return None if self.idle is None else self.idle.loss
+
+    @property
     def healthy(self) -> float:
-        """Fluctuation up to which a curve is calm."""
-        return HEALTHY
+        """Fluctuation up to which a curve is calm, by the lowest loss that a member reaches on the
+        base's rows.
+        """
+        found = [s for n, s in self.summaries.items() if self.members[n].comparable]
+        best = min((float(np.mean(summary.best)) for summary in found), default=0.0)
+        return calm_limit(best, self.unlearned)
 
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Take note of trainings before they are summarised; here there is nothing to note."""

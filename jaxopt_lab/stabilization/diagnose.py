@@ -12,16 +12,15 @@ import numpy as np
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.compare import Remedy, mean
+from jaxopt_lab.stabilization.decay import explains_less, never_decays
 from jaxopt_lab.stabilization.fluctuation import measure
-from jaxopt_lab.stabilization.gain import cost_of_shaking
+from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
     STILL_FALLS,
     THRESHOLDS,
-    confidence,
-    margin,
 )
 from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
@@ -67,7 +66,9 @@ class Evidence(NamedTuple):
       batch_calms: base fluctuation over that with four times the batch.
       batch_gain: base best loss over the best with a larger batch at the same rate.
       noise_over_batch: gradient noise scale over the batch size.
-      b2_calms: base fluctuation over that with the best slower second moment.
+      b2_calms: base fluctuation over that at the calmest slower second moment whose best loss is no
+        worse.
+      b2_gain: base best loss over the best with a slower second moment.
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
       overfit_rise: end of the validation curve's trend over that trend's lowest point.
       train_fall: training loss at the middle over that at the end, from its trend.
@@ -109,6 +110,7 @@ class Evidence(NamedTuple):
     overfit_rise: float
     train_fall: float
     batch_gain: float = 1.0
+    b2_gain: float = 1.0
     decay_calms: float = math.nan
     decay_gain: float = math.nan
     warmup_gain: float = math.nan
@@ -153,6 +155,10 @@ def gather(
         mine = [r.fluctuation.value for r in of(*families)]
         return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
 
+    def harmlessly(mine: list[Remedy]) -> float:
+        found = [r.fluctuation.value for r in mine if r.loss.value <= HARMLESS]
+        return 1.0 / max(min(found, default=1.0), 1.0 / _MOST)
+
     def if_tried(family: str, value: float) -> float:
         return value if of(family) else math.nan
 
@@ -168,16 +174,14 @@ def gather(
     lower = [
         r for r in of("learning rate") if 0 < r.settings["learning_rate"] < config["learning_rate"]
     ]
-    harmless = [r.fluctuation.value for r in lower if r.loss.value <= HARMLESS]
     adaptive = config["optimizer"] in ("adam", "adamw", "rmsprop", "lion")
     decays = [] if settles(config) else of("schedule", "average")
-    sound = [r.fluctuation.value for r in decays if r.loss.value <= HARMLESS]
     return Evidence(
         fluctuation=mean(base.fluctuation),
         noise_floor=mean(base.noise_floor),
         num_spikes=float(np.mean(base.num_spikes)),
         train_fluctuation=mean(np.asarray([_spread(c) for c in by_epoch])),
-        rate_calms=1.0 / max(min(harmless, default=1.0), 1.0 / _MOST),
+        rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
         rate_edge=min(ratio("learning rate ×3", "loss"), _MOST),
         divergence_factor=min(failed, default=math.inf),
@@ -188,11 +192,12 @@ def gather(
         batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
-        b2_calms=calms("b2"),
+        b2_calms=harmlessly(of("b2")),
+        b2_gain=gain(of("b2")),
         b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
         overfit_rise=base.end_over_lowest,
         train_fall=base.train_fall,
-        decay_calms=1.0 / max(min(sound, default=1.0), 1.0 / _MOST) if decays else math.nan,
+        decay_calms=harmlessly(decays) if decays else math.nan,
         decay_gain=gain(decays) if decays else math.nan,
         warmup_gain=if_tried("warm-up", gain(of("warm-up"))),
         outliers_calm=if_tried("outliers", calms("outliers")),
@@ -203,7 +208,7 @@ def gather(
         scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
         scale_gain=gain(of("scale")),
         calm_limit=calm_limit,
-        shaking_costs=cost_of_shaking(remedies.values(), config["learning_rate"]),
+        shaking_costs=cost_of_shaking(remedies.values(), config),
     )
 
 
@@ -215,11 +220,6 @@ def settles(config: Config) -> bool:
     return bool(config["schedule"] != "constant" or averages)
 
 
-def is_calm(found: Evidence) -> bool:
-    """Whether the validation loss stays near its trend."""
-    return found.fluctuation <= found.calm_limit and found.num_spikes < 1
-
-
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
@@ -229,17 +229,12 @@ def verdict(found: Evidence) -> list[Cause]:
     thresholds, none is named.
     """
     t = THRESHOLDS
-    described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
-    overfits = margin(found.overfit_rise, t["overfit_rise"])
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
     rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
-    costs_nothing = rate_is_right and found.shaking_costs < t["decay_gain"]
-    if is_calm(found) and overfits < 0 and is_free and costs_nothing and rows_are_right:
-        flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
-        distance = min(margin(found.calm_limit, found.fluctuation), flat)
-        return [Cause("no_problem", confidence(distance), described)]
-    return decided(weighed(found), described)
+    if is_flat(found) and is_free and rate_is_right and rows_are_right:
+        return [no_problem(found)]
+    return decided(weighed(found), described(found))
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -250,7 +245,6 @@ def weighed(found: Evidence) -> list[Cause]:
 def _of_training(found: Evidence) -> dict[str, Conditions]:
     """Causes that hyperparameters undo."""
     t = THRESHOLDS
-    share = found.noise_floor / max(found.fluctuation, 1e-12)
     # Without clipping a network may also be stuck: calm, but at a high level.
     clip_helps = max(found.clip_calms, found.clip_gain)
     # Gradients that explode on single rows do so because of the rows.
@@ -282,7 +276,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
-            "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),
+            "above_floor": (_above_floor(found), t["above_floor"]),
             # Noise shakes a network; it does not keep it from learning.
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "rate_is_right": (t["rate_gain"] / beyond_batch, 1.0),
@@ -290,6 +284,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
         "second_moment_too_fast": {
             "b2_calms": (found.b2_calms, t["b2_calms"]),
             "memory": (100.0 / found.b2_memory, 1.0),
+            "decay_explains_less": (explains_less(found, _above_floor(found)), 1.0),
         },
         "overfitting": {
             "overfit_rise": (found.overfit_rise, t["overfit_rise"]),
@@ -302,27 +297,8 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
 def _of_schedules(found: Evidence) -> dict[str, Conditions]:
     """Causes that a rate which moves undoes."""
     t = THRESHOLDS
-    share = found.noise_floor / max(found.fluctuation, 1e-12)
     return {
-        # A lower constant rate loses, a batch is not much smaller than the noise: what is missing
-        # is the decay.
-        "rate_never_decays": {
-            "decay_calms": (found.decay_calms, t["decay_calms"]),
-            "decay_gain": (found.decay_gain, t["decay_gain"]),
-            "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
-            # Much noise is the batch's fault where a larger one calms.
-            "batch_is_right": (
-                max(
-                    t["noise_of_small"] / max(found.noise_over_batch, 1e-9),
-                    t["batch_calms"] / found.batch_calms,
-                ),
-                1.0,
-            ),
-            "b2_is_right": (t["b2_calms"] / found.b2_calms, 1.0),
-            "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
-            "above_floor": (1.0 / max(share, 1e-9), t["above_floor"]),
-            "does_not_rise": (t["overfit_rise"] / found.overfit_rise, 1.0),
-        },
+        "rate_never_decays": never_decays(found, _above_floor(found)),
         "warm_up_missing": {
             "warmup_gain": (found.warmup_gain, t["warmup_gain"]),
             "warmup_over_rate": (found.warmup_gain / max(found.rate_gain, 1.0), t["more"]),
@@ -352,6 +328,12 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "input_scale": (found.input_scale, t["input_scale"]),
         },
     }
+
+
+def _above_floor(found: Evidence) -> float:
+    """Fluctuation over what the choice of validation rows alone makes."""
+    share = found.noise_floor / max(found.fluctuation, 1e-12)
+    return 1.0 / max(share, 1e-9)
 
 
 def _outliers_help(found: Evidence) -> float:

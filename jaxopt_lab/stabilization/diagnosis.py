@@ -15,8 +15,8 @@ from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean
-from jaxopt_lab.stabilization.diagnose import is_calm
 from jaxopt_lab.stabilization.finished import FOLDER
+from jaxopt_lab.stabilization.gain import is_calm
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary

@@ -6,10 +6,20 @@ loss is large beside that. And where a variant that does nothing but shake less 
 shaking cost the difference, however small it looks.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from jaxopt_lab.stabilization.compare import Remedy
-from jaxopt_lab.stabilization.thresholds import HARMLESS, HEALTHY, LEAST_SHARE
+from jaxopt_lab.stabilization.thresholds import (
+    HARMLESS,
+    HEALTHY,
+    LEAST_SHARE,
+    THRESHOLDS,
+    confidence,
+    margin,
+)
+from jaxopt_lab.stabilization.weighing import Cause
 
 #: Families that take shaking away and nothing else: the network, its rows and its loss stay.
 _SHAKE_LESS = ("schedule", "average")
@@ -24,27 +34,28 @@ def calm_limit(best: float, idle: float | None) -> float:
       best: the lowest loss that any variant reaches, above 0.
       idle: loss of learning nothing; None where nobody knows.
     """
-    if idle is None or best <= 0:
+    if idle is None or not math.isfinite(idle) or best <= 0:
         return HEALTHY
     return HEALTHY * min(max((idle - best) / best, LEAST_SHARE), 1.0)
 
 
-def cost_of_shaking(remedies: Iterable[Remedy], learning_rate: float) -> float:
+def cost_of_shaking(
+    remedies: Iterable[Remedy], base: Mapping[str, Any], rate: str = "learning_rate"
+) -> float:
     """Best loss of the base over that of the best variant that only shakes less (a lower rate, one
     that decays, averaged weights), if that would be accepted and is better for certain.
 
     Args:
       remedies: compared with the base.
-      learning_rate: of the base.
+      base: its configuration.
+      rate: hyperparameter that is the learning rate.
 
     Returns:
       1 where there is none.
     """
 
     def only_shakes_less(remedy: Remedy) -> bool:
-        lower = remedy.family == "learning rate" and (
-            0 < remedy.settings["learning_rate"] < learning_rate
-        )
+        lower = remedy.family == "learning rate" and 0 < remedy.settings[rate] < base[rate]
         return lower or remedy.family in _SHAKE_LESS
 
     gains = [
@@ -56,3 +67,42 @@ def cost_of_shaking(remedies: Iterable[Remedy], learning_rate: float) -> float:
         and remedy.loss.value * HARMLESS < 1.0
     ]
     return max(gains, default=1.0)
+
+
+class Shaking(Protocol):
+    """What calm is told from: see `diagnose.Evidence`."""
+
+    @property
+    def fluctuation(self) -> float: ...
+    @property
+    def num_spikes(self) -> float: ...
+    @property
+    def overfit_rise(self) -> float: ...
+    @property
+    def calm_limit(self) -> float: ...
+    @property
+    def shaking_costs(self) -> float: ...
+
+
+def is_calm(found: Shaking) -> bool:
+    """Whether a curve stays near its trend."""
+    return found.fluctuation <= found.calm_limit and found.num_spikes < 1
+
+
+def is_flat(found: Shaking) -> bool:
+    """Whether a curve stays near its trend, that does not rise, and its shaking costs nothing."""
+    rises = found.overfit_rise >= THRESHOLDS["overfit_rise"]
+    return is_calm(found) and not rises and found.shaking_costs < THRESHOLDS["decay_gain"]
+
+
+def no_problem(found: Shaking) -> Cause:
+    """Of a curve that `is_flat`, the verdict."""
+    most = math.log(THRESHOLDS["overfit_rise"])
+    flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / most
+    distance = min(margin(found.calm_limit, found.fluctuation), flat)
+    return Cause("no_problem", confidence(distance), described(found))
+
+
+def described(found: Shaking) -> dict[str, float]:
+    """The numbers that go with a verdict that names no cause."""
+    return {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}

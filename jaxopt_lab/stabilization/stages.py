@@ -14,7 +14,6 @@ from jaxopt_lab.stabilization import diagnose, members, walk
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
-from jaxopt_lab.stabilization.gain import calm_limit
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
@@ -131,13 +130,6 @@ class Stages(Comparison):
         if self._constant is None:
             return None
         return Idle(self._constant, "a constant prediction")
-
-    @property
-    def healthy(self) -> float:
-        """By the lowest loss that a member reaches on the base's rows."""
-        found = [s for n, s in self.summaries.items() if self.members[n].comparable]
-        best = min((float(np.mean(summary.best)) for summary in found), default=0.0)
-        return calm_limit(best, self._constant)
 
     def summarize(self, results: Sequence[Result]) -> Summary:
         """With what validation rows tell."""

@@ -22,7 +22,7 @@ from jaxopt_lab.problems.mlp.rows import RowsTask
 #: Seed of the draw of halves.
 HALVES = 22
 #: Reporting cases whose verdict was wrong and taught a rule something; they report no more.
-MOVED = {"linear/outliers"}
+MOVED = {"linear/outliers", "decaying-clusters/rate_never_decays"}
 
 
 def made(load: Callable[[], tuple[np.ndarray, np.ndarray]], classes: int = 0) -> Callable[..., Any]:
@@ -136,6 +136,7 @@ PROBLEMS = {
     "hpc": Problem(file("hpc_data", "class", 3000, 4), MOMENTUM, 60),
     "churn": Problem(file("mlc_churn", "churn", 3000, 2), MLP, 60),
     "taxi": Problem(file("taxi", "tip", 3000, 2), NESTEROV, 60),
+    "decaying-car_prices": Problem(file("car_prices", "Price", 804), DECAYING, 80),
     **{
         f"decaying-{name}": replace(stabilize_cases.PROBLEMS[name], hparams=hparams)
         for name, hparams in (
@@ -189,7 +190,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     *(("small_batch_noise", name, _SMALL) for name in ("friedman3", "blobs", "linear", "churn")),
     *(
         ("rate_never_decays", f"decaying-{name}", {"changes": {"schedule": "constant"}})
-        for name in ("friedman", "concrete", "lucas", "clusters")
+        for name in ("friedman", "concrete", "lucas", "clusters", "car_prices")
     ),
     *(
         ("outliers", name, {"spoil": lambda task, of=of: outlying(task, of)})

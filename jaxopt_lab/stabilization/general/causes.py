@@ -3,8 +3,8 @@
 Conditions and confidences are those of `stabilization.diagnose`, as far as a problem has the
 evidence: a condition whose number is not known (NaN) is left out. Without a tail of gradient norms,
 clipping must help more than a lower rate to be the answer; without a curve of training, a rise is
-not called overfitting. Nothing is called calm while a lower rate or clipping ends better, and where
-no condition holds no cause is named.
+not called overfitting. Nothing is called calm while a lower rate, one that decays, or clipping ends
+better, and where no condition holds no cause is named.
 """
 
 import math
@@ -16,25 +16,21 @@ import numpy as np
 from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import diagnose
 from jaxopt_lab.stabilization.compare import Remedy, mean
+from jaxopt_lab.stabilization.decay import explains_less, never_decays
+from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
+from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
     STILL_FALLS,
     THRESHOLDS,
-    confidence,
     margin,
 )
 from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
-#: What takes rows or schedules of our own to see.
-_OF_TABLES = (
-    "evaluation_noise",
-    "rate_never_decays",
-    "outliers",
-    "heavy_tailed_target",
-    "bad_scale",
-)
+#: What takes rows of our own to see.
+_OF_TABLES = ("evaluation_noise", "outliers", "heavy_tailed_target", "bad_scale")
 #: Families of cures that act on a cause.
 CURES_OF = {k: v for k, v in diagnose.CURES_OF.items() if k not in _OF_TABLES}
 #: Clipping or warm-up must help so much more than a lower rate does.
@@ -56,12 +52,17 @@ class Evidence(NamedTuple):
       clip_gain: base level over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch.
       noise_over_batch: gradient noise scale over the batch size.
-      b2_calms: base fluctuation over that with the best slower second moment.
+      b2_calms: base fluctuation over that at the calmest slower second moment that loses nothing.
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
       warmup_calms: base fluctuation over that with warm-up.
       warmup_gain: base level over that with warm-up.
       overfit_rise: end of the curve's trend over that trend's lowest point.
       train_fall: training loss at the middle over that at the end, from its trend.
+      b2_gain: base level over the best with a slower second moment.
+      decay_calms: base fluctuation over that with a rate that decays, if that loses nothing.
+      decay_gain: base level over that.
+      calm_limit: fluctuation up to which the curve is calm: see `gain`.
+      shaking_costs: base level over the best of what only shakes less, if that is certainly better.
     """
 
     fluctuation: float
@@ -80,6 +81,11 @@ class Evidence(NamedTuple):
     warmup_gain: float
     overfit_rise: float
     train_fall: float
+    b2_gain: float = math.nan
+    decay_calms: float = math.nan
+    decay_gain: float = math.nan
+    calm_limit: float = HEALTHY
+    shaking_costs: float = 1.0
 
 
 def gather(
@@ -87,8 +93,8 @@ def gather(
     results: list[Result],
     remedies: Mapping[str, Remedy],
     failed: list[float],
-    batch_size: float | None,
-    b2: float | None,
+    knobs: Knobs,
+    calm_limit: float = HEALTHY,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -97,8 +103,8 @@ def gather(
       results: the same, with what was probed.
       remedies: every other member compared with the base, by name.
       failed: factors of the ladder at which training fails.
-      batch_size: of the base, where it is known.
-      b2: likewise.
+      knobs: of the base.
+      calm_limit: see `Evidence`.
     """
 
     def of(*families: str) -> list[Remedy]:
@@ -110,16 +116,20 @@ def gather(
     def gain(mine: list[Remedy]) -> float:
         return _over(min((r.loss.value for r in mine), default=math.nan))
 
+    def harmlessly(mine: list[Remedy]) -> float:
+        """Where all of them lose something, none calms."""
+        found = calms([r for r in mine if r.loss.value <= HARMLESS])
+        return max(_known(found), 1.0) if mine else math.nan
+
+    batch_size, b2 = knobs.value("batch_size"), knobs.value("b2")
     lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
-    harmless = [r for r in lower if r.loss.value <= HARMLESS]
     edge, batch = remedies.get("learning rate ×3"), remedies.get("batch ×4")
     noise = [float(r.probed["noise_scale"]) for r in results if "noise_scale" in r.probed]
     known = bool(noise) and batch_size is not None
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
-        # Where every lower rate loses something, none calms.
-        rate_calms=max(calms(harmless), 1.0) if harmless else (1.0 if lower else math.nan),
+        rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
         rate_edge=min(edge.loss.value, _MOST) if edge else math.nan,
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
@@ -127,30 +137,32 @@ def gather(
         clip_gain=gain(of("clip")),
         batch_calms=_over(batch.fluctuation.value) if batch else math.nan,
         noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
-        b2_calms=calms(of("b2")),
+        b2_calms=harmlessly(of("b2")),
         b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
         warmup_calms=calms(of("warm-up")),
         warmup_gain=gain(of("warm-up")),
         overfit_rise=base.end_over_lowest,
         train_fall=base.train_fall,
+        b2_gain=gain(of("b2")),
+        decay_calms=harmlessly(of("schedule")),
+        decay_gain=gain(of("schedule")),
+        calm_limit=calm_limit,
+        shaking_costs=cost_of_shaking(
+            remedies.values(), knobs.base, knobs.names.get("learning_rate", "")
+        ),
     )
 
 
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one."""
     t = THRESHOLDS
-    rises = margin(found.overfit_rise, t["overfit_rise"])
     held_back = {
         "rate_gain": margin(_known(found.rate_gain), t["rate_gain"]),
         "clip_gain": margin(_known(found.clip_gain), t["clip_helps"]),
     }
-    calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
-    described = {"fluctuation": found.fluctuation, "overfit_rise": found.overfit_rise}
-    if calm and rises < 0 and max(held_back.values()) < 0:
-        flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / math.log(t["overfit_rise"])
-        distance = min(margin(HEALTHY, found.fluctuation), flat)
-        return [Cause("no_problem", confidence(distance), described)]
-    return decided(weighed(found), described)
+    if is_flat(found) and max(held_back.values()) < 0:
+        return [no_problem(found)]
+    return decided(weighed(found), described(found))
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -181,7 +193,9 @@ def weighed(found: Evidence) -> list[Cause]:
         "second_moment_too_fast": {
             "b2_calms": (found.b2_calms, t["b2_calms"]),
             "memory": (100.0 / found.b2_memory, 1.0),
+            "decay_explains_less": (explains_less(found, math.nan), 1.0),
         },
+        "rate_never_decays": never_decays(found, math.nan),
         "warm_up_missing": {
             "warmup_helps": (_if_known(found.warmup_gain, warm), t["rate_calms"]),
             "warmup_over_rate": (warm / rate, _MORE_THAN_RATE),

@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HEALTHY, RISES
+from jaxopt_lab.stabilization.gain import is_calm
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES
 
 _SENTENCES = {
     **SENTENCES,
@@ -40,11 +41,10 @@ class GeneralDiagnosis(Diagnosis):
                 return f"{metric} is calm ({by}), but no better than without learning."
             return f"Nothing is wrong: {metric} is calm ({by})."
         rises = self.main_cause == "overfitting"
-        is_calm = found.fluctuation <= HEALTHY and found.num_spikes < 1
         where = f"{metric} fluctuates ({by})"
         if rises:
             where = f"{metric} ends worse than it was ({found.overfit_rise - 1:.0%})"
-        elif is_calm:
+        elif is_calm(found):
             where = f"{metric} is calm, but worse than it need be,"
         if self.main_cause == "no_single_cause":
             text = f"{where}; no single cause was found"
@@ -77,7 +77,7 @@ class GeneralDiagnosis(Diagnosis):
         content = self.common()
         content["fluctuation"]["noise_floor"] = None
         content["recommended"]["goal"] = (
-            f"fluctuation divided by {GOAL_RATIO:g}, or below {HEALTHY:g}; where it "
+            f"fluctuation divided by {GOAL_RATIO:g}, or below {self.calm_limit:.3g}; where it "
             f"overfits, an end less than {RISES - 1:.0%} above the lowest point"
         )
         return {

@@ -1,7 +1,7 @@
 """Which hyperparameters of a problem a diagnosis may turn, by their roles."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxopt_lab.problems.general.programs import StaticProgram, StaticPrograms
 from jaxopt_lab.problems.general.training import GeneralTraining
 from jaxopt_lab.spaces.distributions import Choice, Distribution
 from jaxopt_lab.spaces.space import SearchSpace
+from jaxopt_lab.stabilization.general import decay
 
 #: Roles that cures turn; a schedule has values of its own.
 TURNED = (
@@ -38,7 +39,7 @@ class Knobs:
 
     Attributes:
       problem: as given.
-      training: client of the runner.
+      training: client of the runner, with a decay of the learning rate where that can be had.
       base: the configuration, with the problem's own defaults for what has a role.
       names: role -> hyperparameter, of roles that are declared, have a number, and are read.
       notes: what is not tried and why, a line each.
@@ -57,6 +58,20 @@ class Knobs:
     def settings(self, role: str, value: float) -> dict[str, Any]:
         """What changes where a role takes a value."""
         return {self.names[role]: value}
+
+    @property
+    def has_decay(self) -> bool:
+        """Whether trainings take `decay.NAME`."""
+        return "learning_rate" in self.names and decay.can_decay(self.problem)
+
+    @property
+    def can_decay(self) -> bool:
+        """Whether the learning rate can be made to decay, and does not already by our own means."""
+        return self.has_decay and decay.index(self.base) == 0
+
+    def traced(self, config: Config) -> Config:
+        """A configuration as programs take it."""
+        return {**config, decay.NAME: decay.index(config)} if self.has_decay else config
 
     def program(self, config: Config) -> StaticProgram:
         """The program of a configuration."""
@@ -80,9 +95,10 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
       UserError: for a configuration that the functions cannot be traced with.
     """
     base = _completed(problem, hparams)
-    check_keywords(problem.source, problem.keywords, list(base), required=REQUIRED)
-    training = GeneralTraining(problem, _fixed(problem, base))
-    checked = training.checked(StaticPrograms(training.declared.static, 1).signature(base))
+    mine = {k: v for k, v in base.items() if k != decay.NAME or not decay.can_decay(problem)}
+    check_keywords(problem.source, problem.keywords, list(mine), required=REQUIRED)
+    training = GeneralTraining(problem, _fixed(mine))
+    checked = training.checked(StaticPrograms(training.declared.static, 1).signature(mine))
     names, absent, idle = {}, [], []
     for role in TURNED:
         name = problem.roles.get(role, role)
@@ -103,7 +119,11 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     if idle:
         verb = "changes" if len(idle) == 1 else "change"
         notes.append(f"nothing in {problem.source} reads {listed(idle)}, so it {verb} nothing")
-    return Knobs(problem, training, base, names, tuple(notes))
+    found = Knobs(problem, training, base, names, tuple(notes))
+    if not found.has_decay:
+        return found
+    decays = GeneralTraining(decay.decaying(problem), _fixed(found.traced(base)))
+    return replace(found, training=decays)
 
 
 def _completed(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Config:
@@ -127,7 +147,7 @@ def _completed(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Config:
     return {name: v.item() if isinstance(v, np.generic) else v for name, v in base.items()}
 
 
-def _fixed(problem: GeneralProblem, base: Config) -> SearchSpace:
+def _fixed(base: Config) -> SearchSpace:
     """A space of one point."""
     plain = (int, float, str, bool)
     return SearchSpace(

@@ -15,7 +15,8 @@ from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
-from jaxopt_lab.stabilization.general import causes, variants
+from jaxopt_lab.stabilization.general import causes, decay, variants
+from jaxopt_lab.stabilization.general.constant import constant_loss
 from jaxopt_lab.stabilization.general.curves import (
     FEWEST,
     LOSSES,
@@ -122,6 +123,9 @@ class _Comparison(Comparison):
         self._at = objective.at
         metrics = self.knobs.training.checked(self.knobs.program(self.knobs.base)).metrics
         self._train = "train_loss" if "train_loss" in metrics and name != "train_loss" else None
+        self._constant = (
+            constant_loss(self.knobs.problem, self.knobs.base) if name == "loss" else None
+        )
         self._known: list[np.ndarray] = []
         self.scale: Scale | None = None
         self.notes = [*self.knobs.notes]
@@ -158,13 +162,29 @@ class _Comparison(Comparison):
                 found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
+        if chosen is not None and decay.NAME in chosen.settings:
+            value, rate = chosen.settings[decay.NAME], self.knobs.names["learning_rate"]
+            self._note(decay.in_words(value, problem.kind, rate))
         return self._diagnosis(found, chosen, confirmed)
 
     @property
     def idle(self) -> Idle | None:
-        """The member that does not learn."""
+        """A constant prediction; where nobody knows its loss, the member that does not learn."""
+        if self._constant is not None and self.scale is not None and self.scale.relative:
+            return Idle(self._constant, "a constant prediction")
         found = self.summaries.get(variants.UNTRAINED)
         return None if found is None else Idle(float(np.mean(found.best)), "the untrained state")
+
+    @property
+    def unlearned(self) -> float | None:
+        """As `idle`; where there is none, what the base has after its first unit. None where
+        fluctuation is in units of what training gains as it is.
+        """
+        if self.scale is None or not self.scale.relative:
+            return None
+        if self.idle is not None:
+            return self.idle.loss
+        return float(np.median(self.curves(self.results[BASE])[:, 0]))
 
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Curves of new members may change what fluctuation is relative to: all are read again."""
@@ -201,8 +221,8 @@ class _Comparison(Comparison):
             self.results[BASE],
             self.remedies,
             self.failed(),
-            self.knobs.value("batch_size"),
-            self.knobs.value("b2"),
+            self.knobs,
+            self.healthy,
         )
 
     def _rejected(self, found: list[Cause]) -> tuple[Cause, ...]:

@@ -13,6 +13,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.problems.general.programs import StaticProgram
 from jaxopt_lab.stabilization.finished import Finished
+from jaxopt_lab.stabilization.general import decay
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.general.noise import make_probe
 from jaxopt_lab.stabilization.members import Member
@@ -60,7 +61,7 @@ class Variants(SideBySide):
 
     def job(self, number: int, member: Member, replicate: int) -> Job:
         """One training. Replicates go through the problem's splits and seeds in turn."""
-        config = member.config(self.base)
+        config = self.knobs.traced(member.config(self.base))
         program, fold = self.knobs.program(config), replicate % self.knobs.problem.num_members
         if program != self._own:
             self.runner.use_width(program, 1)
@@ -76,7 +77,8 @@ class Variants(SideBySide):
         keywords = self.knobs.training.declared.keywords
 
         def make(program: StaticProgram) -> Callable[..., Any]:
-            return make_probe(setting(**{k: program.values[k] for k in keywords}))
+            made = make_probe(setting(**{k: program.values[k] for k in keywords}))
+            return decay.probe_of(made) if self.knobs.has_decay else made
 
         return make
 

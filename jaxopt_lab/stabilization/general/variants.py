@@ -2,6 +2,8 @@
 
 import math
 
+from jaxopt_lab.core.types import Config
+from jaxopt_lab.stabilization.general import decay
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.walk import Start
@@ -30,7 +32,9 @@ _LARGEST_BATCH = 0.25
 
 
 def ladder(knobs: Knobs) -> list[Member]:
-    """The base and learning rates around its own."""
+    """The base, learning rates around its own, and a rate that decays, which takes the shaking of a
+    constant one away.
+    """
     found = [Member(BASE, {}, is_cure=False)]
     rate = knobs.value("learning_rate") or 0.0
     if rate <= 0 or not math.isfinite(rate):
@@ -40,6 +44,8 @@ def ladder(knobs: Knobs) -> list[Member]:
         name = f"learning rate ÷{round(1 / factor)}" if lower else f"learning rate ×{factor:g}"
         changes = knobs.settings("learning_rate", rate * factor)
         found.append(Member(name, changes, "learning rate", lower))
+    if knobs.can_decay:
+        found.append(Member("cosine decay to 0", {decay.NAME: decay.COSINE}, "schedule"))
     return found
 
 
@@ -64,6 +70,8 @@ def cures(knobs: Knobs) -> list[Member]:
             for value in sorted(lower, reverse=True)
             if value < now
         ]
+    if knobs.can_decay:
+        found.append(Member("reduce on plateau", {decay.NAME: decay.PLATEAU}, "schedule"))
     return [*found, *_batches(knobs), *_pairs(knobs)]
 
 
@@ -72,7 +80,14 @@ def start(knobs: Knobs) -> Start:
     roles = ("learning_rate", "b2", "clip_norm", "clip_value", "batch_size", "dropout", "l2")
     known = {role: knobs.value(role) for role in roles}
     values = {role: value for role, value in known.items() if value is not None}
-    return Start(values, knobs.names, knobs.num_rows, None, (0.01, "L2 0.01, as it is defined"))
+    l2 = 0.01, "L2 0.01, as it is defined"
+    return Start(values, knobs.names, knobs.num_rows, _plateau if knobs.can_decay else None, l2)
+
+
+def _plateau(rate: float) -> Config:
+    """The same at any rate."""
+    del rate
+    return {decay.NAME: decay.PLATEAU}
 
 
 def _batches(knobs: Knobs) -> list[Member]:
