@@ -313,6 +313,14 @@ def drops(key: Any, hparams: Any) -> Any:
         ),
         (lambda key, hparams: {"loss": 1.0, "none": None}, "'none' must be one array, got None"),
         (lambda key, hparams: hparams.__setitem__("x", 1.0), "hyperparameters cannot be changed"),
+        (
+            lambda key, x: {"loss": x**2},
+            r"takes x where .*\(key, hparams, .* hparams\['x'\]",
+        ),
+        (
+            lambda key, *, x: {"loss": x**2},
+            r"\(key, \*, x\).*hparams holds all traced hyper",
+        ),
     ],
 )
 def test_a_wrong_function_is_one_line(function: Any, message: str) -> None:
@@ -390,6 +398,21 @@ def test_static_choices_reach_hparams_as_python_values() -> None:
     np.testing.assert_allclose(
         study.trials["score"], study.trials["width"] * study.trials["scale"], rtol=1e-5
     )
+
+
+def test_a_real_range_with_whole_ends_trains_its_real_values() -> None:
+    def train(key: Any, hparams: Any) -> dict[str, Any]:
+        return {"loss": hparams.share * 1.0, "rate": hparams.rate * 1.0, "n": hparams.n * 1.0}
+
+    space = lab.SearchSpace(
+        share=lab.Uniform(0, 1), rate=lab.LogUniform(1, 10), n=lab.IntUniform(1, 9)
+    )
+    study = lab.Study(lab.from_function(train), space, seed=0)
+    study.optimize("random", 4)
+    found = study.trials
+    np.testing.assert_allclose(found["score"], found["share"], rtol=1e-6)
+    np.testing.assert_allclose(study.metrics("rate")[:, 0], found["rate"], rtol=1e-6)
+    assert list(study.metrics("n")[:, 0]) == list(found["n"])
 
 
 @each_door

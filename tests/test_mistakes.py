@@ -1,5 +1,6 @@
 """What users get wrong in their own functions: one line with function, name and mend."""
 
+import builtins
 import random
 import time
 from collections.abc import Callable
@@ -205,6 +206,27 @@ def calendar(state: Any, hparams: Any, shared: Any) -> Any:
     return state, {"loss": state["w"].sum() * datetime.now().hour}
 
 
+def imported_clock(state: Any, hparams: Any, shared: Any) -> Any:
+    import time
+
+    return state, {"loss": state["w"].sum() + time.time()}
+
+
+def imported_calendar(state: Any, hparams: Any, shared: Any) -> Any:
+    from datetime import datetime as calendar
+
+    return state, {"loss": state["w"].sum() * calendar.now().minute}
+
+
+def seed_of_a_rate(state: Any, hparams: Any, shared: Any) -> Any:
+    key = jax.random.PRNGKey(hparams.learning_rate)
+    return state, {"loss": jnp.where(hparams.num_layers > 2, jax.random.normal(key), 0.0)}
+
+
+def one_hyperparameter(state: Any, learning_rate: Any, shared: Any) -> Any:
+    return state, {"loss": learning_rate**2}
+
+
 def stopwatch(state: Any, hparams: Any, shared: Any) -> Any:
     begun = time.time()
     loss = state["w"].sum() * hparams.learning_rate
@@ -313,6 +335,13 @@ MISTAKES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "the time": (clock, ["not pure", "time.perf_counter"]),
     "the time as a seed": (wall_clock, ["not pure", "time.time", "jax.random"]),
     "the calendar": (calendar, ["not pure", "datetime.now"]),
+    "a clock imported inside": (imported_clock, ["not pure", "time.time"]),
+    "a calendar imported inside": (imported_calendar, ["not pure", "datetime.now"]),
+    "a seed that is no whole number": (seed_of_a_rate, ["random key of a real number", "fold_in"]),
+    "one hyperparameter": (
+        one_hyperparameter,
+        ["takes learning_rate where", "(state, hparams, ...)", "hparams['learning_rate']"],
+    ),
     "a mutated variable": (counter, ["not pure", "belongs in the state"]),
     "a leak": (leak, ["not pure", "LEAKED"]),
     "any exception": (missing_file, ["FileNotFoundError: no such file: weights.npz"]),
@@ -393,9 +422,10 @@ def test_a_builder_that_draws_is_refused_unless_it_seeds() -> None:
 
 
 def test_a_clock_that_enters_no_program_is_let_alone() -> None:
-    before = time.time
+    before, importing = time.time, builtins.__import__
     check(Trainable(init, stopwatch), {"learning_rate": np.float32(0.1)}, {})
     assert time.time is before
+    assert builtins.__import__ is importing
 
 
 def test_circles_of_objects_are_no_leak() -> None:

@@ -112,7 +112,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str], Pa
     place = tmp_path_factory.mktemp("near")
     space = lab.SearchSpace(learning_rate=0.02, num_layers=1, hidden_size=4)
     settings = tune.Settings(
-        trials=1, folds=2, epochs=4, space=space, numeric="standard", ensemble="all", search="grid"
+        trials=1,
+        folds=2,
+        epochs=4,
+        space=space,
+        numeric="standard",
+        ensemble="all",
+        search="grid",
+        members=2,
     )
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -142,6 +149,16 @@ def test_a_search_finds_them_says_so_and_publishes_what_it_tested(study) -> None
     trees = [other for other in model.others if other.reader is not None]
     assert trees
     assert all(other.reader.near is not None for other in trees)
+
+
+def test_networks_of_members_are_told_of_neighbours_too(study) -> None:
+    content, _, place = study
+    assert len(content["members"]["trials"]) == 2
+    model = lab.Predictor.load(place / "model")
+    pairs = zip(model.networks, model.ensemble, strict=True)
+    of_members = [n for n, weight in pairs if weight and "ensemble_size" in n.architecture]
+    assert of_members, "the ensemble is of everything"
+    assert all(model.encoders[n.encoder].near is not None for n in of_members)
 
 
 def test_what_changes_with_a_coordinate_is_part_of_its_importance(study) -> None:

@@ -1,7 +1,9 @@
 """Words of Keras, Optax and scikit-learn get the right hint, and numbers may be NumPy's."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import did_you_mean
 from jaxopt_lab.core.scalars import number, whole
-from jaxopt_lab.core.synonyms import GROUPS
+from jaxopt_lab.core.synonyms import ARGUMENTS, GROUPS
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY
 from jaxopt_lab.search.prior import centre_of
@@ -64,6 +67,100 @@ def test_a_word_stands_for_one_thing_and_our_names_stand_first() -> None:
     assert not [word for group in GROUPS for word in group[1:] if word in REGISTRY]
 
 
+class Unopened(lab.Study):
+    """A study of nothing: a call that Python refuses needs none."""
+
+    def __init__(self) -> None:
+        pass
+
+
+ROWS: Any = (np.zeros((4, 2)), np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: Unopened().optimize("random", n_trials=8), "Did you mean 'num_trials'"),
+        (lambda: Unopened().optimize("random", 8, epochs=3), "Did you mean 'budget'"),
+        (lambda: Unopened().optimize("random", 8, timeout=60), "Did you mean 'time_limit'"),
+        (lambda: Unopened().optimize("random", 8, pruner=1), "Did you mean 'scheduler'"),
+        (lambda: Unopened().optimize("random"), r"needs num_trials: Study.optimize\(sampler, num"),
+        (lambda: Unopened().optimize("random", 1, 1, 1, 1), "by name: budget, time_limit"),
+        (lambda: Unopened().optimize("random", 1, num_trials=1), "num_trials is given twice"),
+        (lambda: Unopened().ask(), r"Study\.ask needs n"),
+        (lambda: lab.Study(None, None, n_jobs=2), "Study has no argument 'n_jobs'.*all devices"),
+        (lambda: lab.Study(None, None, direction="min"), "the problem has it"),
+        (lambda: lab.Study(None, None, random_state=1), "Did you mean 'seed'"),
+        (lambda: lab.Study(None, None, storage="x"), "directory="),
+        (lambda: lab.Study(None), "Study needs space"),
+        (lambda: lab.from_function(print, metric="x"), "Did you mean 'objective'"),
+        (lambda: lab.from_function(print, mode="max"), "Did you mean 'direction'"),
+        (lambda: lab.supervised(None, ROWS, criterion=1), "Did you mean 'loss'"),
+        (lambda: lab.supervised(None, ROWS, cv=3), "Did you mean 'splits'"),
+        (lambda: lab.supervised(None, ROWS, epochs=3), "Did you mean 'budget'"),
+        (lambda: lab.supervised(None, ROWS, seed=3), "Did you mean 'random_state'"),
+        (lambda: lab.supervised(None, ROWS, learning_rate=0.1), "SearchSpace.learning_rate=...."),
+        (lambda: lab.supervised(None, *ROWS, loss=1), r"one pair.*\(inputs, targets\), loss="),
+        (lambda: lab.Uniform(1e-3, 1, log=True), "Uniform has no argument 'log'.*lab.LogUniform"),
+        (lambda: lab.IntUniform(1, 9, step=2), r"IntUniform.*lab\.Choice"),
+        (lambda: lab.LogUniform(1), "LogUniform needs high"),
+        (lambda: lab.Choice(1, 2, 3), r"as one list: lab\.Choice\(\[1, 2, 3\]\)"),
+        (lambda: lab.SearchSpace({"x": lab.Uniform(0, 1)}), r"lab\.SearchSpace\(\*\*space\)"),
+        (lambda: lab.schedulers.hyperband(eta=3), "Did you mean 'reduction'"),
+        (lambda: lab.schedulers.hyperband(max_t=81), r"study\.optimize\(\.\.\., budget=N\)"),
+        (lambda: lab.schedulers.population_based_training(interval=4), "Did you mean 'every'"),
+        (lambda: lab.search.random(seed=1), r"lab\.Study\(\.\.\., seed=0\)"),
+        (lambda: lab.search.bayesian(n_startup_trials=9), "Did you mean 'num_initial'"),
+        (lambda: lab.stabilize(None, {}, epochs=3), "Did you mean 'num_epochs'"),
+        (lambda: lab.tasks.tabular(None, test_size=0.2), "Did you mean 'test_fraction'"),
+        (lambda: lab.datasets.load_table("x.csv", label="y"), "Did you mean 'target'"),
+        (lambda: lab.search.grid(zzz=1), "'zzz'. It has: points_per_range"),
+    ],
+)
+def test_a_call_with_other_words_is_one_line_with_the_mend(
+    call: Callable[[], Any], line: str
+) -> None:
+    with pytest.raises(lab.UserError, match=line) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_type_error_from_within_a_call_stays_what_it_is() -> None:
+    @checked_call(lr="write rate")
+    def twice(rate: Any, *, seed: int = 0) -> Any:
+        """Doubles."""
+        return rate * 2 + seed
+
+    assert twice(3, seed=1) == 7
+    assert list(inspect.signature(twice).parameters) == ["rate", "seed"]
+    assert twice.__doc__ == "Doubles."
+    with pytest.raises(TypeError, match="unsupported operand"):
+        twice({})
+    with pytest.raises(lab.UserError, match=r"twice has no argument 'lr'; write rate"):
+        twice(lr=3)
+
+
+def test_every_argument_that_is_hinted_at_is_understood_as_one_thing() -> None:
+    words = [word for group in ARGUMENTS for word in group[1:]]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "hint"),
+    [
+        (Unopened(), "best_params", "write study.best.hyperparameters"),
+        (Unopened(), "trials_dataframe", "write study.trials"),
+        (Unopened(), "optimise", "Did you mean 'optimize'"),
+        (lab, "create_study", r"write lab\.Study\(problem, space\)"),
+        (lab, "LogUnif", "Did you mean 'LogUniform'"),
+    ],
+)
+def test_attributes_of_other_libraries_get_a_hint(owner: Any, name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=hint):
+        getattr(owner, name)
+    assert not hasattr(owner, name)
+
+
 @pytest.mark.parametrize("three", [3, np.int64(3), np.float32(3), np.array(3), jnp.asarray(3)])
 def test_numbers_of_any_library_are_numbers(three: Any) -> None:
     assert whole("n", three) == 3
@@ -93,6 +190,21 @@ def test_a_study_takes_numbers_of_numpy(tmp_path: Path) -> None:
         assert len(study.trials) == 3
         with pytest.raises(lab.UserError, match="number of trials must be a whole number"):
             study.optimize("random", num_trials="3")
+        for wrong, line in {
+            "stopping": r"such as lab\.stopping\.target\(0\.1\)",
+            "space": r"space must be a lab\.SearchSpace",
+            "progress": r"lab\.ProgressBar",
+            "phase": "phase must be a name",
+            "callbacks": "callbacks must be a list",
+        }.items():
+            with pytest.raises(lab.UserError, match=line):
+                study.optimize("random", 4, **{wrong: 0.1})
+        with pytest.raises(lab.UserError, match=r"study\.enqueue\(\[\{"):
+            study.enqueue({"x": 1.0})
+    with pytest.raises(lab.UserError, match="directory must be a path"):
+        lab.Study(problem, space, 3)
+    with pytest.raises(lab.UserError, match=r"such as jax\.devices\(\)"):
+        lab.Study(problem, space, devices="cpu")
 
 
 def test_without_fcntl_the_package_imports(tmp_path: Path) -> None:

@@ -171,7 +171,9 @@ def suggested_bound(name: str, dist: Distribution, side: Side) -> float | int | 
         exclusive = spec.exclusive_low if side == "low" else spec.exclusive_high
         nearest = (old + limit) / 2 if exclusive and math.isfinite(limit) else limit
         new = max(new, nearest) if side == "low" else min(new, nearest)
-    is_whole = isinstance(dist, IntUniform) or all(isinstance(v, int) for v in dist.extremes)
+    is_whole = isinstance(dist, IntUniform) or (
+        isinstance(dist, Choice) and all(isinstance(v, int) for v in dist.values)
+    )
     new = round(new) if is_whole else rounded(new, 3 if 0.9 < abs(new) < 1 else 2)
     return new if (new < old if side == "low" else new > old) else None
 

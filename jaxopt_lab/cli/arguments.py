@@ -349,10 +349,11 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--numeric",
-        type=_one_of(NUMERICS),
-        default="piecewise_linear",
-        metavar="|".join(NUMERICS),
-        help="encoding of numeric columns (default: piecewise_linear)",
+        type=_one_of(("auto", *NUMERICS)),
+        default="auto",
+        metavar="|".join(("auto", *NUMERICS)),
+        help="encoding of numeric columns (default: piecewise_linear, but standard where that "
+        "makes more columns than there are rows and tells less)",
     )
     add(
         "--bins",

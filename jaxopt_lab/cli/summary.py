@@ -33,6 +33,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
     lines = [
         *_intervals(content.get("intervals")),
+        *_calibration(content.get("calibration")),
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
         *_rerun(validation, content["trial_id"]),
@@ -98,6 +99,17 @@ def _intervals(found: dict[str, Any] | None) -> list[str]:
         f"intervals of {found['asked']:.0%} (predict --interval {found['asked']:g}): they hold the "
         f"truth of {of_ensemble['coverage']:.1%} of the test rows, mean width "
         f"{short(of_ensemble['mean_width'])} (ensemble)"
+    ]
+
+
+def _calibration(found: dict[str, Any] | None) -> list[str]:
+    """A line for each of our models whose class probabilities got a temperature."""
+    return [
+        f"probabilities ({_NAMES[name]}): temperature {short(mine['temperature'])}, out-of-fold "
+        f"log loss {short(mine['log_loss']['before'])} before, {short(mine['log_loss']['after'])} "
+        "with it"
+        for name, mine in (found or {}).items()
+        if mine["temperature"] != 1
     ]
 
 

@@ -81,8 +81,102 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("folds", "num_folds", "n_folds", "n_splits", "cv"),
     ("seed", "random_state", "random_seed", "rng_seed"),
     ("test_fraction", "test_size", "validation_split"),
+    ("minimize", "min", "minimum", "lower"),
+    ("maximize", "max", "maximum", "higher"),
+    ("random", "random_search"),
+    ("quasi_random", "sobol", "halton", "qmc", "lhs", "latin_hypercube"),
+    ("bayesian", "tpe", "bo", "bayes", "bayesian_optimization", "gp", "gaussian_process", "smac"),
+    ("successive_halving", "asha", "sha", "halving", "async_hyperband"),
+    ("median_stopping", "median", "median_pruner", "median_stopping_rule"),
+    ("population_based_training", "pbt", "population"),
 )
 _GROUP_OF = {name: group for group in GROUPS for name in group}
+
+#: Names of one argument of functions, where a word may mean something else than among
+#: hyperparameters (Hyperband's eta is no rate); which of them a function has, differs.
+ARGUMENTS: tuple[tuple[str, ...], ...] = (
+    ("num_trials", "n_trials", "trials", "max_trials", "max_evals", "n_iter", "num_samples"),
+    (
+        "budget",
+        "num_epochs",
+        "epochs",
+        "n_epochs",
+        "max_epochs",
+        "max_iter",
+        "max_t",
+        "max_resource",
+        "max_budget",
+        "num_steps",
+        "total_timesteps",
+        "units",
+    ),
+    ("min_epochs", "min_resource", "min_budget", "min_t", "grace_period", "r_min", "warmup"),
+    ("reduction", "eta", "reduction_factor", "factor"),
+    ("every", "perturbation_interval", "interval", "ready", "generation"),
+    ("fraction", "quantile_fraction"),
+    ("resample", "resample_probability"),
+    ("num_initial", "n_startup_trials", "n_initial_points", "num_initial_points", "num_init"),
+    ("num_points", "points_per_range", "resolution"),
+    ("scheduler", "pruner"),
+    ("sampler", "search", "search_alg", "algorithm", "algo", "oracle", "tuner"),
+    ("time_limit", "timeout", "max_time", "time_budget", "time_budget_s", "time_limit_s"),
+    ("loss", "criterion", "loss_fn", "loss_function", "loss_func"),
+    ("validation", "validation_data", "val_data", "eval_set", "valid"),
+    (
+        "splits",
+        "num_folds",
+        "cv",
+        "n_splits",
+        "num_splits",
+        "n_folds",
+        "folds",
+        "k_folds",
+        "validation_split",
+        "val_fraction",
+    ),
+    ("test_fraction", "splits", "test_size"),
+    ("objective", "metric", "monitor", "metric_name"),
+    ("direction", "mode", "goal", "directions", "maximize"),
+    ("num_seeds", "seeds", "n_seeds", "num_repeats", "n_repeats", "executions_per_trial"),
+    ("seed", "random_state", "random_seed", "rng_seed", "rng"),
+    (
+        "directory",
+        "dir",
+        "path",
+        "out",
+        "output_dir",
+        "log_dir",
+        "logdir",
+        "local_dir",
+        "project_name",
+    ),
+    ("batch_size", "batch", "bs", "minibatch_size"),
+    ("model", "module", "net", "network"),
+    ("data", "dataset", "train_data", "training_data", "x_train"),
+    ("sample_weight", "sample_weights", "weights"),
+    ("callbacks", "callback", "loggers", "logger"),
+    ("hparams", "config", "params", "hyperparameters"),
+    ("space", "search_space", "param_space", "param_distributions", "param_grid", "distributions"),
+    ("problem", "task", "trainable", "func"),
+    ("target", "label", "y", "target_column", "label_column"),
+    ("static", "constant", "is_static"),
+    ("low", "min_value", "minval", "lower", "start", "min"),
+    ("high", "max_value", "maxval", "upper", "stop", "max"),
+    ("values", "choices", "options", "categories"),
+)
+#: From "trials" on the groups are of no hyperparameter of a network.
+_OF_A_STUDY = GROUPS[[group[0] for group in GROUPS].index("trials") :]
+
+
+def names_a_hyperparameter(word: str) -> bool:
+    """Whether a word is one for a hyperparameter of a network, here or elsewhere.
+
+    Examples:
+      >>> names_a_hyperparameter("lr"), names_a_hyperparameter("n_trials")
+      (True, False)
+    """
+    group = _GROUP_OF.get(fold(word))
+    return group is not None and group not in _OF_A_STUDY
 
 
 def fold(name: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         kin_of,
         outputs_of,
     )
+    from jaxopt_lab.datasets.number_encodings import find_encoding
     from jaxopt_lab.datasets.reading import load_frame
     from jaxopt_lab.datasets.scores import (
         classification_scores,
@@ -40,6 +41,7 @@ __all__ = [
     "decided_on",
     "default_num_bins",
     "different_rows",
+    "find_encoding",
     "find_location",
     "fit_encoder",
     "folds",
@@ -72,6 +74,7 @@ _HOMES = {
     "decided_on": "tables",
     "default_num_bins": "encoders",
     "different_rows": "splits",
+    "find_encoding": "number_encodings",
     "find_location": "location",
     "fit_encoder": "encoders",
     "folds": "splits",

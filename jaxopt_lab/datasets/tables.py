@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.cleaning import CleanFeatures, clean_features, row_identifiers
 from jaxopt_lab.datasets.columns import Kind, decide_columns
@@ -124,6 +125,7 @@ class Table:
         return replace(self, frame=frame, target=self.target[chosen], **taken)
 
 
+@checked_call()
 def load_table(
     source: str | os.PathLike[str] | pd.DataFrame,
     target: str,

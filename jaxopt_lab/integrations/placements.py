@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.scalars import whole
 
 __all__ = ["ray"]
 
 
+@checked_call()
 def ray(
     address: str | None = None,
     devices_per_worker: Any = 1,

@@ -77,6 +77,31 @@ class Intervals(TypedDict):
 
 
 @_IGNORING
+class BeforeAfter(TypedDict):
+    """A score of probabilities without and with a temperature."""
+
+    before: Number
+    after: Number
+
+
+@_IGNORING
+class CalibrationOfModel(TypedDict):
+    """The temperature of a model's class probabilities, and what it does out-of-fold."""
+
+    temperature: Number
+    log_loss: BeforeAfter
+    expected_calibration_error: BeforeAfter
+
+
+@_IGNORING
+class Calibration(TypedDict):
+    """That of both models."""
+
+    single: CalibrationOfModel
+    ensemble: CalibrationOfModel
+
+
+@_IGNORING
 class ColumnEffect(TypedDict):
     """How much the error rises where a column is shuffled."""
 
@@ -138,6 +163,7 @@ class Best(TypedDict, total=False):
     ensemble: Ensemble
     members: Members
     intervals: Intervals
+    calibration: Calibration
     effects: Effects
     efficiency: dict[Text, Number | Scores | None]
     analysis: Analysis

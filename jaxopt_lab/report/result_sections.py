@@ -38,6 +38,7 @@ def headline(page: Page, contents: Contents, source: str) -> None:
     page.figures.append(figure)
     note = "Every model saw the same training rows and the same transformed target."
     note += _intervals(contents.best.get("intervals"))
+    note += _calibration(contents.best.get("calibration"))
     cards = [
         tables.card("Models side by side", tables.plot(figure)),
         tables.card("Test scores", _score_table(scores), note=note),
@@ -173,6 +174,25 @@ def _intervals(found: dict[str, Any] | None) -> str:
         for name in OURS
     )
     return f" Intervals of {found['asked']:.0%} hold the truth of these test rows: {shares}."
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    """How sure the class probabilities of our models were, and what was done about it."""
+    if not found:
+        return ""
+    told = []
+    for name in OURS:
+        mine = found[name]
+        loss, error = mine["log_loss"], mine["expected_calibration_error"]
+        kept = mine["temperature"] != 1
+        change = (
+            f"temperature {words.number(mine['temperature'])} takes the out-of-fold log loss from "
+            f"{words.number(loss['before'])} to {words.number(loss['after'])} and the calibration "
+            f"error from {error['before']:.1%} to {error['after']:.1%}"
+        )
+        as_they_are = f"as they are (calibration error {error['before']:.1%} out-of-fold)"
+        told.append(f"{words.model(name).lower()}: {change if kept else as_they_are}")
+    return f" Probabilities of classes: {'; '.join(told)}."
 
 
 def _score_table(scores: dict[str, dict[str, float]]) -> Markup:

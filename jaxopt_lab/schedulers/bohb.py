@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.schedulers.base import Scheduler, promote_best, share
@@ -13,6 +14,7 @@ from jaxopt_lab.search.random import random
 from jaxopt_lab.spaces.space import SearchSpace
 
 
+@checked_call()
 def bohb(reduction: Any = 3, min_epochs: Any = 1, random_fraction: Any = 1 / 3) -> Scheduler:
     """The brackets of Hyperband one after the other, each proposed when it begins.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing, check_number, share
 from jaxopt_lab.schedulers.median_stopping import NUM_COMPARISONS
@@ -22,6 +23,7 @@ BURN_IN = 0.2
 MISFIT = 0.1
 
 
+@checked_call()
 def curve_extrapolation(
     grace_period: Any = None, every: Any = None, least_probability: Any = 0.05
 ) -> Scheduler:

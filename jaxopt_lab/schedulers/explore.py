@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import PRNGKey
 from jaxopt_lab.schedulers.populations import EXPLORES, Axis, Named, Seen, nearest
 from jaxopt_lab.search.base import generator
 
 
+@checked_call()
 def perturb(step: Any = 0.1, resample: Any = 0.1) -> Named:
     """Move a little from the parent's values; now and then draw one anew.
 
@@ -50,6 +52,7 @@ def perturb(step: Any = 0.1, resample: Any = 0.1) -> Named:
     return Named(f"steps of {step:g}, anew with {resample:g}", explore)
 
 
+@checked_call()
 def resample() -> Named:
     """Draw every value of a copy anew from its whole range.
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.schedulers.base import Bracket, Scheduler, promote_best
 from jaxopt_lab.schedulers.successive_halving import halved, most_halvings
 
 
+@checked_call()
 def hyperband(reduction: Any = 3, min_epochs: Any = 1) -> Scheduler:
     """Hedge against early comparisons that mislead, by brackets that begin at different ages.
 

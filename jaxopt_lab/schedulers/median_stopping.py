@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing, check_number
 
@@ -12,6 +13,7 @@ from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing, check
 NUM_COMPARISONS = 10
 
 
+@checked_call()
 def median_stopping(grace_period: Any = None, every: Any = None) -> Scheduler:
     """Stop trials whose best objective so far is worse than the median of the others' averages.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.types import PRNGKey
 from jaxopt_lab.schedulers.exploit import read_exploit
 from jaxopt_lab.schedulers.explore import drawn, moved, perturb
@@ -38,6 +39,7 @@ _NEAR = 0.1
 _MIN_PADDED = 64
 
 
+@checked_call()
 def pb2(every: Any = None, exploit: Any = "truncation") -> PopulationScheduler:
     """Population-based training whose copies get values by a Gaussian-process bandit.
 

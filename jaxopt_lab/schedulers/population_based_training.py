@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.schedulers.exploit import read_exploit
 from jaxopt_lab.schedulers.explore import read_explore
 from jaxopt_lab.schedulers.populations import PopulationScheduler, make_scheduler
 
 
+@checked_call()
 def population_based_training(
     every: Any = None, exploit: Any = "truncation", explore: Any = "perturb"
 ) -> PopulationScheduler:

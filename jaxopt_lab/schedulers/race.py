@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best
 
 
+@checked_call()
 def race(reduction: Any = 2, num_folds: Any = 1) -> Scheduler:
     """Train all on few folds (splits, seeds), and the best 1 / `reduction` on the others.
 

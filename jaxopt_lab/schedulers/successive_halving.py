@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, promote_best
 
 
+@checked_call()
 def successive_halving(reduction: Any = 3, min_epochs: Any = 1, num_brackets: Any = 1) -> Scheduler:
     """Promote the best 1 / `reduction` of each rung, and train them `reduction` times as long.
 

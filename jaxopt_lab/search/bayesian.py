@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.acquisition import (
     Candidates,
@@ -193,6 +194,7 @@ def choose(
     return moved_to(region, points[chosen], columns, known)
 
 
+@checked_call()
 def bayesian(num_initial: int | None = None, thompson_from: int = 64) -> Sampler:
     """Bayesian optimisation.
 

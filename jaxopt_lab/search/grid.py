@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request
@@ -58,6 +59,7 @@ def grid_size(space: SearchSpace, points_per_range: int = 5) -> int:
     return len(_enumeration(space, points_per_range))
 
 
+@checked_call()
 def grid(points_per_range: int = 5) -> Sampler:
     """Grid search: all combinations, the last parameter changing fastest, a parent first.
 

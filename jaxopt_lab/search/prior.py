@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
@@ -18,6 +19,7 @@ NUM_ATTEMPTS = 32
 KEPT = 0.75
 
 
+@checked_call()
 def with_prior(
     sampler: Sampler, believed: Mapping[str, Any], num: int = 8, spread: float = 0.15
 ) -> Sampler:

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
@@ -29,6 +30,7 @@ def sequence(key: PRNGKey, num_points: int, num_dims: int, kind: str) -> Float[n
     return qmc.Sobol(num_dims, scramble=True, rng=rng).random_base2(exponent)[:num_points]
 
 
+@checked_call()
 def quasi_random(kind: str = "sobol") -> Sampler:
     """Scrambled Sobol or Halton points; a call goes on where the history ends.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.types import Config, PRNGKey
 from jaxopt_lab.search.base import History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys, row_keys, snap
@@ -37,6 +38,7 @@ def uniform_draws(key: PRNGKey, start: int, n: int, num_dims: int) -> Float[np.n
     return np.asarray(draws, np.float64)[:n]
 
 
+@checked_call()
 def random() -> Sampler:
     """Uniform random search in the unit cube; proposal i depends on the key and i alone.
 

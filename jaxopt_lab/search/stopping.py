@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.bayesian import best_improvement
@@ -31,6 +32,7 @@ class StoppingRule(NamedTuple):
     reason: Callable[[SearchSpace, History, int], str | None]
 
 
+@checked_call()
 def target(score: float) -> StoppingRule:
     """Stop once a trial's score is at most this, or at least, where the objective is maximised.
 
@@ -50,6 +52,7 @@ def target(score: float) -> StoppingRule:
     return StoppingRule(f"target {score:g}", reason)
 
 
+@checked_call()
 def small_improvement(share: float = 0.35, num_least: int | None = None) -> StoppingRule:
     """Stop once the greatest expected improvement stays small against the noise of the folds.
 

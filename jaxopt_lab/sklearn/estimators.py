@@ -64,7 +64,7 @@ class _Tuned(BaseEstimator):
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
-        numeric: Any = "piecewise_linear",
+        numeric: Any = "auto",
         near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
@@ -174,7 +174,7 @@ class _Tuned(BaseEstimator):
             raise UserError("near does not go with groups: rows near by would be held out")
         task = tasks.tabular(
             table,
-            numeric=self.numeric,
+            numeric=tune.number_encoding(table, self.numeric, None, notes),
             near=near,
             splits=splits,
             share_programs=True,
@@ -187,7 +187,8 @@ class _Tuned(BaseEstimator):
         study = Study(task, settings.space or tune.default_space(num_rows), self.directory, seed)
         for note in notes:
             say(f"note: {note}")
-        tune.search_all(study, settings, budget, self._progress(say), say)
+        tune.search_phases(study, settings, budget, self._progress(say), say)
+        tune.train_again(study, settings, self._progress(say), say)
         ranked = ranking.candidates(study)
         candidates, failed = 0 if size == 1 else size, dict[str, str]()
         self.predictor_ = outcome.final_predictor(
@@ -249,7 +250,8 @@ _PARAMETERS = """
         one alone.
       members: train the winner's configuration once more as networks of so many members that share
         their kernels, and take one where it scores better; 1 for none.
-      numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard".
+      numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard"; "auto" is the
+        first, but the last where that makes more columns than there are rows and tells less.
       near: two columns that say where a row is, such as longitude and latitude: the target of the
         nearest training rows becomes a feature; "auto" looks for them, "none" does not. Not with
         groups.
@@ -304,7 +306,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         ensemble_size: Any = outcome.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
-        numeric: Any = "piecewise_linear",
+        numeric: Any = "auto",
         near: Any = "none",
         time_limit: Any = None,
         random_state: Any = None,
@@ -398,7 +400,8 @@ class TunedClassifier(ClassifierMixin, _Tuned):
           X: [n, F], as in `fit`.
 
         Returns:
-          float64 [n, C], in the order of `classes_`; rows sum to 1.
+          float64 [n, C], in the order of `classes_`; rows sum to 1. They have a
+          temperature (`predictor_.temperatures`) where that is better for certain.
         """
         return np.asarray(self._raw(X), np.float64)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.spaces.values import checked, plain, shown
 
@@ -97,6 +98,13 @@ class Range(Distribution):
     high: int | float = 1.0
 
     # `Any`, so that a wrong type gets our own message.
+    @checked_call(
+        by_place="give the two ends; several values are lab.Choice([...])",
+        log="lab.LogUniform and lab.LogIntUniform are uniform in the logarithm",
+        step="values in steps are lab.Choice([*range(low, high + 1, step)])",
+        q="values in steps are lab.Choice([*range(low, high + 1, step)])",
+        default="a study begins with given values by study.enqueue([{...}])",
+    )
     def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: Any = False) -> None:
         object.__setattr__(self, "low", plain(low))
         object.__setattr__(self, "high", plain(high))
@@ -231,11 +239,14 @@ class Choice(Distribution):
 
     values: tuple[Any, ...] = ()
 
+    @checked_call(by_place="give the values as one list: lab.Choice([1, 2, 3])")
     def __init__(self, values: Any, condition: tuple = (), *, static: Any = False) -> None:
         if isinstance(values, np.ndarray):
             values = values.tolist()
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise UserError(f"Choice: give a list of values, got {shown(values)}")
+            raise UserError(
+                f"Choice: give a list of values, lab.Choice([...]), got {shown(values)}"
+            )
         object.__setattr__(self, "values", tuple(checked("Choice", v) for v in values))
         object.__setattr__(self, "condition", condition)
         object.__setattr__(self, "static", _flag("Choice", static))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.spaces.distributions import Choice, Distribution, as_lists, parse, to_dict
@@ -36,6 +37,7 @@ class SearchSpace:
       64
     """
 
+    @checked_call(by_place="give each by its name: of a dict, lab.SearchSpace(**space)")
     def __init__(self, /, **parameters: Any) -> None:
         self.parameters: dict[str, Distribution] = {
             k: v for k, v in parameters.items() if isinstance(v, Distribution)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.scalars import whole as whole_number
@@ -26,6 +27,7 @@ from jaxopt_lab.stabilization.stages import NotShownError, Stages
 OBSERVED_BY_ITSELF = 4
 
 
+@checked_call()
 def stabilize(
     problem: Any,
     hparams: Mapping[str, Any],

@@ -19,19 +19,20 @@ def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
       UserError: naming the first setting that differs, and how.
     """
     stored = store.settings()
+    begun = "this study" if directory is None else f"the study in {directory}"
+    another = "another study" if directory is None else "another directory"
     differing = [k for k, v in wanted.items() if k in stored and stored[k] != v]
     if differing:
         name = differing[0]
         if _other_table(stored[name], wanted[name]):
             raise UserError(
-                f"the table has changed since the study in {directory} began; give it as it was,"
-                " or another directory"
+                f"the table has changed since {begun} began; give it as it was, or {another}"
             )
         old, new = _difference(stored[name], wanted[name])
         others = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
         raise UserError(
-            f"the study in {directory} has another {name}{others}: {old} there, {new} "
-            "now; give the same settings, or another directory"
+            f"{begun} has another {name}{others}: {old} there, {new} now; give the same settings, "
+            f"or {another}"
         )
     with store.transaction():
         for name in wanted.keys() - stored.keys():

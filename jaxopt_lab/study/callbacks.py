@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -210,6 +210,11 @@ def _is_in(callback: Any, others: Sequence[Any]) -> bool:
 def _checked(callbacks: Any) -> list[Any]:
     if any(hasattr(callbacks, event) for event in EVENTS):
         raise UserError(f"callbacks must be a list: write [{type(callbacks).__name__}(...)]")
+    if not isinstance(callbacks, Iterable):
+        raise UserError(
+            "callbacks must be a list of objects with methods such as on_wave_end (lab.Callback), "
+            f"got {callbacks!r:.60}"
+        )
     found = list(callbacks)
     for callback in found:
         if isinstance(callback, type) or not any(hasattr(callback, event) for event in EVENTS):

@@ -1,16 +1,20 @@
 """What a study is given: objects, or names that stand for them."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxopt_lab import schedulers, search
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.workers import Placement
 from jaxopt_lab.schedulers.base import Scheduler
 from jaxopt_lab.schedulers.populations import PopulationScheduler
 from jaxopt_lab.search.base import Sampler
+from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 
 
@@ -32,6 +36,47 @@ def check(problem: Any, space: Any) -> None:
             "a study takes a problem, from lab.from_function, lab.from_steps, lab.supervised or "
             f"lab.tasks.tabular; got a {type(problem).__name__}"
         )
+    _check_space(space)
+
+
+def directory_of(directory: Any) -> Path | None:
+    """Where a study is kept, or None.
+
+    Raises:
+      UserError: for what is no path.
+    """
+    if directory is None:
+        return None
+    if not isinstance(directory, str | os.PathLike):
+        raise UserError(f"directory must be a path, got a {type(directory).__name__}")
+    return Path(directory)
+
+
+def check_search(phase: Any, space: Any, stopping: Any, progress: Any) -> None:
+    """Refuse what cannot be meant by the words of one search.
+
+    Raises:
+      UserError: that says which, and what it must be.
+    """
+    if not isinstance(phase, str):
+        raise UserError(f"phase must be a name, got {phase!r}")
+    if space is not None:
+        _check_space(space)
+    if stopping is not None and not isinstance(stopping, StoppingRule):
+        way = f"lab.stopping.target({stopping!r})" if _is_number(stopping) else "lab.stopping"
+        raise UserError(f"stopping must be a rule such as {way}, got {stopping!r:.60}")
+    if progress is not None and not callable(progress):
+        raise UserError(
+            f"progress must be a function, called after each wave, got {progress!r:.60}; "
+            "callbacks=[lab.ProgressBar()] shows a bar"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(scalar(value), int | float)
+
+
+def _check_space(space: Any) -> None:
     if not isinstance(space, SearchSpace):
         way = "lab.SearchSpace(**space)" if isinstance(space, Mapping) else "lab.SearchSpace(...)"
         raise UserError(
@@ -85,7 +130,12 @@ def devices_of(devices: Sequence[Any] | None, placement: Any) -> list[Any]:
       UserError: for both, or what is no placement.
     """
     if placement is None:
-        return list(devices or jax.local_devices())
+        found = jax.local_devices() if devices is None else list(devices)
+        if not found or not all(hasattr(device, "platform") for device in found):
+            raise UserError(
+                f"devices must be a list of JAX devices, such as jax.devices()[:1], got {devices!r}"
+            )
+        return found
     if devices is not None:
         raise UserError("give devices or a placement, whose workers have devices of their own")
     if not isinstance(placement, Placement):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.problems.contract import Training
@@ -21,6 +22,16 @@ from jaxopt_lab.study.lines import trial_line
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What trials of other libraries have -> how it is written here.
+_WORDS = {
+    **dict.fromkeys(("value", "values", "loss", "metric"), "best.score"),
+    **dict.fromkeys(("config", "hparams", "hyperparams"), "best.hyperparameters"),
+    **dict.fromkeys(("weights", "parameters", "state_dict"), "best.params"),
+    **dict.fromkeys(("apply", "model"), "best.module.apply(best.variables, inputs)"),
+    **dict.fromkeys(("number", "id"), "best.trial_id"),
+    "save": "best.save_safetensors(path) or best.save_orbax(path)",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,6 +151,13 @@ class Incumbent:
           UserError: for a problem without an NNX module.
         """
         return later("integrations.weights", "nnx_state")(self.module, self.variables)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # what the property itself raises
+            raise missing("the best trial", name, [*vars(self), *dir(type(self))], _WORDS)
 
     def __repr__(self) -> str:
         return trial_line(self.trial_id, self._metric, self.score, self.hyperparameters)

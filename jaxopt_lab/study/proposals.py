@@ -59,6 +59,8 @@ def enqueue(
     Raises:
       UserError: for a configuration outside the space; then nothing is written.
     """
+    if isinstance(configs, Mapping):
+        raise UserError("enqueue takes a list of configurations: write study.enqueue([{...}])")
     known = store.trials()
     first = first_values(store)
     ready: list[Config] = [first.get(t.trial_id, t.config) for t in known if t.phase == phase]

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from jaxopt_lab import schedulers, search
+from jaxopt_lab.core.attributes import missing
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Runner
@@ -45,6 +47,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OnProgress = Callable[[Progress], None]
+#: What studies of other libraries have -> how it is written here.
+_WORDS = {
+    **dict.fromkeys(("best_params", "best_config"), "study.best.hyperparameters"),
+    **dict.fromkeys(("best_value", "best_score", "best_values"), "study.best.score"),
+    **dict.fromkeys(("best_trial", "best_result"), "study.best"),
+    "best_trials": "study.pareto([objective, other])",
+    **dict.fromkeys(("trials_dataframe", "results", "results_df", "history"), "study.trials"),
+    **dict.fromkeys(("enqueue_trial", "add_trial"), "study.enqueue([{...}])"),
+    **dict.fromkeys(("run", "search", "fit", "train", "tune"), "study.optimize(...)"),
+    "direction": "study.problem.objective.direction",
+    "stop": "study.optimize(..., stopping=lab.stopping.target(score))",
+}
 
 
 class Study:
@@ -68,6 +82,7 @@ class Study:
       UserError: if the directory holds a study with other settings, naming them.
     """
 
+    @checked_call()
     def __init__(
         self,
         problem: Any,
@@ -89,7 +104,7 @@ class Study:
         seed, keep = whole("seed", seed), whole("keep", keep)
         memory_limit, cohort_width = scalar(memory_limit), scalar(cohort_width)
         self.space, self.seed = space, seed
-        self.directory = None if directory is None else Path(directory)
+        self.directory = given.directory_of(directory)
         problem.check(space)
         self._telling = Telling(self, callbacks, say)
         self._devices = given.devices_of(devices, placement)
@@ -124,6 +139,7 @@ class Study:
         self._trainings = Trainings(*where, self.sizing, keep, self._telling, placement)
 
     @classmethod
+    @checked_call()
     def load(
         cls,
         directory: str | Path,
@@ -200,6 +216,13 @@ class Study:
         self._telling.end()
         self._trainings.close()
         self.store.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # what the property itself raises
+            raise missing("a study", name, dir(type(self)), _WORDS)
 
     def __repr__(self) -> str:
         if "store" not in vars(self):  # it could not be opened
@@ -295,10 +318,12 @@ class Study:
         """Which shapes trials are rounded up to, once `optimize` has been called."""
         return self._trainings.programs
 
+    @checked_call()
     def enqueue(self, configs: Sequence[Mapping[str, Any]], phase: str = "search") -> None:
         """Put configurations before a sampler's own; see `proposals.enqueue`."""
         enqueue(self.store, self.space, phase, configs)
 
+    @checked_call()
     def optimize(
         self,
         sampler: Any,
@@ -348,6 +373,7 @@ class Study:
         time_limit = None if time_limit is None else number("the time limit", time_limit)
         round_size = None if round_size is None else whole("round_size", round_size, least=1)
         sampler, scheduler = given.sampler_of(sampler), given.scheduler_of(scheduler, race)
+        given.check_search(phase, space, stopping, progress)
         stops = scheduler if isinstance(scheduler, Scheduler) else None
         if stops is not None and stops.in_turn and not sampler.sees_scores:
             raise UserError(
@@ -381,6 +407,7 @@ class Study:
         """One network to train, within this study's budget."""
         return self._trainings.job(trial_id, config, fold, replicate, num_epochs)
 
+    @checked_call()
     def plan(
         self,
         num_trials: Any,
@@ -436,6 +463,7 @@ class Study:
         of no population."""
         return retraining.schedule_of(self._trainings, trial_id)
 
+    @checked_call()
     def replay(self, trial_id: int | None = None) -> Replay:
         """Train the schedule of a trial alone; what is stored stays as it is.
 
@@ -449,16 +477,28 @@ class Study:
         """
         return retraining.replay(self._trainings, trial_id)
 
+    @checked_call()
     def rerun(
         self,
         trial_ids: Sequence[int],
         replicate: int,
         time_limit: float | None = None,
         progress: OnProgress | None = None,
+        *,
+        likely: int | None = None,
     ) -> None:
-        """Train trials once more on every fold with other seeds: other weights, other order."""
+        """Train trials once more on every fold with other seeds: other weights, other order.
+
+        Args:
+          trial_ids: which.
+          replicate: number of the seeds, from 1.
+          time_limit: seconds after which no wave is started, or None.
+          progress: called after each wave.
+          likely: the trial that will probably be refitted: it is at once, if that costs no further
+            wave.
+        """
         watch = self._watch("rerun", time_limit, progress)
-        retraining.rerun(self._trainings, trial_ids, replicate, watch)
+        retraining.rerun(self._trainings, trial_ids, replicate, watch, likely)
 
     def kept(self, member: MemberKey) -> PyTree:
         """What is kept of (trial, fold, replicate): weights, say.
@@ -469,6 +509,7 @@ class Study:
         config = self.training.complete(self.store.trials()[member[0]].config)
         return self.weights.get(member, self.training, self.programs.signature(config))
 
+    @checked_call()
     def refit(self, trial_id: int) -> PyTree:
         """What a trial's configuration gives when it is trained on all rows that are no test rows.
 
@@ -481,11 +522,13 @@ class Study:
         retraining.refit(self._trainings, trial_id, self._watch("refit", None, None))
         return self.kept((trial_id, self.training.refit_member or 0, 0))
 
+    @checked_call()
     def ask(self, n: Any, sampler: Sampler | str = "random") -> list[outside.Asked]:
         """Propose n trials for somebody else to train; see `outside.ask`."""
         n = whole("the number of trials to ask for", n, least=1)
         return outside.ask(self.store, given.sampler_of(sampler), self.space, self.seed, n)
 
+    @checked_call()
     def tell(self, configs: Any, values: Any) -> list[int]:
         """Write the objective of trials that were trained elsewhere; see `outside.tell`."""
         sign = self.problem.objective.sign
@@ -515,6 +558,7 @@ class Study:
         """One row per training: trial, member (`fold`), replicate, score, units."""
         return views.members(self.store, self.problem.objective.sign)
 
+    @checked_call()
     def pareto(
         self, objectives: Sequence[Any], directions: Sequence[Any] | None = None
     ) -> "pd.DataFrame":
@@ -542,6 +586,7 @@ class Study:
         """Scalar metrics, one row per trial, member, replicate and unit."""
         return views.curves(self.store)
 
+    @checked_call()
     def metrics(self, name: str) -> np.ndarray:
         """One metric of all trials: [trials, members, units, ...].
 

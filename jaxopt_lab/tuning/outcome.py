@@ -33,11 +33,12 @@ from jaxopt_lab.problems.tabular.intervals import (
 from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import Prepared, to_target
+from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures, tempered
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import ensemble, other_candidates, ranking, with_members
+from jaxopt_lab.tuning import calibration, ensemble, other_candidates, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import Candidate
 
 #: Baseline -> metric -> value, and baseline -> why it could not be fitted.
@@ -52,7 +53,8 @@ def write(
     prefer: str,
     started: float,
     seconds_before: float,
-    kinds: str = "networks",
+    kinds: str,
+    baselines: Callable[[], BaselineScores],
 ) -> dict[str, Any]:
     """Choose the winner, refit it, build the ensemble, score both, and write every file.
 
@@ -62,15 +64,15 @@ def write(
       started: `time.monotonic()` at the start of this session.
       seconds_before: of earlier sessions.
       kinds: of the ensemble's members: "networks" or "all".
+      baselines: what `baselines_meanwhile` gave.
 
     Returns:
       The content of `best.json`.
     """
     ranked, failed = ranking.candidates(study), dict[str, str]()
     winner = ranked[0] if prefer == "best" else smallest_within_error(study, ranked)
-    with baselines_meanwhile(study) as baselines:
-        models = final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
-        held_out = _held_out(study, models, baselines)
+    models = final_predictor(study, winner, ranked, kinds=kinds, failed=failed)
+    held_out = _held_out(study, models, baselines)
     best = ranked[0]
     row, waves = study.store.trials()[winner], study.store.waves()
     config = hyperparameters.complete(row.config)
@@ -202,6 +204,7 @@ def final_predictor(
         models,
         residuals=_residuals(study, winner, chosen, others),
         others=_refitted(study, chosen.others, len(models.encoders) - 1),
+        temperatures=_temperatures(study, winner, chosen, others),
     )
 
 
@@ -322,6 +325,48 @@ def _residuals(
     return Residuals(single, errors(np.asarray(together)))
 
 
+def _temperatures(
+    study: Study, winner: int, chosen: Chosen, others: Sequence[Candidate]
+) -> Temperatures:
+    """Those of the winner's class probabilities and of the ensemble's."""
+    if study.problem.is_regression:
+        return UNTEMPERED
+    table, truth = _out_of_fold(study)
+    sizes = [len(valid) for _, valid in _prepared(study).folds[: study.num_folds]]
+    fold = np.repeat(np.arange(len(sizes)), sizes)
+
+    def predicted(trial_id: int) -> np.ndarray:
+        return np.concatenate([_decode(study, m) for m in _of_folds(study, trial_id)])
+
+    single = together = predicted(winner)
+    if chosen.trials or chosen.others:
+        parts = [weight * predicted(trial_id) for trial_id, weight in chosen.trials.items()]
+        parts += [chosen.others.get(other.name, 0.0) * other.predicted for other in others]
+        together = np.sum(parts, axis=0)
+    several = [False, len(sizes) > 1 and bool(chosen.trials)]
+    found = [
+        calibration.calibrate(chance, truth, fold, table.weights, averaged)
+        for chance, averaged in zip((single, together), several, strict=True)
+    ]
+    told = {name: f.told() for name, f in zip(Temperatures._fields, found, strict=True)}
+    study.recall("calibration", lambda: told, again=True)
+    return Temperatures(*(f.temperature for f in found))
+
+
+def _calibration(
+    study: Study, models: Predictor, truth: np.ndarray, predicted: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """What temperatures did to out-of-fold rows, and those that are kept to test rows."""
+    if study.problem.is_regression:
+        return {}
+    told = {name: dict(found) for name, found in study.recall("calibration", dict).items()}
+    for name, chance in predicted.items():
+        plain = tempered(chance, 1 / models.temperature(name == "single"))
+        scores = [study.problem.scores(truth, p)["log_loss"] for p in (plain, chance)]
+        told[name]["test_log_loss"] = dict(zip(("before", "after"), scores, strict=True))
+    return {"calibration": told}
+
+
 def _prepared(study: Study) -> Prepared:
     """The table's rows by fold."""
     prepared: Prepared = study.training.prepared  # type: ignore[attr-defined]
@@ -378,8 +423,9 @@ def _optax(study: Study, config: Config) -> str:
 def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
     """Gives what fits the baselines, or waits for them.
 
-    A refit leaves cores idle. So those of a large table, which take a while, are fitted on a thread
-    of their own while the block runs. It is a daemon: nobody waits for it after Ctrl-C.
+    The last trainings, of the best again and of the refit, are few and leave cores idle. So the
+    baselines of a large table, which take a while, are fitted on a thread of their own while the
+    block runs. It is a daemon: nobody waits for it after Ctrl-C.
     """
     from threadpoolctl import threadpool_limits
 
@@ -421,7 +467,7 @@ def _held_out(
     """Scores of the single network, the ensemble and the baselines on the test rows."""
     rows = _prepared(study).test
     if not len(rows):
-        return {"test": {}, "baselines": {}}
+        return {"test": {}, "baselines": {}, **_calibration(study, models, np.zeros(0), {})}
     test = study.problem.table.take(rows)
     single = models.predict_raw(test.frame, single=True)
     together = models.predict_raw(test.frame)
@@ -438,6 +484,7 @@ def _held_out(
         "test": scores,
         "baselines": found,
         **_intervals(models, test.target, {"single": single, "ensemble": together}),
+        **_calibration(study, models, test.target, {"single": single, "ensemble": together}),
         **_effects(study, models, test),
         **({"failed_baselines": failed} if failed else {}),
     }

@@ -19,6 +19,7 @@ from jaxopt_lab.datasets import (
     TargetLoss,
     decided_on,
     different_rows,
+    find_encoding,
     find_location,
     most_time_folds,
     rarest,
@@ -51,7 +52,7 @@ ONE_PHASE = ("grid",)
 MIN_ROUND = 4
 #: It starts from so many results inside them; those of the wide search count.
 NUM_KNOWN = 6
-#: Columns that say where a row is are looked for, or not.
+#: Columns that say where a row is are looked for, or not; an encoding of numbers is chosen.
 AUTO, NONE = "auto", "none"
 #: How trials are stopped early, or not at all.
 SCHEDULERS = (*schedulers.REGISTRY, schedulers.NONE)
@@ -83,7 +84,8 @@ class Settings:
       loss: what a number is learnt by, and trials are compared by: "squared", "absolute", "huber"
         or "quantile"; see `datasets.TargetLoss`.
       quantile: of the loss "quantile", between 0 and 1.
-      numeric: encoding of numeric columns.
+      numeric: encoding of numeric columns; "auto" is "piecewise_linear", but "standard" where that
+        makes more columns than there are rows and tells less: see `datasets.find_encoding`.
       num_bins: of `piecewise_linear`; None stands for a formula from the rows.
       near: two columns that say where a row is, by which the nearest training rows tell what they
         cost; "auto" looks for them, "none" does not.
@@ -112,7 +114,7 @@ class Settings:
     members: Any = 1
     loss: Any = "squared"
     quantile: Any = None
-    numeric: str = "piecewise_linear"
+    numeric: str = AUTO
     num_bins: Any = None
     near: Any = AUTO
     prior: Mapping[str, Any] | None = None
@@ -249,8 +251,11 @@ def run(
     try:
         before = seconds_before(study.store)
         begun = len(study.store.waves())
-        search_all(study, settings, budget, progress, say)
-        content = outcome.write(study, settings.prefer, started, before, settings.ensemble)
+        search_phases(study, settings, budget, progress, say)
+        with outcome.baselines_meanwhile(study) as baselines:
+            train_again(study, settings, progress, say)
+            how = (settings.prefer, started, before, settings.ensemble, baselines)
+            content = outcome.write(study, *how)
         for name, reason in content.get("failed_candidates", {}).items():
             say(f"note: {name} cannot be fitted to this table for the ensemble: {reason}")
         for name, reason in content.get("failed_baselines", {}).items():
@@ -328,7 +333,7 @@ def _begin(
     task = tasks.tabular(
         table,
         test_fraction=settings.test_fraction,
-        numeric=settings.numeric,
+        numeric=number_encoding(table.take(rows), settings.numeric, settings.num_bins, notes),
         num_bins=settings.num_bins,
         loss=settings.loss,
         quantile=settings.quantile,
@@ -397,6 +402,26 @@ def near_columns(table: Table, asked: Any, notes: list[str]) -> Any:
     return found.columns
 
 
+def number_encoding(table: Table, asked: Any, num_bins: Any, notes: list[str]) -> Any:
+    """How numbers are encoded.
+
+    Args:
+      table: rows that are no test rows.
+      asked: an encoding, or `AUTO`.
+      num_bins: that were asked for, which says that there are to be bins.
+      notes: receives a line where there are none.
+    """
+    if asked != AUTO:
+        return asked
+    found = find_encoding(table) if num_bins is None else "piecewise_linear"
+    if found != "piecewise_linear":
+        notes.append(
+            "numbers are taken as they are: encoded by bins they are more columns than there are "
+            "rows, and tell less (--numeric piecewise_linear: bins all the same)"
+        )
+    return found
+
+
 def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -> str:
     """Trials by phase, folds and epochs, and which of them are stopped early."""
     wide = trials if is_one_phase(settings) else _num_wide(trials)
@@ -448,14 +473,14 @@ def _scheduler(
     return found
 
 
-def search_all(
+def search_phases(
     study: Study,
     settings: Settings,
     budget: tuple[int, int, int],
     progress: Callable[[Progress], None] | None,
     say: Callable[[str], None],
 ) -> None:
-    """Wide search, refined search, reruns of the best, and the winner with members."""
+    """Wide search, analysis, refined search."""
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
 
@@ -493,8 +518,19 @@ def search_all(
             phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
     for decision in study.store.decisions("enough")[:1]:
         say(f"stopped searching: {decision['reason']}")
+
+
+def train_again(
+    study: Study,
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> None:
+    """The best of a search with other seeds, and the winner with members."""
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
-    study.rerun(ranking.searched(study)[:NUM_RERUN], 1, limit, progress)
+    best = ranking.searched(study)[:NUM_RERUN]
+    likely = best[0] if best and settings.prefer == "best" else None
+    study.rerun(best, 1, limit, progress, likely=likely)
     if settings.members > 1:
         limit = settings.time_limit and settings.time_limit * SHARES["members"]
         with_members.train(study, settings.members, limit, progress, say)

@@ -29,8 +29,11 @@ def check_arguments(function: Any, name: str, arguments: tuple[str, ...]) -> Non
     try:
         signature.bind(*arguments)
     except TypeError as error:
+        together = "hparams" in arguments and "hparams" not in signature.parameters
+        mend = "; hparams holds all traced hyperparameters" if together else ""
         raise UserError(
-            f"{name} is called with {given}, but is written with {_written(signature)}: {error}"
+            f"{name} is called with {given}, but is written with {_written(signature)}: "
+            f"{error}{mend}"
         ) from error
     places = {p: i for i, p in enumerate(signature.parameters)}
     misplaced = [p for i, p in enumerate(arguments) if places.get(p, i) != i]
@@ -38,6 +41,30 @@ def check_arguments(function: Any, name: str, arguments: tuple[str, ...]) -> Non
         raise UserError(
             f"{name} is called with {given}, but is written with {_written(signature)}: "
             f"{misplaced[0]} stands in another place; exchange them"
+        )
+
+
+def check_together(function: Any, name: str, place: int, hparams: Collection[str]) -> None:
+    """Refuse a function that wants one hyperparameter where it is given all of them.
+
+    Args:
+      function: of the user.
+      name: how it is called in messages.
+      place: of the hyperparameters among its arguments, from 0.
+      hparams: names of the hyperparameters.
+
+    Raises:
+      UserError: if its parameter at that place has the name of one.
+    """
+    signature = _signature(function)
+    parameters = list(signature.parameters.values()) if signature else []
+    if place < len(parameters) and parameters[place].name in hparams:
+        one = parameters[place].name
+        written = [*(p.name for p in parameters[:place]), "hparams"]
+        raise UserError(
+            f"{name} takes {one} where it is given all hyperparameters together: write "
+            f"{name}({', '.join(written)}, ...) and hparams[{one!r}] inside; what Python must see "
+            "is a keyword, after the *"
         )
 
 
@@ -121,8 +148,10 @@ def _signature(function: Any) -> inspect.Signature | None:
 
 
 def _written(signature: inspect.Signature) -> str:
-    names = []
+    names: list[str] = []
     for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not any(name.startswith("*") for name in names):
+            names.append("*")
         star = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
         names.append(f"{star}{p.name}")
     return f"({', '.join(names)})"

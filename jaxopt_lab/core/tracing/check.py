@@ -10,7 +10,7 @@ from jax.extend import core
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.core.tracing.arguments import check_arguments
+from jaxopt_lab.core.tracing.arguments import check_arguments, check_together
 from jaxopt_lab.core.tracing.clocks import ShiftedClocks
 from jaxopt_lab.core.tracing.dependencies import dependencies
 from jaxopt_lab.core.tracing.explain import Subject, explain
@@ -24,7 +24,7 @@ from jaxopt_lab.core.tracing.outputs import (
     check_pair,
     check_state,
 )
-from jaxopt_lab.core.tracing.purity import RandomStates, same_program
+from jaxopt_lab.core.tracing.purity import RandomStates, same_program, seeds_with_a_real_number
 from jaxopt_lab.core.tracing.recorded import Lookups, RecordedHparams
 from jaxopt_lab.core.trainable import Shared, Trainable, no_info, no_metrics, whole_state
 from jaxopt_lab.core.types import PyTree
@@ -208,6 +208,9 @@ class _Tracing:
             function = getattr(trainable, role)
             self._names[role] = name_of(function, _ROLES[role].format(self.source))
             check_arguments(function, self._names[role], arguments)
+            if "hparams" in arguments:
+                place, hparams = arguments.index("hparams"), {**self.traced, **self.static}
+                check_together(function, self._names[role], place, hparams)
         return trainable
 
     def _trace(self, trainable: Trainable, retries: bool = True) -> Checked:
@@ -251,6 +254,13 @@ class _Tracing:
                 return returned
 
             programs[role], ends[role] = self._jaxpr(end, (state,), retries)
+        for role, program in programs.items():
+            if seeds_with_a_real_number(program):
+                raise UserError(
+                    f"{self._names['step' if role == 'unit' else role]} makes a random key of a "
+                    "real number: jax.random.key takes a whole one; use the key that it is given, "
+                    "or jax.random.fold_in(key, number)"
+                )
         return Checked(
             trainable=trainable,
             state=state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import sys
 import time
@@ -17,7 +18,9 @@ _CLOCKS = ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "m
 
 
 class ShiftedClocks:
-    """Shifts the clocks that modules of the user hold, as globals, until it is left.
+    """Shifts the clocks of the user's functions until it is left.
+
+    These are what the user's modules hold, as globals, and what functions in them import.
 
     Attributes:
       read: the clock that was read first, as "time.time"; None if none was.
@@ -26,6 +29,7 @@ class ShiftedClocks:
     def __init__(self) -> None:
         self.read: str | None = None
         self._before: list[tuple[dict[str, Any], str, Any, Any]] = []
+        self._import = builtins.__import__
 
     def __enter__(self) -> ShiftedClocks:
         shifted = self._shifted()
@@ -37,6 +41,7 @@ class ShiftedClocks:
                 if other is not None:
                     self._before.append((vars(module), name, value, other))
                     vars(module)[name] = other
+        self._import, builtins.__import__ = builtins.__import__, self._importing(shifted)
         return self
 
     def __exit__(
@@ -45,6 +50,7 @@ class ShiftedClocks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        builtins.__import__ = self._import
         for scope, name, value, other in self._before:
             if scope.get(name) is other:
                 scope[name] = value
@@ -58,6 +64,23 @@ class ShiftedClocks:
         ]
         modules = [(time, _copy(time, functions)), (datetime, _copy(datetime, classes))]
         return [*functions, *classes, *modules]
+
+    def _importing(self, shifted: list[tuple[Any, Any]]) -> Callable[..., Any]:
+        """What `import` does meanwhile: modules of clocks are shifted for the user's functions.
+
+        What a module itself imports stays as it is, for it would keep it.
+        """
+        before = builtins.__import__
+
+        def importing(name: str, globals: Any = None, locals: Any = None, *rest: Any) -> Any:
+            found = before(name, globals, locals, *rest)
+            clock = next((new for old, new in shifted if found is old), None)
+            if clock is None or globals is None or locals is globals:
+                return found
+            module = sys.modules.get(globals.get("__name__", ""))
+            return clock if module is not None and is_users_module(module) else found
+
+        return importing
 
     def _note(self, name: str) -> None:
         self.read = self.read or name

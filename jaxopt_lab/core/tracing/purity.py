@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxopt_lab.core.tracing.dependencies import open_jaxpr
+from jaxopt_lab.core.tracing.dependencies import open_jaxpr, sub_jaxprs
 
 #: Parameters of an equation that say what it computes; others (functions, names) are let alone.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic)
@@ -34,6 +34,24 @@ class RandomStates:
         if not _same_value(self._numpy, np.random.get_state(legacy=False)):  # noqa: NPY002
             return "np.random"
         return None if self._python == random.getstate() else "random"
+
+
+def seeds_with_a_real_number(program: core.ClosedJaxpr) -> bool:
+    """Whether a random key is made of something else than a whole number, which only the compiler
+    would refuse.
+
+    Args:
+      program: a traced program.
+    """
+    jaxpr = open_jaxpr(program)
+    return any(
+        (
+            equation.primitive.name == "random_seed"
+            and not np.issubdtype(equation.invars[0].aval.dtype, np.integer)
+        )
+        or any(map(seeds_with_a_real_number, sub_jaxprs(equation)))
+        for equation in jaxpr.eqns
+    )
 
 
 def _same_jaxprs(first: Any, second: Any) -> bool:

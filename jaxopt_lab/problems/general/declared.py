@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Config
-from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform
+from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform, Range
 from jaxopt_lab.spaces.space import SearchSpace
 
 #: Combinations of static values that are looked at before anything compiles, at most.
@@ -105,7 +105,9 @@ def declare(space: SearchSpace, keywords: Sequence[str]) -> Declared:
 def _dtype(name: str, dist: Distribution | None, values: list[Any]) -> np.dtype:
     if all(isinstance(v, bool) for v in values):
         return np.dtype(bool)
-    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+    # The ends of a real range may be written as whole numbers: Uniform(0, 1).
+    real = isinstance(dist, Range) and not isinstance(dist, IntUniform)
+    if not real and all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         if not all(_INT32.min <= v <= _INT32.max for v in values):
             raise UserError(
                 f"{name} has a whole number beyond 32 bits in {dist or values[0]!r}; write it as a "

@@ -7,15 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.core.tracing.arguments import check_arguments, keywords_of
+from jaxopt_lab.core.tracing.arguments import check_arguments, check_together, keywords_of
+from jaxopt_lab.core.tracing.naming import tidy
 from jaxopt_lab.core.tracing.outputs import check_leaves
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
 from jaxopt_lab.core.types import PRNGKey, PyTree
 from jaxopt_lab.problems.general.problem import REQUIRED, GeneralProblem, check_seeds, roles_of
 
 
+@checked_call()
 def from_function(
     train: Callable[..., Mapping[str, Any]],
     *,
@@ -51,7 +54,8 @@ def from_function(
     if not callable(train):
         raise UserError(f"from_function takes a function (key, hparams), got {train!r}")
     num_seeds = check_seeds(num_seeds)
-    source = getattr(train, "__qualname__", repr(train))
+    written = getattr(train, "__qualname__", repr(train))
+    source = tidy(written)
     keywords = keywords_of(train, REQUIRED, skip=2)
     given = {name: None for name, default in keywords.items() if default is REQUIRED}
     check_arguments(partial(train, **given), source, ("key", "hparams"))
@@ -63,11 +67,13 @@ def from_function(
 
         def step(key: PyTree, hparams: Any, shared: Shared) -> tuple[PyTree, Metrics]:
             del shared
+            check_together(train, source, 1, hparams)
             return key, _scores(source, call(key, hparams))
 
         call = partial(train, **chosen)
         # In messages a mistake is the user's function's.
         step.__qualname__ = step.__name__ = source
+        step.__module__ = getattr(train, "__module__", step.__module__)
         return Trainable(init, step, result=lambda state: ())
 
     return GeneralProblem(
@@ -80,7 +86,7 @@ def from_function(
         unit="run",
         roles=roles_of(roles),
         source=source,
-        identity={"function": source, "num_seeds": num_seeds},
+        identity={"source": written, "function": written, "num_seeds": num_seeds},
         guard=False,
         executor=executor,
     )

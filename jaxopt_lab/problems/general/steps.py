@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import keywords_of
+from jaxopt_lab.core.tracing.naming import tidy
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general.problem import (
@@ -18,6 +20,7 @@ from jaxopt_lab.problems.general.problem import (
 )
 
 
+@checked_call()
 def from_steps(
     build: Callable[..., Trainable] | Trainable,
     *,
@@ -52,14 +55,14 @@ def from_steps(
     num_seeds = check_seeds(num_seeds)
     if isinstance(build, Trainable):
         fixed = build
-        source, keywords = "Trainable", {}
+        written, keywords = "Trainable", {}
 
         def make() -> Trainable:
             return fixed
 
         builder: Callable[..., Trainable] = make
     elif callable(build):
-        source = getattr(build, "__qualname__", repr(build))
+        written = getattr(build, "__qualname__", repr(build))
         builder, keywords = build, keywords_of(build, REQUIRED)
     else:
         raise UserError(f"from_steps takes a function that returns a lab.Trainable, got {build!r}")
@@ -73,7 +76,12 @@ def from_steps(
         budget=None if budget is None else check_count("budget", budget),
         unit=unit,
         roles=roles_of(roles),
-        source=source,
-        identity={"builder": source, "num_seeds": num_seeds, "data": checksum(data)},
+        source=tidy(written),
+        identity={
+            "source": written,
+            "builder": written,
+            "num_seeds": num_seeds,
+            "data": checksum(data),
+        },
         executor=executor,
     )

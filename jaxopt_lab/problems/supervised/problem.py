@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import ArrayLike
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.executors.fitting import PRECISIONS
 from jaxopt_lab.core.hparams import Hparams
@@ -33,6 +34,10 @@ from jaxopt_lab.problems.supervised.training import Setting, make_trainable
 _OWN_METRICS = ("loss", "train_loss")
 
 
+@checked_call(
+    by_place="data is one pair, and the loss has its name: "
+    "lab.supervised(model, (inputs, targets), loss=...)"
+)
 def supervised(
     model: Any,
     data: tuple[PyTree, PyTree],

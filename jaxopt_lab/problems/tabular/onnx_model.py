@@ -12,6 +12,7 @@ import numpy as np
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.datasets import TargetTransform
 from jaxopt_lab.datasets.targets import LARGEST_LOG
+from jaxopt_lab.problems.tabular.temperatures import LEAST
 
 if TYPE_CHECKING:
     from jaxopt_lab.problems.tabular.predictor import Network, Predictor
@@ -56,6 +57,8 @@ def model_of(predictor: "Predictor", single: bool) -> Any:
         known = _averaged(graph, network, num_features, predictor.transforms)
         known = graph.add("Mul", known, graph.constant(np.float64(weight)))
         total = graph.add("Add", total, known) if total else known
+    if not predictor.transforms:
+        total = _tempered(graph, total, predictor.temperature(single))
     is_log = bool(predictor.transforms) and predictor.transforms[0].log
     name = "prediction" if predictor.transforms else "probabilities"
     graph.add("Exp" if is_log else "Identity", total, output=name)
@@ -70,6 +73,15 @@ def model_of(predictor: "Predictor", single: bool) -> Any:
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)
     return model
+
+
+def _tempered(graph: "_Graph", chance: str, temperature: float) -> str:
+    """As `temperatures.tempered`."""
+    if temperature == 1.0:
+        return chance
+    logits = graph.add("Log", graph.add("Max", chance, graph.constant(np.float64(LEAST))))
+    logits = graph.add("Div", logits, graph.constant(np.float64(temperature)))
+    return graph.add("Softmax", logits, axis=-1)
 
 
 class _Graph:

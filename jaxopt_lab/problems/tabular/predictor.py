@@ -24,6 +24,7 @@ from jaxopt_lab.problems.tabular import model_folder, onnx_model, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_averaged
+from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures, tempered
 from jaxopt_lab.problems.tabular.trees import LARGEST
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten
@@ -62,6 +63,7 @@ class Predictor:
       residuals: of held-out rows, for intervals; None for classes, and where nobody kept them.
       others: members of the ensemble that are no networks.
       loss: that a number was learnt by, which says what of its distribution is predicted.
+      temperatures: of class probabilities.
     """
 
     task: str
@@ -74,6 +76,7 @@ class Predictor:
     residuals: Residuals | None = None
     others: tuple[Other, ...] = ()
     loss: TargetLoss = SQUARED
+    temperatures: Temperatures = UNTEMPERED
 
     def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Predict rows.
@@ -126,6 +129,8 @@ class Predictor:
             outputs = other.model.predict(encoded[feeds])
             total = total + other.weight * to_averaged(outputs, self._transform(other.encoder))
         found = np.exp(total) if self.transforms and self.transforms[0].log else total
+        if not self.transforms:
+            found = tempered(found, self.temperature(single))
         wrong = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
         if len(wrong):
             raise MachineError(
@@ -133,6 +138,10 @@ class Predictor:
                 f"({len(wrong)} of {len(found)} rows): a network of it has diverged or is damaged"
             )
         return found
+
+    def temperature(self, single: bool = False) -> float:
+        """That of the single network's probabilities, or of the ensemble's."""
+        return self.temperatures.single if single else self.temperatures.ensemble
 
     def _transform(self, encoder: int) -> TargetTransform | None:
         """That of the target on an encoder's rows; None for classes."""
@@ -213,6 +222,8 @@ class Predictor:
         }
         if self.others:
             content["others"] = [other_kinds.described(other) for other in self.others]
+        if self.temperatures != UNTEMPERED:
+            content["temperatures"] = self.temperatures._asdict()
         model_folder.publish(
             Path(directory),
             content,
@@ -262,14 +273,17 @@ class Predictor:
                 Residuals(**residuals) if residuals else None,
                 tuple(other_kinds.restored(table, found) for table, found in others),
                 TargetLoss.described(content),
+                Temperatures(**content.get("temperatures", {})),
             )._fitting(),
         )
 
     @property
     def _schema(self) -> int:
         """The least that holds the model."""
+        if self.temperatures != UNTEMPERED:
+            return 6
         if any(encoder.near for encoder in self.encoders):
-            return SCHEMA
+            return 5
         if self.loss != SQUARED:
             return 4
         if self.others or any("ensemble_size" in n.architecture for n in self.networks):
@@ -295,6 +309,8 @@ class Predictor:
             raise ValueError("a classification has no residuals")
         if self.loss != SQUARED and self.task != "regression":
             raise ValueError("a classification has no loss of numbers")
+        if self.temperatures != UNTEMPERED and self.task == "regression":
+            raise ValueError("a regression has no temperatures of probabilities")
         readers = [other.reader for other in self.others if other.reader is not None]
         for encoder in (*self.encoders, *readers):
             _check_encoder(encoder)

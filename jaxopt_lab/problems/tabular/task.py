@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from jaxopt_lab import datasets
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform
@@ -340,7 +341,7 @@ def tabular(table: Table, **options: Any) -> TabularTask:
       **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs`, `loss`,
         `quantile`, `near` of `TabularTask`.
     """
-    return TabularTask(table, **options)
+    return checked_call()(TabularTask)(table, **options)
 
 
 def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> TabularTask:

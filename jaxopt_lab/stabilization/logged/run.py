@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.stabilization.logged.causes import findings
 from jaxopt_lab.stabilization.logged.diagnosis import CurvesDiagnosis, RunDiagnosis
@@ -11,6 +12,7 @@ from jaxopt_lab.stabilization.logged.reading import read_runs
 from jaxopt_lab.stabilization.logged.runs import LoggedRun
 
 
+@checked_call()
 def diagnose_curves(
     source: Any,
     *,
