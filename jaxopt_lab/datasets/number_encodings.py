@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets.encoders import fit_encoder
+from jaxopt_lab.datasets.several_targets import fit_target
 from jaxopt_lab.datasets.splits import table_folds
-from jaxopt_lab.datasets.targets import TargetTransform
 
 if TYPE_CHECKING:
     from jaxopt_lab.datasets.encoders import Encoder
@@ -68,7 +68,7 @@ def _error(table: Table, numeric: str, pairs: list[tuple[np.ndarray, np.ndarray]
     for train, valid in pairs:
         learnt = table.take(train)
         encoder = _fit(learnt, numeric)
-        transform = TargetTransform.fit(learnt.target, table.log_target)
+        transform = fit_target(learnt)
         inputs, held = (
             encoder.transform(rows.frame).astype(np.float64) for rows in (learnt, table.take(valid))
         )
