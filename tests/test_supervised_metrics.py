@@ -2,11 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn import metrics as reference
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems.supervised import metrics
+from jaxopt_lab.problems.supervised.losses import check_labels
 
 _random = np.random.default_rng(0)
 _LABELS = _random.integers(0, 4, 60)
@@ -105,3 +107,11 @@ def test_not_a_number_wins_no_area() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match=r"outputs \[3, 2\] and targets \[3\] must have one shape"):
         metrics.squared_error(jnp.zeros((3, 2)), jnp.zeros(3))
+
+
+def test_a_softmax_over_one_output_is_refused() -> None:
+    softmax = optax.softmax_cross_entropy_with_integer_labels
+    with pytest.raises(UserError, match=r"of one output is 0 whatever it is.* 2 outputs"):
+        check_labels(softmax, np.zeros((4, 1)), (0, 1))
+    check_labels(softmax, np.zeros((4, 2)), (0, 1))
+    check_labels(metrics.accuracy, np.zeros((4, 1)), (0, 1))

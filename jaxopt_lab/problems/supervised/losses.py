@@ -251,6 +251,13 @@ def check_labels(function: Any, outputs: PyTree, label_range: tuple[int, int] | 
     if label_range is None or function not in OF_CLASSES or not np.ndim(outputs):
         return
     num_classes, (low, high) = np.shape(outputs)[-1], label_range
+    softmax = optax.softmax_cross_entropy_with_integer_labels
+    if np.ndim(outputs) == 2 and num_classes == 1 and function is softmax:
+        raise UserError(
+            f"{name_of(function)} of one output is 0 whatever it is: give the module "
+            f"{max(high + 1, 2)} outputs, or take optax.sigmoid_binary_cross_entropy of "
+            "outputs[:, 0]"
+        )
     if np.ndim(outputs) < 2 or num_classes < 2:
         return
     if low < 0 or high >= num_classes:
