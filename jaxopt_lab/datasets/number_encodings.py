@@ -68,11 +68,10 @@ def _error(table: Table, numeric: str, pairs: list[tuple[np.ndarray, np.ndarray]
     for train, valid in pairs:
         learnt = table.take(train)
         encoder = _fit(learnt, numeric)
-        transform = fit_target(learnt)
         inputs, held = (
             encoder.transform(rows.frame).astype(np.float64) for rows in (learnt, table.take(valid))
         )
-        outputs = transform.forward(table.target).astype(np.float64)
+        outputs = fit_target(learnt).forward(table.target).astype(np.float64)
         model = RidgeCV(alphas=_PENALTIES).fit(inputs, outputs[train])
         errors.append((model.predict(held) - outputs[valid]) ** 2)
     return float(np.mean(np.concatenate(errors)))
