@@ -24,6 +24,7 @@ import numpy as np
 import jaxopt_lab as lab
 from jaxopt_lab import datasets
 from jaxopt_lab.tuning import tune
+from jaxopt_lab.tuning.settings import Settings
 
 PUBLISHED = [
     ("probabilistic backpropagation", 5.67, 0.09),
@@ -55,7 +56,7 @@ def tune_split(
     """Tune on the training rows of one split; score its test rows once."""
     train, test = table.take(rows[0]), table.take(rows[1])
     with tempfile.TemporaryDirectory() as folder:
-        settings = tune.Settings(
+        settings = Settings(
             trials=args.trials,
             folds=args.folds,
             epochs=args.epochs,

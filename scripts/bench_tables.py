@@ -277,12 +277,13 @@ def ours(data: Data, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """One search; its winner, its ensemble, and the one of all kinds."""
     import jaxopt_lab as lab
     from jaxopt_lab.tuning import tune
+    from jaxopt_lab.tuning.settings import Settings
 
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         spent = 0.0
         for kinds, names in (("networks", OURS[:2]), ("all", OURS[2:])):
-            settings = tune.Settings(
+            settings = Settings(
                 seed=data.seed, test_fraction=TEST_FRACTION, ensemble=kinds, **options
             )
             started = time.perf_counter()

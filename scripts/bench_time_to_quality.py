@@ -61,13 +61,14 @@ def ours(system: str, seed: int, seconds: float, folder: str) -> dict[str, Any]:
     """Default `tune`, or random search alone."""
     import jaxopt_lab as lab
     from jaxopt_lab.tuning import tune
+    from jaxopt_lab.tuning.settings import Settings
 
     lab.use_all_cores()
     table = lab.datasets.load_table("lucas_houses", target="price")
     watcher = Watcher()
     if system.startswith("tune"):
-        scheduler = "successive_halving" if system == "tune_halving" else tune.Settings().scheduler
-        settings = tune.Settings(seed=seed, time_limit=seconds, scheduler=scheduler)
+        scheduler = "successive_halving" if system == "tune_halving" else Settings().scheduler
+        settings = Settings(seed=seed, time_limit=seconds, scheduler=scheduler)
         tune.run(table, settings, folder, watcher.update, lambda text: None)
     else:
         task, space, (folds, epochs) = problem(table, seed)
@@ -88,14 +89,12 @@ def ours(system: str, seed: int, seconds: float, folder: str) -> dict[str, Any]:
 def problem(table: Any, seed: int) -> tuple[Any, Any, tuple[int, int]]:
     """Task, space, folds and epochs as `tune` takes them."""
     import jaxopt_lab as lab
-    from jaxopt_lab.tuning import tune
+    from jaxopt_lab.tuning.settings import Settings, default_budget, default_space
 
-    task = lab.tasks.tabular(
-        table, test_fraction=tune.Settings().test_fraction, numeric=tune.Settings().numeric
-    )
-    num_rows = round(len(table) * (1 - tune.Settings().test_fraction))
+    task = lab.tasks.tabular(table, test_fraction=Settings().test_fraction)
+    num_rows = round(len(table) * (1 - Settings().test_fraction))
     encoded = task.prepare(1, seed).arrays.inputs.shape[2]
-    return task, tune.default_space(num_rows), tune.default_budget(num_rows, encoded)[1:]
+    return task, default_space(num_rows), default_budget(num_rows, encoded)[1:]
 
 
 def optuna_pytorch(seed: int, seconds: float, folder: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxopt_lab.datasets import load_table
 from jaxopt_lab.problems.tabular.predictor import Predictor
 from jaxopt_lab.problems.tabular.temperatures import LOWEST, UNTEMPERED, Temperatures, tempered
 from jaxopt_lab.report.best_file import read_best
-from jaxopt_lab.tuning import calibration, outcome
+from jaxopt_lab.tuning import calibration, final_models, held_out, outcome
 from jaxopt_lab.tuning.calibration import calibrate, calibration_error
 
 
@@ -106,7 +106,7 @@ def study(houses: Any) -> Any:
 def predictor(study: lab.Study) -> Predictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "STANDARD_ERRORS", -1e9)  # whatever is found is kept
-        found = outcome.final_predictor(study, study.best.trial_id, [0, 1])
+        found = final_models.final_predictor(study, study.best.trial_id, [0, 1])
     told = study.recall("calibration", dict)
     fitted = [told[name]["fitted"] for name in ("single", "ensemble")]
     assert found.temperatures == (fitted[0], min(fitted[1], 1.0))
@@ -125,7 +125,7 @@ def test_a_study_says_what_was_found_and_what_it_does_to_test_rows(
     np.testing.assert_allclose(together, tempered(plain.predict_raw(frame), 0.5))
     np.testing.assert_array_equal(predictor.predict(frame), plain.predict(frame))
     both = {"single": single, "ensemble": together}
-    content = outcome._calibration(study, predictor, truth, both)
+    content = held_out.calibrated(study, predictor, truth, both)
     for name, found in content["calibration"].items():
         before = study.problem.scores(truth, plain.predict_raw(frame, name == "single"))
         after = study.problem.scores(truth, predictor.predict_raw(frame, name == "single"))

@@ -12,7 +12,8 @@ from jaxopt_lab.problems.tabular import effects
 from jaxopt_lab.problems.tabular.effects import permutation_importance
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.report.page import page_of
-from jaxopt_lab.tuning import outcome, tune
+from jaxopt_lab.tuning import final_models, tune
+from jaxopt_lab.tuning.settings import Settings
 
 
 def rooms(rows: int = 200) -> pd.DataFrame:
@@ -35,12 +36,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[lab.Predictor, pd.D
     """A model of networks, trees and ridge, rows that it did not see, and its folder."""
     place = tmp_path_factory.mktemp("effects")
     space = lab.SearchSpace(learning_rate=lab.Choice([0.02, 0.03]), num_layers=1, hidden_size=4)
-    settings = tune.Settings(
+    settings = Settings(
         trials=2, folds=2, epochs=5, space=space, numeric="standard", ensemble="all", search="grid"
     )
     with pytest.MonkeyPatch.context() as patch:
         # All kinds, whatever would be best.
-        patch.setattr(outcome.ensemble, "greedy", lambda p, t, loss: np.full(len(p), 1 / len(p)))
+        patch.setattr(final_models.ensemble, "greedy", lambda p, *_: np.full(len(p), 1 / len(p)))
         patch.setattr("jaxopt_lab.datasets.baselines.fit_baselines", lambda *args: {})
         table = lab.datasets.load_table(rooms(), "price")
         content = tune.run(table, settings, place, say=lambda text: None)

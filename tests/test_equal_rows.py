@@ -9,6 +9,7 @@ import pytest
 from jaxopt_lab import datasets
 from jaxopt_lab.problems.tabular.task import reopen, tabular
 from jaxopt_lab.tuning import tune
+from jaxopt_lab.tuning.settings import Settings
 
 
 def doubled(classes: bool = False, rows: int = 120) -> pd.DataFrame:
@@ -110,7 +111,7 @@ def test_a_column_that_varies_in_test_rows_only_is_no_feature() -> None:
     assert {"late", "also"} < set(table.kinds)
     task = tabular(table, test_fraction=0.2, numeric="standard")
     assert all(e.columns == ("size",) for e in task.prepare(2, 0).encoders)
-    _, _, notes = tune._begin(table, tune.Settings(epochs=1), None)
+    _, _, notes = tune._begin(table, Settings(epochs=1), None)
     assert any("late, also" in note for note in notes)
 
 
@@ -119,7 +120,7 @@ def test_the_logarithm_is_decided_without_test_rows() -> None:
     frame.loc[test, "price"] = np.geomspace(10, 1e4, len(test))
     table = datasets.load_table(frame, "price")
     assert table.log_target, "the skewness of all rows"
-    study, _, notes = tune._begin(table, tune.Settings(epochs=1), None)
+    study, _, notes = tune._begin(table, Settings(epochs=1), None)
     assert not study.problem.table.log_target
     assert study.problem.metric == "rmse"
     assert any("learning price as it is" in note for note in notes)

@@ -22,8 +22,8 @@ from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
 from jaxopt_lab.problems.tabular.task import to_target
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.tuning import tune, with_members
-from jaxopt_lab.tuning.outcome import ensemble_weights
-from jaxopt_lab.tuning.tune import Settings
+from jaxopt_lab.tuning.final_models import ensemble_weights
+from jaxopt_lab.tuning.settings import Settings
 
 SPACE = {
     "learning_rate": lab.LogUniform(1e-3, 1e-2),

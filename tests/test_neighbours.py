@@ -13,7 +13,8 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets.neighbours import COUNTS, NearCode, fit_near
 from jaxopt_lab.problems.tabular.effects import permutation_importance
 from jaxopt_lab.problems.tabular.task import reopen, tabular
-from jaxopt_lab.tuning import outcome, tune
+from jaxopt_lab.tuning import final_models, phases, tune
+from jaxopt_lab.tuning.settings import Settings
 
 
 def houses(rows: int = 600, seed: int = 0) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str], Pa
     """What `best.json` says, what was said, and the folder, of a search on these houses."""
     place = tmp_path_factory.mktemp("near")
     space = lab.SearchSpace(learning_rate=0.02, num_layers=1, hidden_size=4)
-    settings = tune.Settings(
+    settings = Settings(
         trials=1,
         folds=2,
         epochs=4,
@@ -124,8 +125,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str], Pa
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         # All kinds, whatever would be best.
-        patch.setattr(outcome.ensemble, "greedy", lambda p, t, loss: np.full(len(p), 1 / len(p)))
-        patch.setattr(tune, "NUM_RERUN", 0)
+        patch.setattr(final_models.ensemble, "greedy", lambda p, *_: np.full(len(p), 1 / len(p)))
+        patch.setattr(phases, "NUM_RERUN", 0)
         patch.setattr("jaxopt_lab.datasets.baselines.fit_baselines", lambda *args: {})
         table = lab.datasets.load_table(houses(), "price")
         content = tune.run(table, settings, place, say=said.append)
@@ -203,4 +204,4 @@ def test_what_cannot_be_is_refused(near, options, words: str) -> None:
         tabular(table, near=near)
     if near == "east":
         with pytest.raises(UserError, match="two columns, auto or none"):
-            tune.Settings(near=near)
+            Settings(near=near)

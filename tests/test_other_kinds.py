@@ -20,7 +20,7 @@ from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.sklearn import TunedRegressor
 from jaxopt_lab.tuning import other_candidates
 from jaxopt_lab.tuning.other_candidates import fit
-from jaxopt_lab.tuning.tune import Settings
+from jaxopt_lab.tuning.settings import Settings
 
 needs_lightgbm = pytest.mark.skipif(
     importlib.util.find_spec("lightgbm") is None, reason="LightGBM is not installed"

@@ -17,8 +17,10 @@ from jaxopt_lab.datasets import baselines, load_table
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.storage.validation import read_setting
-from jaxopt_lab.tuning.outcome import baselines_meanwhile, to_json
-from jaxopt_lab.tuning.tune import Settings, _budget_in_words, seconds_before
+from jaxopt_lab.tuning.held_out import baselines_meanwhile
+from jaxopt_lab.tuning.outcome import to_json
+from jaxopt_lab.tuning.settings import Settings
+from jaxopt_lab.tuning.tune import _budget_in_words, seconds_before
 
 
 def test_infinite_settings_come_back_and_no_score_stops_the_result(tmp_path: Path) -> None:

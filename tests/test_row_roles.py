@@ -12,7 +12,8 @@ from jaxopt_lab import datasets
 from jaxopt_lab.cli import run, tune
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.problems import reopen
-from jaxopt_lab.tuning.tune import Settings, plan
+from jaxopt_lab.tuning.settings import Settings
+from jaxopt_lab.tuning.tune import plan
 
 ROWS = 120
 

@@ -9,8 +9,8 @@ from jaxopt_lab.cli import arguments
 from jaxopt_lab.cli.scheduler import read_scheduler
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.planning.plan import pieces, rungs_in_words
+from jaxopt_lab.tuning.settings import Settings
 from jaxopt_lab.tuning.sweep import SweepSettings
-from jaxopt_lab.tuning.tune import Settings
 
 SPACE = "[space]\nlearning_rate = { log_uniform = [1e-3, 1e-1] }\n"
 

@@ -20,7 +20,7 @@ from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY
 from jaxopt_lab.search.prior import centre_of
 from jaxopt_lab.storage import locks
-from jaxopt_lab.tuning.tune import Settings
+from jaxopt_lab.tuning.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def execute(args: Namespace) -> int:
     console = make_console()
     prepare_jax(None)
     from jaxopt_lab.storage.store import FILE_NAME
-    from jaxopt_lab.tuning import tune
+    from jaxopt_lab.tuning import phases, tune
 
     settings = read_settings(args)
     table = load(args)
@@ -20,7 +20,7 @@ def execute(args: Namespace) -> int:
         console.print(f"note: {note}", soft_wrap=True)
     found = tune.plan(table, settings, lambda text: console.print(text, soft_wrap=True))
     console.print(str(found), soft_wrap=True, highlight=False, markup=False)
-    if not tune.is_one_phase(settings):
+    if not phases.is_one_phase(settings):
         console.print(
             "the trials of the refined search are not known yet: random ones stand for them",
             soft_wrap=True,

@@ -12,7 +12,7 @@ from jaxopt_lab.core.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from jaxopt_lab.datasets import Table
-    from jaxopt_lab.tuning.tune import Settings
+    from jaxopt_lab.tuning.settings import Settings
 
 #: Programs that took less than this to compile are not worth a file.
 _MIN_COMPILE_SECONDS = 0.2
@@ -167,7 +167,6 @@ def read_settings(args: Namespace) -> "Settings":
     from jaxopt_lab.planning import sizing
     from jaxopt_lab.problems.mlp import hyperparameters
     from jaxopt_lab.spaces.space import SearchSpace, read_toml
-    from jaxopt_lab.tuning import tune
 
     space = None
     if args.space:
@@ -180,7 +179,7 @@ def read_settings(args: Namespace) -> "Settings":
     scheduler, scheduler_settings = read_scheduler(args.scheduler, args.space, "race")
     loss = read_loss(args.loss, args.quantile, args.space)
     prior = read_toml(args.prior, "hyperparameters") if args.prior else None
-    return tune.Settings(
+    return Settings(
         trials=args.trials,
         folds=args.folds,
         epochs=args.epochs,

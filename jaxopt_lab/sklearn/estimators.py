@@ -26,7 +26,8 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import by_target, outcome, ranking, tune
+from jaxopt_lab.tuning import by_target, final_models, phases, ranking, tune
+from jaxopt_lab.tuning.settings import AUTO, NONE, Settings, default_budget, default_space
 
 #: Fewer rows than these cannot be split.
 MIN_ROWS = 4
@@ -61,7 +62,7 @@ class _Tuned(BaseEstimator):
         space: Any = None,
         search: Any = "bayesian",
         scheduler: Any = "race",
-        ensemble_size: Any = outcome.NUM_CANDIDATES,
+        ensemble_size: Any = final_models.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
         numeric: Any = "auto",
@@ -153,10 +154,10 @@ class _Tuned(BaseEstimator):
     def _search(self, table: datasets.Table, features: pd.DataFrame, groups: Any) -> None:
         seed, say, loss = seed_of(self.random_state), self._say(), self._loss()
         num_rows = len(table)
-        default_folds = tune.default_budget(num_rows, 1)[1]
+        default_folds = default_budget(num_rows, 1)[1]
         cv = default_folds if self.cv is None else plain(self.cv)
         splits = splits_of(cv, features, table.target, groups, bool(table.classes), seed)
-        settings = tune.Settings(
+        settings = Settings(
             trials=plain(self.num_trials),
             folds=len(splits),
             epochs=plain(self.num_epochs),
@@ -180,8 +181,8 @@ class _Tuned(BaseEstimator):
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
         notes = list(table.notes)
-        near = tune.near_columns(table, settings.near if groups is None else tune.NONE, notes)
-        if groups is not None and self.near not in (tune.AUTO, tune.NONE):
+        near = tune.near_columns(table, settings.near if groups is None else NONE, notes)
+        if groups is not None and self.near not in (AUTO, NONE):
             raise UserError("near does not go with groups: rows near by would be held out")
         task = tasks.tabular(
             table,
@@ -193,16 +194,16 @@ class _Tuned(BaseEstimator):
             quantile=loss.quantile,
         )
         encoded = task.prepare(len(splits), seed).arrays.inputs
-        num_trials, _, num_epochs = tune.default_budget(num_rows, encoded.shape[2])
+        num_trials, _, num_epochs = default_budget(num_rows, encoded.shape[2])
         budget = (settings.trials or num_trials, len(splits), settings.epochs or num_epochs)
-        study = Study(task, settings.space or tune.default_space(num_rows), self.directory, seed)
+        study = Study(task, settings.space or default_space(num_rows), self.directory, seed)
         for note in notes:
             say(f"note: {note}")
-        tune.search_phases(study, settings, budget, self._progress(say), say)
-        tune.train_again(study, settings, self._progress(say), say)
+        phases.search_phases(study, settings, budget, self._progress(say), say)
+        phases.train_again(study, settings, self._progress(say), say)
         ranked = ranking.candidates(study)
         candidates, failed = 0 if size == 1 else size, dict[str, str]()
-        self.predictor_ = outcome.final_predictor(
+        self.predictor_ = final_models.final_predictor(
             study, ranked[0], ranked, candidates, kinds, failed
         )
         for name, reason in failed.items():
@@ -318,7 +319,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         space: Any = None,
         search: Any = "bayesian",
         scheduler: Any = "race",
-        ensemble_size: Any = outcome.NUM_CANDIDATES,
+        ensemble_size: Any = final_models.NUM_CANDIDATES,
         ensemble: Any = "networks",
         members: Any = 1,
         numeric: Any = "auto",

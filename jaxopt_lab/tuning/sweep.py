@@ -19,7 +19,7 @@ from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.records import KEPT_TRIALS
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning.outcome import SCHEMA, sizes_of, to_json, versions
-from jaxopt_lab.tuning.tune import check_search
+from jaxopt_lab.tuning.settings import check_search
 
 NUM_TRIALS = 32
 #: A search that learns proposes a quarter of its trials at a time, but no fewer than these.
