@@ -13,7 +13,7 @@ from jaxopt_lab.core import keys
 from jaxopt_lab.core.controls import Clock, packed
 from jaxopt_lab.core.engine import Engine
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.hparams import Hparams
+from jaxopt_lab.core.hparams import Hparams, altered
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.trainable import Guarded, Shared, Trainable, guarded
 
@@ -97,6 +97,12 @@ def test_hyperparameters_cannot_be_changed_and_name_what_there_is() -> None:
     with pytest.raises(AttributeError):
         _ = hparams.rat
     assert hparams.get("rat", 3) == 3
+
+
+def test_a_copy_has_other_traced_values_and_the_same_static_ones() -> None:
+    hparams = Hparams({"rate": 0.5, "more": 1.0}, {"width": 3})
+    assert dict(altered(hparams, {"rate": 0.1, "more": None})) == {"rate": 0.1, "width": 3}
+    assert dict(hparams) == {"rate": 0.5, "more": 1.0, "width": 3}
 
 
 def test_static_values_tell_structures_apart() -> None:

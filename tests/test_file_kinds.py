@@ -229,6 +229,67 @@ def test_the_limit_holds_for_every_file(tmp_path, pack):
     assert len(load_table(path, "price", max_bytes=None)) == ROWS
 
 
+def sheet(*cells):
+    """A workbook of one sheet with a few cells of text, far from each other or not."""
+    spread = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+    rows = "".join(
+        f'<row r="{row}"><c r="{column}{row}" t="inlineStr"><is><t>{text}</t></is></c></row>'
+        for column, row, text in cells
+    )
+    target = "xl/workbook.xml"
+    files = {
+        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/'
+        'content-types"><Default Extension="xml" ContentType="application/xml"/><Override '
+        f'PartName="/{target}" ContentType="application/vnd.openxmlformats-officedocument.'
+        'spreadsheetml.sheet.main+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{package}"><Relationship Id="a" '
+        f'Type="{office}/officeDocument" Target="{target}"/></Relationships>',
+        target: f'<workbook xmlns="{spread}" xmlns:r="{office}"><sheets><sheet name="S" '
+        'sheetId="1" r:id="b"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}"><Relationship Id="b" '
+        f'Type="{office}/worksheet" Target="worksheets/s.xml"/></Relationships>',
+        "xl/worksheets/s.xml": f'<worksheet xmlns="{spread}"><sheetData>{rows}</sheetData>'
+        "</worksheet>",
+    }
+    book = io.BytesIO()
+    with zipfile.ZipFile(book, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return book.getvalue()
+
+
+def parquet(**columns):
+    file = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("numbers.parquet", lambda: parquet(price=np.zeros(300_000))),
+        ("text.parquet", lambda: parquet(price=["x" * 5000] * 1000)),
+        ("two_cells.xlsx", lambda: sheet(("A", 1, "price"), ("ZZ", 2000, "x"))),
+        ("keys.jsonl", lambda: "\n".join(f'{{"k{k}": 1}}' for k in range(600)).encode()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_grows_as_it_is_decoded_is_refused_by_the_limit(tmp_path, name, make):
+    path = tmp_path / name
+    path.write_bytes(make())
+    assert path.stat().st_size < 2**16, "a small file"
+    with pytest.raises(UserError, match=rf"^{name} holds more than .*--max-gib$"):
+        load_table(path, "price", max_bytes=2**21)
+
+
+def test_a_workbook_below_the_limit_is_read(tmp_path):
+    path = tmp_path / "t.xlsx"
+    path.write_bytes(sheet(("A", 1, "a"), ("A", 2, "x"), ("B", 4, "y")))
+    assert len(load_frame(path)) == 3
+
+
 def test_the_limit_is_an_option():
     tune = arguments.parse(["tune", "t.csv", "--target", "price"])
     assert tune.max_bytes == MAX_BYTES

@@ -32,6 +32,21 @@ def test_a_sum_over_many_channels_is_left_as_it_is() -> None:
     assert asked(frame, target) == ("standard", 1)
 
 
+def test_several_targets_count_alike() -> None:
+    frame = spectra()
+    steps = np.abs(frame["at_3"]) + np.abs(frame["at_20"])
+    places = np.arange(frame.shape[1])
+    one, another = (frame.to_numpy() @ wave(places) for wave in (np.cos, np.sin))
+
+    def found(first: Any, second: Any) -> str:
+        return datasets.find_encoding(
+            datasets.load_table(frame.assign(y=first, z=second), ["y", "z"])
+        )
+
+    assert found(one, 1e6 * another) == "standard"
+    assert found(one, 1e6 * steps) == found(1e6 * one, steps) == "piecewise_linear"
+
+
 def test_where_bins_tell_more_or_are_asked_for_they_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = spectra()
     steps = np.abs(frame["at_3"]) + np.abs(frame["at_20"])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +57,7 @@ QUICK = (
     "check_set_params",
     "check_fit1d",
     "check_requires_y_none",
+    "check_supervised_y_2d",
 )
 
 
@@ -93,6 +95,24 @@ def test_all_checks_of_scikit_learn(kind: Any) -> None:
     )
     assert len(found) > 50
     assert not [entry["check_name"] for entry in found if entry["status"] == "failed"]
+
+
+def test_several_targets_are_the_columns_of_y(fitted: TunedRegressor) -> None:
+    inputs, first = rows()
+    both = pd.DataFrame({"low": first, "high": 1e6 + 1e5 * inputs[:, 2]})
+    model = TunedRegressor(**SMALL).fit(inputs, both)
+    found = model.predict(inputs)
+    assert found.shape == (60, 2)
+    assert model.predictor_.targets == ("low", "high")
+    each = [r2_score(both[name], found[:, i]) for i, name in enumerate(both)]
+    assert min(each) > 0.7
+    assert model.score(inputs, both) == pytest.approx(np.mean(each))
+    assert model.scoring_ == "neg_scaled_rmse"
+    assert -1.0 < model.best_score_ < 0.0
+    with pytest.raises(lab.UserError, match="predicts one target"):
+        TunedRegressor(**SMALL, ensemble="all").fit(inputs, both)
+    one = TunedRegressor(**SMALL).fit(inputs, first[:, None])
+    np.testing.assert_array_equal(one.predict(inputs), fitted.predict(inputs)[:, None])
 
 
 def test_a_fitted_estimator_travels_without_its_study(fitted: TunedRegressor) -> None:

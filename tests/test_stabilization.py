@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_files import nobody
 
 import jaxopt_lab as lab
 from jaxopt_lab import cli, report
+from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.problems.mlp.data import regression
 from jaxopt_lab.problems.mlp.hyperparameters import OPTIMIZERS, complete, traced
 from jaxopt_lab.problems.mlp.optimizers import build
@@ -23,7 +25,7 @@ from jaxopt_lab.stabilization import diagnose, length, members, run, two_causes
 from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
-from jaxopt_lab.stabilization.finished import FOLDER
+from jaxopt_lab.stabilization.finished import FOLDER, Finished
 from jaxopt_lab.stabilization.intervals import Ratio, ratio_of_means, row_error
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
@@ -369,6 +371,7 @@ def population() -> Population:
 def test_members_share_seeds_and_minibatches(population: Population) -> None:
     base = Member(BASE, {})
     twin, slow = Member("twin", {}), Member("slow", {"learning_rate": 0.001})
+    known = population.num_trained
     found = population.train([base, twin, slow], [0, 1])
     again = population.train([base], [1])
     for name in ("loss", "train_loss", "resampled_loss"):
@@ -378,7 +381,7 @@ def test_members_share_seeds_and_minibatches(population: Population) -> None:
         assert not np.array_equal(first[0], first[1])
         assert not np.array_equal(first[0], found["slow"][0].curves[name])
     assert first[0].shape == (12, 32)
-    assert population.num_trained == 7
+    assert population.num_trained == known + 7
 
 
 def test_one_program_serves_every_cure(population: Population) -> None:
@@ -451,6 +454,17 @@ def test_no_average_is_the_weights_themselves(population: Population) -> None:
     )
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    with nobody(tmp_path), pytest.raises(MachineError, match="cannot write"):
+        Finished(tmp_path / "stabilize-0", [], {})
+    (tmp_path / "taken").write_bytes(b"a file")
+    with pytest.raises(MachineError, match="cannot write"):
+        Finished(tmp_path / "taken", [], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 @pytest.mark.slow
 def test_what_was_trained_before_a_stop_is_not_trained_again(
     population: Population, tmp_path: Path
@@ -468,13 +482,13 @@ def test_what_was_trained_before_a_stop_is_not_trained_again(
     stopped.train(
         wanted, [0, 1], probe=True, go_on=lambda num: bool(waves_left and waves_left.pop())
     )
-    first = stopped.num_epochs_trained
+    first = stopped.num_trained
     assert 0 < len(list((tmp_path / FOLDER).iterdir())) < 4
     (tmp_path / FOLDER / "strange.safetensors").write_bytes(b"no tensors")
     again = begin(tmp_path)
     found = again.train(wanted, [0, 1], probe=True)
-    assert again.num_epochs_trained == 16 - first
-    assert again.num_kept == first // 4
+    assert again.num_trained == 4
+    assert again.num_kept == first
     for name, results in whole.items():
         for mine, other in zip(found[name], results, strict=True):
             for kind in ("curves", "probed"):
@@ -484,7 +498,7 @@ def test_what_was_trained_before_a_stop_is_not_trained_again(
                     np.testing.assert_array_equal(before[key], after[key])
     other = Member("other", {"l2": 0.5})
     again.train([other, *wanted], [0], probe=True)
-    assert again.num_epochs_trained == 16 - first + 4
+    assert again.num_trained - again.num_kept == 4 - first + 1
 
 
 @pytest.mark.slow

@@ -178,7 +178,14 @@ class _Version(argparse.Action):
 def _tune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", help="CSV, TSV, JSON, Excel or Parquet file, or lucas_houses")
-    add("--target", metavar="COLUMN", required=True, help="the column to predict")
+    add(
+        "--target",
+        metavar="COLUMN",
+        action="append",
+        required=True,
+        help="the column to predict; several columns of numbers, which one network predicts, with "
+        "commas between them or by one --target each",
+    )
     add(
         "--task",
         type=_one_of(TASKS),
@@ -539,8 +546,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--interval",
         type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
         metavar="C",
-        help="add columns TARGET_lower and TARGET_upper, which hold the truth of a new row with "
-        "probability C (0.9, say)",
+        help="add columns TARGET_lower and TARGET_upper of each target, which hold the truth of a "
+        "new row with probability C (0.9, say)",
     )
     parser.add_argument(
         "--excel",

@@ -30,6 +30,7 @@ def execute(args: Namespace) -> int:
     model = Predictor.load(folder)
     if args.interval is not None:  # what cannot be is said before a large table is read
         model.interval_distance(args.interval, args.single)
+        _check_columns(model)
     encoder = model.encoders[0]
     frame = datasets.load_frame(args.data, wanted=encoder.columns, max_bytes=args.max_bytes)
     for note in encoder.check(frame):
@@ -88,22 +89,39 @@ def model_folder(directory: str) -> Path:
 def predictions(
     model: "Predictor", frame: "pd.DataFrame", single: bool, interval: float | None = None
 ) -> "pd.DataFrame":
-    """A column named like the target; for classes also one with each probability, and with the
-    coverage of an interval one for each end of it."""
+    """A column named like the target, or one for each of several; for classes also one with each
+    probability, and with the coverage of an interval one for each end of it."""
     import numpy as np
     import pandas as pd
 
     raw = model.predict_raw(frame, single)
     if model.task == "regression":
-        columns = {model.target_name: raw}
-        if interval is not None:
-            ends = model.interval_around(raw, interval, single)
-            columns[f"{model.target_name}_lower"] = ends[:, 0]
-            columns[f"{model.target_name}_upper"] = ends[:, 1]
+        ends = None if interval is None else model.interval_around(raw, interval, single)
+        columns = {}
+        for place, name in enumerate(model.targets or (model.target_name,)):
+            mine = (slice(None), place) if model.targets else slice(None)
+            columns[name] = raw[mine]
+            if ends is not None:
+                columns[f"{name}_lower"], columns[f"{name}_upper"] = ends[mine].T
         return pd.DataFrame(columns)
     labels = np.asarray(model.classes, dtype=object)[raw.argmax(axis=1)]
     shares = {f"probability_{name}": raw[:, i] for i, name in enumerate(model.classes)}
     return pd.DataFrame({model.target_name: labels, **shares})
+
+
+def _check_columns(model: "Predictor") -> None:
+    """See that columns of ends are told from those of targets.
+
+    Raises:
+      UserError: naming a target that is called like the end of another one's interval.
+    """
+    for name in model.targets:
+        for end in (f"{name}_lower", f"{name}_upper"):
+            if end in model.targets:
+                raise UserError(
+                    f"{end!r} is a target, and the column of an end of the interval of {name!r} "
+                    "would have that name, too; use predict_interval of lab.Predictor"
+                )
 
 
 def check_output(output: Path, data: Path) -> None:

@@ -27,12 +27,21 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
     scores = {**content.get("test", {}), **content.get("baselines", {})}
     if scores:
         print_scores(console, scores, validation["metric"])
+        for name, mine in content.get("targets", {}).items():
+            console.print()
+            of_target = {**mine["test"], **mine["baselines"]}
+            print_scores(console, of_target, mine["metric"], f"test scores of {short(name)}")
         console.print()
     error = validation.get("standard_error")
     around = f" (standard error over folds {short(error, 2)})" if error is not None else ""
     chosen = ", ".join(f"{k}={short(v)}" for k, v in content["hyperparameters"].items())
     lines = [
         *_intervals(content.get("intervals")),
+        *(
+            line
+            for name, mine in content.get("targets", {}).items()
+            for line in _intervals(mine.get("intervals"), f" for {short(name)}")
+        ),
         *_calibration(content.get("calibration")),
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
@@ -66,18 +75,24 @@ def _is(directory: Path, name: str) -> bool:
     return (directory / name).exists()
 
 
-def print_scores(console: Console, scores: dict[str, dict[str, float]], first: str) -> None:
+def print_scores(
+    console: Console,
+    scores: dict[str, dict[str, float]],
+    first: str,
+    title: str = "test scores",
+) -> None:
     """One row per model, one column per metric, the best of each in bold.
 
     Args:
       console: where to.
       scores: model -> metric -> score on the test rows.
       first: the metric that trials were compared by; its column comes first.
+      title: over the models.
     """
     metrics = list(dict.fromkeys(m for of_model in scores.values() for m in of_model))
     metrics.sort(key=lambda metric: metric != first)
     names = [_NAMES.get(name, name) for name in scores]
-    columns = [Column("test scores", names, right=False)]
+    columns = [Column(title, names, right=False)]
     for i, metric in enumerate(metrics):
         values = [of_model.get(metric) for of_model in scores.values()]
         best = (max if metric in _HIGHER_IS_BETTER else min)(v for v in values if v is not None)
@@ -90,14 +105,14 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]], first: s
         console.print(f"not shown, for want of width: {missing}", soft_wrap=not console.is_terminal)
 
 
-def _intervals(found: dict[str, Any] | None) -> list[str]:
-    """A line on the intervals of the test rows, if they were measured."""
+def _intervals(found: dict[str, Any] | None, of: str = "") -> list[str]:
+    """A line on the intervals of the test rows, if they were measured; `of` a target."""
     if not found:
         return []
     of_ensemble = found["ensemble"]
     return [
-        f"intervals of {found['asked']:.0%} (predict --interval {found['asked']:g}): they hold the "
-        f"truth of {of_ensemble['coverage']:.1%} of the test rows, mean width "
+        f"intervals of {found['asked']:.0%}{of} (predict --interval {found['asked']:g}): they hold "
+        f"the truth of {of_ensemble['coverage']:.1%} of the test rows, mean width "
         f"{short(of_ensemble['mean_width'])} (ensemble)"
     ]
 

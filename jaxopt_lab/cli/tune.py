@@ -54,7 +54,7 @@ def load(args: Namespace) -> "Table":
 
     return datasets.load_table(
         args.data,
-        target=args.target,
+        target=args.target,  # texts, each a column's name or several with commas
         task=args.task,
         log_target=args.log_target,
         group=args.group,

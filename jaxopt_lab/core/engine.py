@@ -203,15 +203,15 @@ class Engine:
         return self._as_kernel(lambda: self.compiler.call("advance", self._advance, args, copied))
 
     def probe(
-        self, state: PyTree, clock: Clock, hparams: Values | Packed, probe: Probe
+        self, state: PyTree, clock: Clock, hparams: Values | Packed, probe: Probe, num: int
     ) -> dict[str, Array]:
-        """Measure every trial of a wave; one probe per engine.
+        """Measure the first `num` trials of each device in a wave; one probe and number per engine.
 
         Returns:
-          name -> [D * V, ...].
+          name -> [D * num, ...].
         """
         args = (state, *self.compiler.put((clock.packed(), packed(hparams))))
-        body = partial(self._probe, probe)
+        body = partial(self._probe, probe, num)
         return self.compiler.call("probe", body, args, (self.key, self.data))
 
     def final(self, state: PyTree) -> tuple[PyTree, PyTree]:
@@ -354,6 +354,7 @@ class Engine:
     def _probe(
         self,
         probe: Probe,
+        num: int,
         copied: tuple[PRNGKey, PyTree],
         stored: PyTree,
         clock: Array,
@@ -364,7 +365,9 @@ class Engine:
         now = Clock.of_device(clock)
         shared = Shared(key, now.unit, now.budget, now.fold, data, now.extra)
         state = keys.from_data(stored, self._traced.kinds)
-        return jax.vmap(probe, in_axes=(0, 0, None))(state, self._hparams(controls), shared)
+        both = jax.tree.map(lambda leaf: leaf[:num], (state, self._hparams(controls)))
+        state, hparams = both
+        return jax.vmap(probe, in_axes=(0, 0, None))(state, hparams, shared)
 
 
 def _gather(copied: tuple[()], state: PyTree, sources: Array) -> PyTree:

@@ -64,6 +64,7 @@ class RemoteRunner(Runner):
         load: Callable[[Job], list[np.ndarray]] | None = None,
         probe: MakeProbe | None = None,
         begin: Begin | None = None,
+        num_probed: int | None = None,
     ) -> Iterator[WaveReport]:
         """Train waves as they come; yield each when it is finished. Arguments as for `Runner`; a
         wave always begins from its jobs' states.
@@ -71,7 +72,7 @@ class RemoteRunner(Runner):
         Raises:
           MachineError: if a wave was lost with `MAX_LOSSES` workers.
         """
-        del begin
+        del begin, num_probed
         if probe is not None:
             raise NotImplementedError("workers measure nothing besides training")
         again: deque[tuple[Wave, int]] = deque()

@@ -124,6 +124,7 @@ class Runner:
         jobs: Sequence[Job],
         go_on: Callable[[int], bool] = lambda num_waves_left: True,
         probe: MakeProbe | None = None,
+        num_probed: int | None = None,
     ) -> Iterator[WaveReport]:
         """Train jobs; yield each wave when it is finished.
 
@@ -133,6 +134,7 @@ class Runner:
           jobs: what to train.
           go_on: asked before each wave is started, with the number of waves left.
           probe: program -> what to measure on each trial at its end.
+          num_probed: of each cohort the first so many are measured; None: all. One for all runs.
         """
         waves = self.plan(jobs)
         self.expect(waves)
@@ -140,7 +142,7 @@ class Runner:
         def take() -> Wave | None:
             return waves.pop(0) if waves and go_on(len(waves)) else None
 
-        return self.stream(take, probe=probe)
+        return self.stream(take, probe=probe, num_probed=num_probed)
 
     def expect(self, waves: Sequence[Wave]) -> None:
         """Begin to compile the programs of waves to come, in their order, in the background."""
@@ -168,6 +170,7 @@ class Runner:
         load: Callable[[Job], list[np.ndarray]] | None = None,
         probe: MakeProbe | None = None,
         begin: Begin | None = None,
+        num_probed: int | None = None,
     ) -> Iterator[WaveReport]:
         """Train waves as they come; yield each when it is finished.
 
@@ -176,12 +179,13 @@ class Runner:
           load: the state (`Result.state`) of a job that was trained before.
           probe: program -> what to measure on each trial at its end.
           begin: the state of a wave that is on the devices; without one its jobs are loaded.
+          num_probed: see `run`.
         """
         running: _Running | None = None
         try:
             while True:
                 wave = take()
-                following = self._start(wave, load, probe, begin) if wave else None
+                following = self._start(wave, load, probe, begin, num_probed) if wave else None
                 if running:
                     waited = following.compile_seconds if following else 0.0
                     yield self._finish(running, waited, begin is not None)
@@ -229,6 +233,7 @@ class Runner:
         load: Callable[[Job], list[np.ndarray]] | None,
         probe: MakeProbe | None,
         begin: Begin | None,
+        num_probed: int | None,
     ) -> "_Running":
         """Dispatch all of a wave's work; returns before it is done."""
         built, started = self._engine(wave.program), time.perf_counter()
@@ -263,7 +268,8 @@ class Runner:
             probed = {}
             if probe:
                 measure = self.client.probe(probe(wave.program), self.on_cpu)
-                probed = built.probe(state, clock, hparams, measure)
+                num = min(num_probed or built.width, built.width)
+                probed = built.probe(state, clock, hparams, measure, num)
             final, info = built.final(state)
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, built.width) from error
@@ -349,18 +355,21 @@ class Runner:
         width = self.width(running.wave.program)
         params = functools.cache(lambda: jax.device_get(final))
         told, told_as = jax.tree.flatten(info)
+        num_probed = min((len(x) for x in probed.values()), default=0) // len(self.devices)
         results = []
         for i, cohort in enumerate(running.wave.cohorts):
             for j, job in enumerate(cohort.jobs):
                 slot = i * width + j
                 mine = {name: x[slot, : job.num_units] for name, x in metrics.items()}
+                measured = probed if j < num_probed else {}
+                place = i * num_probed + j
                 results.append(
                     Result(
                         job,
                         self.client.curves(mine),
                         jax.tree.unflatten(told_as, [np.asarray(x[slot]) for x in told]),
                         functools.partial(self._kept, params, slot, job),
-                        {name: np.asarray(value[slot]) for name, value in probed.items()},
+                        {name: np.asarray(value[place]) for name, value in measured.items()},
                         [np.asarray(leaf[slot]) for leaf in states] if job.resumable else None,
                     )
                 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         regression_scores,
     )
     from jaxopt_lab.datasets.sequences import adding_problem, as_classes, load_ts, pad
+    from jaxopt_lab.datasets.several_targets import TargetTransforms, fit_target, one_by_one
     from jaxopt_lab.datasets.splits import different_rows, folds, rarest, table_folds, test_split
     from jaxopt_lab.datasets.tables import Table, decided_on, load_table, table_of
     from jaxopt_lab.datasets.target_losses import TargetLoss
@@ -34,6 +35,7 @@ __all__ = [
     "Table",
     "TargetLoss",
     "TargetTransform",
+    "TargetTransforms",
     "adding_problem",
     "as_classes",
     "checked_location",
@@ -44,6 +46,7 @@ __all__ = [
     "find_encoding",
     "find_location",
     "fit_encoder",
+    "fit_target",
     "folds",
     "kin_of",
     "load_frame",
@@ -51,6 +54,7 @@ __all__ = [
     "load_ts",
     "loss_scores",
     "most_time_folds",
+    "one_by_one",
     "outputs_of",
     "pad",
     "rarest",
@@ -67,6 +71,7 @@ _HOMES = {
     "Table": "tables",
     "TargetLoss": "target_losses",
     "TargetTransform": "targets",
+    "TargetTransforms": "several_targets",
     "adding_problem": "sequences",
     "as_classes": "sequences",
     "checked_location": "location",
@@ -77,6 +82,7 @@ _HOMES = {
     "find_encoding": "number_encodings",
     "find_location": "location",
     "fit_encoder": "encoders",
+    "fit_target": "several_targets",
     "folds": "splits",
     "kin_of": "location",
     "load_frame": "reading",
@@ -84,6 +90,7 @@ _HOMES = {
     "load_ts": "sequences",
     "loss_scores": "scores",
     "most_time_folds": "dependent_splits",
+    "one_by_one": "several_targets",
     "outputs_of": "location",
     "pad": "sequences",
     "rarest": "splits",

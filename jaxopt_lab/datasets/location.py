@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.columns import FloatArray, to_numbers
 from jaxopt_lab.datasets.encoders import fit_encoder
+from jaxopt_lab.datasets.several_targets import TargetTransforms, fit_target
 from jaxopt_lab.datasets.targets import TargetTransform
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ def kin_of(table: Table) -> NDArray[np.intp]:
     return np.arange(len(table)) if table.equal is None else np.asarray(table.equal, np.intp)
 
 
-def outputs_of(table: Table, transform: TargetTransform | None) -> FloatArray:
-    """What neighbours tell of a row [n, t]: its standardised target, or shares of classes, of the
+def outputs_of(table: Table, transform: TargetTransform | TargetTransforms | None) -> FloatArray:
+    """What neighbours tell of a row [n, t]: its standardised targets, or shares of classes, of the
     second one alone where there are two."""
     if transform is not None:
-        return np.asarray(transform.forward(table.target), np.float64)[:, None]
+        return np.asarray(transform.forward(table.target), np.float64).reshape(len(table), -1)
     shares = np.eye(table.num_classes)[table.target]
     return shares[:, 1:] if table.num_classes == 2 else shares
 
@@ -152,9 +153,7 @@ def _residuals(table: Table) -> FloatArray:
         readings=table.readings,
     )
     inputs = encoder.transform(table.frame).astype(np.float64)
-    transform = None
-    if table.task == "regression":
-        transform = TargetTransform.fit(table.target, table.log_target)
+    transform = fit_target(table) if table.task == "regression" else None
     outputs = outputs_of(table, transform)
     inputs -= inputs.mean(axis=0)
     outputs = outputs - outputs.mean(axis=0)

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets.encoders import fit_encoder
+from jaxopt_lab.datasets.several_targets import fit_target
 from jaxopt_lab.datasets.splits import table_folds
-from jaxopt_lab.datasets.targets import TargetTransform
 
 if TYPE_CHECKING:
     from jaxopt_lab.datasets.encoders import Encoder
@@ -68,11 +68,10 @@ def _error(table: Table, numeric: str, pairs: list[tuple[np.ndarray, np.ndarray]
     for train, valid in pairs:
         learnt = table.take(train)
         encoder = _fit(learnt, numeric)
-        transform = TargetTransform.fit(learnt.target, table.log_target)
         inputs, held = (
             encoder.transform(rows.frame).astype(np.float64) for rows in (learnt, table.take(valid))
         )
-        outputs = transform.forward(table.target).astype(np.float64)
+        outputs = fit_target(learnt).forward(table.target).astype(np.float64)
         model = RidgeCV(alphas=_PENALTIES).fit(inputs, outputs[train])
         errors.append((model.predict(held) - outputs[valid]) ** 2)
     return float(np.mean(np.concatenate(errors)))

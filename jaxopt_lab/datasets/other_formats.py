@@ -13,22 +13,25 @@ from typing import Any
 import pandas as pd
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.datasets.compressed import check_size
+from jaxopt_lab.datasets.compressed import MAX_BYTES, check_size
 from jaxopt_lab.datasets.dialect import header_row
+
+#: What a cell takes in memory at least, where its kind does not say; that of a cell of text is a
+#: reference.
+_CELL_BYTES = 8
+_PARQUET_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 
 
 def read_parquet(data: bytes, name: str, max_bytes: int | None) -> tuple[pd.DataFrame, list[str]]:
     """Read Parquet through pandas and pyarrow."""
     try:
-        from pyarrow import parquet
+        import pyarrow  # noqa: F401
     except ImportError:
         raise UserError(
             f"{name} is a Parquet file; to read it: pip install 'jaxopt-lab[parquet]'"
         ) from None
     try:
-        about = parquet.ParquetFile(io.BytesIO(data)).metadata
-        size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
-        check_size(size, name, max_bytes)
+        _check_parquet(data, name, max_bytes)
         frame = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
     except UserError:
         raise
@@ -37,7 +40,35 @@ def read_parquet(data: bytes, name: str, max_bytes: int | None) -> tuple[pd.Data
     return frame.reset_index(drop=all(level is None for level in frame.index.names)), []
 
 
-def read_excel(data: bytes, name: str, wanted: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
+def _check_parquet(data: bytes, name: str, max_bytes: int | None) -> None:
+    """Refuse what would be too large once it is decoded: a cell written once may stand for all.
+
+    Cells of text stay in their dictionaries here, so that nothing is unpacked to be counted.
+    """
+    from pyarrow import compute, parquet
+
+    file = parquet.ParquetFile(io.BytesIO(data))
+    about, columns = file.metadata, [file.schema.column(k) for k in range(len(file.schema))]
+    packed = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+    check_size(packed, name, max_bytes)
+    sizes = {column.path: _PARQUET_BYTES.get(column.physical_type) for column in columns}
+    size = about.num_rows * sum(width or _CELL_BYTES for width in sizes.values())
+    check_size(size, name, max_bytes)
+    for column in columns:
+        if column.physical_type != "BYTE_ARRAY" or column.path != column.name:
+            continue
+        coded = parquet.ParquetFile(io.BytesIO(data), read_dictionary=[column.name])
+        for piece in coded.read(columns=[column.name]).column(0).chunks:
+            lengths = compute.binary_length(getattr(piece, "dictionary", piece))
+            if hasattr(piece, "indices"):
+                lengths = lengths.take(piece.indices)
+            size += compute.sum(lengths).as_py() or 0
+            check_size(size, name, max_bytes)
+
+
+def read_excel(
+    data: bytes, name: str, wanted: Collection[str], max_bytes: int | None = MAX_BYTES
+) -> tuple[pd.DataFrame, list[str]]:
     """Read the first sheet of an Excel workbook through pandas and openpyxl."""
     try:
         import openpyxl  # noqa: F401
@@ -51,9 +82,12 @@ def read_excel(data: bytes, name: str, wanted: Collection[str]) -> tuple[pd.Data
             warnings.simplefilter("ignore")
             with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as book:
                 sheets = [str(sheet) for sheet in book.sheet_names]
+                _check_sheet(book.book[sheets[0]], name, max_bytes)
                 cells = book.parse(
                     sheets[0], header=None, dtype=object, keep_default_na=False, na_filter=False
                 )
+    except UserError:
+        raise
     except Exception as error:  # openpyxl raises many kinds; all mean the same here
         raise UserError(f"{name} is a damaged Excel file: {_first_line(error)}") from None
     rows = [[_written(cell) for cell in row] for row in cells.head(50).itertuples(index=False)]
@@ -73,43 +107,62 @@ def read_excel(data: bytes, name: str, wanted: Collection[str]) -> tuple[pd.Data
     return frame.drop(columns=unnamed).infer_objects(), notes
 
 
+def _check_sheet(sheet: Any, name: str, max_bytes: int | None) -> None:
+    """Refuse a sheet whose rows, all as wide as the widest, would be too large: two cells do."""
+    sheet.reset_dimensions()  # what the file says of them may be wrong
+    last = width = 0
+    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+        filled = len(row)
+        while filled and row[filled - 1] is None:
+            filled -= 1
+        if filled:
+            last, width = number, max(width, filled)
+            check_size(last * width * _CELL_BYTES, name, max_bytes)
+
+
 def _written(cell: Any) -> str:
     return (
         "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else str(cell).strip()
     )
 
 
-def read_json(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+def read_json(
+    text: str, name: str, max_bytes: int | None = MAX_BYTES
+) -> tuple[pd.DataFrame, list[str]]:
     """Read a JSON array of objects, or an object of columns."""
     content = _parse(text, name)
     if isinstance(content, dict):
         if {"columns", "data"} <= set(content):  # pandas' orient="split"
-            return _frame_of_rows(content["columns"], content["data"], name)
+            return _frame_of_rows(content["columns"], content["data"], name, max_bytes)
         tables = [v for v in content.values() if isinstance(v, list) and v]
         records = [v for v in tables if all(isinstance(row, dict) for row in v)]
         if len(records) == 1:  # the rows and something about them
-            return _frame_of(records[0], name)
+            return _frame_of(records[0], name, max_bytes)
         lengths = {len(column) for column in content.values() if isinstance(column, (list, dict))}
         if len(tables) == len(content) and len(lengths) == 1:
             return _frame_of(
-                [dict(zip(content, row, strict=True)) for row in zip(*tables, strict=True)], name
+                [dict(zip(content, row, strict=True)) for row in zip(*tables, strict=True)],
+                name,
+                max_bytes,
             )
         if content and all(isinstance(v, dict) for v in content.values()) and len(lengths) == 1:
             keys = list(next(iter(content.values())))
             if [*content] == [str(k) for k in range(len(content))]:  # pandas' orient="index"
-                return _frame_of([*content.values()], name)
+                return _frame_of([*content.values()], name, max_bytes)
             rows = [{column: v.get(key) for column, v in content.items()} for key in keys]
-            return _frame_of(rows, name)
+            return _frame_of(rows, name, max_bytes)
         if content and not any(isinstance(v, (list, dict)) for v in content.values()):
-            return _frame_of([content], name)  # JSON lines of one line
+            return _frame_of([content], name, max_bytes)  # JSON lines of one line
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
-        return _frame_of(content, name)
+        return _frame_of(content, name, max_bytes)
     if isinstance(content, list) and len(content) > 1:
-        return _frame_of_rows(content[0], content[1:], name)
+        return _frame_of_rows(content[0], content[1:], name, max_bytes)
     raise UserError(f"{name} is JSON, but no table: give an array of objects, JSON lines, or CSV")
 
 
-def _frame_of_rows(names: Any, rows: Any, name: str) -> tuple[pd.DataFrame, list[str]]:
+def _frame_of_rows(
+    names: Any, rows: Any, name: str, max_bytes: int | None
+) -> tuple[pd.DataFrame, list[str]]:
     """A table whose rows are lists, under a list of names."""
     lists = isinstance(names, list) and isinstance(rows, list)
     if not lists or not all(isinstance(row, list) and len(row) == len(names) for row in rows):
@@ -121,7 +174,7 @@ def _frame_of_rows(names: Any, rows: Any, name: str) -> tuple[pd.DataFrame, list
         raise UserError(f"{name} is JSON whose first row holds no column names; add a row of names")
     if len(set(names)) < len(names):
         raise UserError(f"{name} has two columns of one name; rename one")
-    return _frame_of([dict(zip(names, row, strict=True)) for row in rows], name)
+    return _frame_of([dict(zip(names, row, strict=True)) for row in rows], name, max_bytes)
 
 
 def _is_number(text: str) -> bool:
@@ -132,7 +185,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def read_json_lines(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+def read_json_lines(
+    text: str, name: str, max_bytes: int | None = MAX_BYTES
+) -> tuple[pd.DataFrame, list[str]]:
     """Read one JSON object a line."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -141,7 +196,7 @@ def read_json_lines(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
             if not isinstance(row, dict):
                 raise UserError(f"{name}, line {number}, is no JSON object")
             rows.append(row)
-    return _frame_of(rows, name)
+    return _frame_of(rows, name, max_bytes)
 
 
 def _parse(text: str, name: str) -> Any:
@@ -154,9 +209,12 @@ def _parse(text: str, name: str) -> Any:
         raise UserError(f"{name} is not valid JSON: {_first_line(error)}") from None
 
 
-def _frame_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[pd.DataFrame, list[str]]:
+def _frame_of(
+    rows: Sequence[Mapping[str, Any]], name: str, max_bytes: int | None
+) -> tuple[pd.DataFrame, list[str]]:
     """Rows of text, blank where a key is absent or null."""
     keys = dict.fromkeys(key for row in rows for key in row)
+    check_size(len(rows) * len(keys) * _CELL_BYTES, name, max_bytes)
     columns = {key: [_cell(row.get(key)) for row in rows] for key in keys}
     frame = pd.DataFrame({k: pd.Series(v, dtype=object) for k, v in columns.items()})
     if frame.empty:
@@ -170,7 +228,9 @@ def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def read_arff(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+def read_arff(
+    text: str, name: str, max_bytes: int | None = MAX_BYTES
+) -> tuple[pd.DataFrame, list[str]]:
     """Read Weka's format through scipy."""
     from scipy.io import arff
 
@@ -202,7 +262,7 @@ def as_name(name: object) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-Reader = Callable[[str, str], tuple[pd.DataFrame, list[str]]]
+Reader = Callable[[str, str, int | None], tuple[pd.DataFrame, list[str]]]
 TEXT_READERS: Mapping[str, Reader] = {
     "json": read_json,
     "json lines": read_json_lines,

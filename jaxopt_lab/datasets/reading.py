@@ -174,12 +174,12 @@ def _parse_bytes(
     if Path(name).suffix.lower() in (".parquet", ".pq"):
         raise UserError(f"{name} is not a Parquet file, or it is damaged")
     if data[:4] == b"PK\x03\x04":
-        return *read_excel(data, name, wanted), False
+        return *read_excel(data, name, wanted, max_bytes), False
     refuse_binary(data, name)
     text, notes = decode(data, name)
     kind = kind_of_text(text, name)
     if kind in TEXT_READERS:
-        frame, more = TEXT_READERS[kind](text, name)
+        frame, more = TEXT_READERS[kind](text, name, max_bytes)
         return frame, notes + more, False
     frame, more, headless = _read_csv(text, name, wanted)
     return frame, notes + more, headless

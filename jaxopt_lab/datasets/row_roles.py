@@ -89,7 +89,8 @@ def without_weightless(column: TargetColumn, roles: RowRoles) -> tuple[TargetCol
     kept = roles.weights > 0
     values, rows = column.values[kept], column.rows.copy()
     rows[np.flatnonzero(rows)[~kept]] = False
-    for index in set(range(len(column.classes))) - set(values.tolist()):
+    left = set(values.tolist()) if column.classes else set()
+    for index in set(range(len(column.classes))) - left:
         raise UserError(
             f"class {str(column.classes[index])[:40]!r} has rows of weight 0 only; give it weight, "
             "or remove its rows"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,12 @@ from jaxopt_lab.datasets.columns import Kind, decide_columns
 from jaxopt_lab.datasets.number_reading import NumberReading
 from jaxopt_lab.datasets.reading import MAX_BYTES, RawTable, as_name, read_table
 from jaxopt_lab.datasets.row_roles import equal_rows, read_roles, without_weightless
+from jaxopt_lab.datasets.several_targets import (
+    NumberTarget,
+    decide_logs,
+    names_of,
+    read_targets,
+)
 from jaxopt_lab.datasets.target_column import Task, decide_log, is_skewed, read_target
 
 MIN_ROWS = 10
@@ -34,11 +40,12 @@ class Table:
 
     Args:
       frame: feature columns only [n]: float64 (NaN missing), text (NaN missing) or datetime64.
-      target: [n], float64 in the target's units, or int32 class indices into `classes`.
-      target_name: the target's column name.
+      target: [n], float64 in the target's units, or int32 class indices into `classes`; of several
+        targets float64 [n, T].
+      target_name: the target's column name; of several targets their names, to be shown.
       task: "regression" or "classification".
       classes: the original labels in index order; () for regression.
-      log_target: learn the natural logarithm of the target.
+      log_target: learn the natural logarithm of the target; False of several targets.
       kinds: column -> "numeric", "categorical" or "date", in the order of `frame`.
       date_formats: format of the date columns that were text, for `fit_encoder`.
       readings: how the numeric columns that were text are written, for `fit_encoder`.
@@ -54,6 +61,8 @@ class Table:
       roles: "group", "time" and "weights" -> the column they were read from.
       log_auto: whether nobody asked for the logarithm or against it.
       keep_split_column: whether the column of groups or times is a feature, too.
+      targets: names and logarithms of several targets, in the order of the columns of `target`; ()
+        where there is one.
 
     Raises:
       ValueError: if the parts do not fit each other.
@@ -79,11 +88,13 @@ class Table:
     roles: Mapping[str, str] = field(default_factory=dict)
     log_auto: bool = False
     keep_split_column: bool = False
+    targets: tuple[NumberTarget, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
             raise ValueError(f"task must be regression or classification, got {self.task!r}")
-        if self.target.shape != (len(self.frame),):
+        shape = (len(self.frame), *([len(self.targets)] if self.targets else []))
+        if self.target.shape != shape:
             raise ValueError(f"target has shape {self.target.shape}, frame {len(self.frame)} rows")
         if list(self.kinds) != list(self.frame.columns):
             raise ValueError("kinds must name the columns of frame in order")
@@ -92,10 +103,12 @@ class Table:
             raise ValueError(f"{self.task} target must be {expected}, got {self.target.dtype}")
         if (self.task == "classification") != bool(self.classes):
             raise ValueError("a classification table has classes, a regression table has none")
+        if self.targets and (self.classes or self.log_target or len(self.targets) < 2):
+            raise ValueError("several targets are numbers, with logarithms of their own")
         for name in _PER_ROW:
             values = getattr(self, name)
-            if values is not None and values.shape != self.target.shape:
-                raise ValueError(f"{name} have shape {values.shape}, not {self.target.shape}")
+            if values is not None and values.shape != shape[:1]:
+                raise ValueError(f"{name} have shape {values.shape}, not {shape[:1]}")
         if self.groups is not None and self.times is not None:
             raise ValueError("rows are split by groups or by times, not by both")
 
@@ -128,10 +141,10 @@ class Table:
 @checked_call()
 def load_table(
     source: str | os.PathLike[str] | pd.DataFrame,
-    target: str,
+    target: Any,
     *,
     task: str = "auto",
-    log_target: str | bool = "auto",
+    log_target: Any = "auto",
     group: Any = None,
     time: Any = None,
     weights: Any = None,
@@ -143,11 +156,12 @@ def load_table(
     Args:
       source: path to a CSV, CSV.gz, TSV or Parquet file, a DataFrame, or the name of a
         built-in table (`lucas_houses`).
-      target: name of the column to predict.
+      target: name of the column to predict, or a list of the names of several columns of numbers,
+        which one network predicts together; the latter also as a text with commas between them.
       task: "regression", "classification" or "auto", which takes for classes text, booleans,
         and integers of at most 20 distinct values (and no more than half the rows).
       log_target: learn the logarithm: "yes", "no" or "auto", which does so for a positive
-        target of skewness above 1.
+        target of skewness above 1. Of several targets it is decided for each, or a list says it.
       group: name of a column; rows with the same value in it are never on two sides of a split.
       time: name of a column of dates or numbers; validation and test rows are later in it than
         training rows. Not together with `group`.
@@ -167,30 +181,37 @@ def load_table(
       >>> load_table(frame, target="price", task="regression").kinds
       {'rooms': 'numeric'}
     """
-    target = as_name(target)
-    roles = _asked(target, group=group, time=time, weights=weights)
-    raw = read_table(source, wanted=(target, *roles.values()), max_bytes=max_bytes)
-    for name in (target, *roles.values()):
+    asked = _names_asked(target)
+    roles = _asked(asked, group=group, time=time, weights=weights)
+    raw = read_table(source, wanted=(*asked, *roles.values()), max_bytes=max_bytes)
+    names = names_of(asked, raw.frame.columns)
+    roles = _asked(names, group=group, time=time, weights=weights)
+    for name in (*names, *roles.values()):
         if name not in raw.frame.columns:
             raise UserError(_no_column(name, raw))
     notes = [*raw.notes, *_duplicate_note(raw.frame)]
     columns = decide_columns(raw.frame)
-    column = read_target(raw.frame[target], target, task, columns[target])
+    if len(names) == 1:
+        column = read_target(raw.frame[names[0]], names[0], task, columns[names[0]])
+        missing = "without a target"
+    else:
+        column = read_targets(raw.frame, names, task, columns)
+        missing = "where a target is missing"
     notes += column.notes
     if not column.rows.all():
-        notes.append(f"dropped {int((~column.rows).sum())} rows without a target")
+        notes.append(f"dropped {int((~column.rows).sum())} rows {missing}")
     of_rows = read_roles(raw.frame, columns, column.rows, roles)
     column, of_rows, weightless = without_weightless(column, of_rows)
     if weightless:
         notes.append(f"dropped {weightless} rows of weight 0")
     notes += [_ROLE_NOTES[role].format(name) for role, name in roles.items()]
-    if column.values.size < MIN_ROWS:
+    if len(column.values) < MIN_ROWS:
         raise UserError(
-            f"{raw.source} has {column.values.size} rows with a target;"
+            f"{raw.source} has {len(column.values)} rows with a target;"
             f" at least {MIN_ROWS} are needed"
         )
     gone = [n for role, n in roles.items() if role == "weights" or not keep_split_column]
-    features = raw.frame.drop(columns=[target, *gone])
+    features = raw.frame.drop(columns=[*names, *gone])
     numbering = row_identifiers(features, columns)
     if numbering and len(numbering) < features.shape[1]:
         notes.append(f"dropped columns that number the rows: {', '.join(numbering)}")
@@ -199,22 +220,28 @@ def load_table(
     notes += clean.notes
     if clean.frame.shape[1] == 0:
         why = "; ".join(clean.notes) or "there is no other column"
-        raise UserError(f"{raw.source} has no usable feature columns beside {target!r}: {why}")
+        beside = ", ".join(map(repr, names))
+        raise UserError(f"{raw.source} has no usable feature columns beside {beside}: {why}")
     equal = None
     if not {"group", "time"} & set(roles):
         notes += _order_note(clean)
         equal, alike = equal_rows(clean.frame)
         notes += alike
-    log = decide_log(column, target, log_target)
-    if log and log_target == "auto":
-        notes.append(f"learning log({target}): positive, and skewness above 1")
+    several: tuple[NumberTarget, ...] = ()
+    if len(names) > 1:
+        several = decide_logs(column, names, log_target)
+    else:
+        log = decide_log(column, names[0], log_target)
+    logs = [t.name for t in several if t.log] if several else names if log else []
+    if logs and log_target == "auto":
+        notes += [f"learning log({name}): positive, and skewness above 1" for name in logs]
     return Table(
         frame=clean.frame,
         target=column.values,
-        target_name=target,
+        target_name=", ".join(names),
         task=column.task,
         classes=column.classes,
-        log_target=log,
+        log_target=bool(logs) and not several,
         kinds=clean.kinds,
         date_formats=clean.date_formats,
         readings=clean.readings,
@@ -229,6 +256,7 @@ def load_table(
         log_auto=log_target == "auto",
         roles=roles,
         keep_split_column=keep_split_column,
+        targets=several,
     )
 
 
@@ -242,14 +270,29 @@ def decided_on(table: Table, rows: ArrayLike) -> tuple[Table, list[str]]:
     Returns:
       The table, and a note if another decision is taken than on all rows.
     """
-    target = table.target
-    if not table.log_auto or table.task != "regression" or not (target > 0.0).all():
+    if not table.log_auto or table.task != "regression":
         return table, []
-    log = is_skewed(target[np.asarray(rows)])
+    chosen = np.asarray(rows)
+    if table.targets:
+        known = zip(table.targets, table.target.T, strict=True)
+        several = tuple(t._replace(log=_log_of(v, chosen, t.log)) for t, v in known)
+        decided = zip(table.targets, several, strict=True)
+        changed = [new for old, new in decided if new != old]
+        return replace(table, targets=several), [_decision(t.name, t.log) for t in changed]
+    log = _log_of(table.target, chosen, table.log_target)
     if log == table.log_target:
         return table, []
-    how = f"log({table.target_name})" if log else f"{table.target_name} as it is"
-    return replace(table, log_target=log), [f"learning {how}, by the skewness of training rows"]
+    return replace(table, log_target=log), [_decision(table.target_name, log)]
+
+
+def _log_of(target: NDArray[Any], rows: NDArray[Any], before: bool) -> bool:
+    """Whether the logarithm of a target [n] is learnt, by its training rows."""
+    return is_skewed(target[rows]) if (target > 0.0).all() else before
+
+
+def _decision(name: str, log: bool) -> str:
+    how = f"log({name})" if log else f"{name} as it is"
+    return f"learning {how}, by the skewness of training rows"
 
 
 def table_of(
@@ -259,6 +302,7 @@ def table_of(
     classes: tuple[Any, ...] = (),
     log_target: bool = False,
     weights: NDArray[np.float64] | None = None,
+    names: Sequence[str] = (),
 ) -> Table:
     """Make a table of features and a target that are at hand.
 
@@ -267,10 +311,11 @@ def table_of(
 
     Args:
       features: feature columns [n].
-      target: [n] finite numbers, or int class indices into `classes`.
+      target: [n] finite numbers, or int class indices into `classes`; [n, T] of several targets.
       classes: labels in index order; () for regression.
       log_target: learn the natural logarithm of the target.
       weights: [n], above 0.
+      names: of several targets; y0, y1, ... if there are none.
 
     Raises:
       UserError: if no column is left.
@@ -283,19 +328,24 @@ def table_of(
     values = np.asarray(target, np.int32 if classes else np.float64)
     digest = hashlib.sha256(raw.sha256.encode() + values.tobytes())
     digest.update(b"" if weights is None else np.asarray(weights, np.float64).tobytes())
+    several: tuple[NumberTarget, ...] = ()
+    if values.ndim == 2:
+        names = names or [f"y{i}" for i in range(values.shape[1])]
+        several = tuple(NumberTarget(name, log_target) for name in names)
     return Table(
         frame=clean.frame,
         target=values,
-        target_name="y",
+        target_name=", ".join(names) if several else "y",
         task="classification" if classes else "regression",
         classes=classes,
-        log_target=log_target,
+        log_target=log_target and not several,
         kinds=clean.kinds,
         date_formats=clean.date_formats,
         readings=clean.readings,
         notes=tuple(" ".join(note.split()) for note in clean.notes),
         sha256=digest.hexdigest(),
         weights=weights,
+        targets=several,
     )
 
 
@@ -306,7 +356,20 @@ _ROLE_NOTES = {
 }
 
 
-def _asked(target: str, **columns: Any) -> dict[str, str]:
+def _names_asked(target: Any) -> list[str]:
+    """The texts that name targets.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if not isinstance(target, list):
+        return [as_name(target)]
+    if not target:
+        raise UserError("no target: give the name of a column, or a list of names")
+    return [as_name(name) for name in target]
+
+
+def _asked(targets: Sequence[str], **columns: Any) -> dict[str, str]:
     """Role -> column, of those that were asked for.
 
     Raises:
@@ -315,7 +378,7 @@ def _asked(target: str, **columns: Any) -> dict[str, str]:
     roles = {role: as_name(name) for role, name in columns.items() if name is not None}
     if {"group", "time"} <= set(roles):
         raise UserError("give --group or --time, not both: rows are split by groups or by times")
-    owners = {target: "the target"}
+    owners = dict.fromkeys(targets, "the target" if len(targets) == 1 else "a target")
     for role, name in roles.items():
         if name in owners:
             raise UserError(f"{role} column {name!r} is {owners[name]}; give another column")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
@@ -79,6 +80,25 @@ class TargetLoss:
     def metric(self, log: bool) -> str:
         """The name of its score; of logarithms if `log`."""
         return f"log_{_METRICS[self.name]}" if log else _METRICS[self.name]
+
+    @property
+    def shared_metric(self) -> str:
+        """The name of the score that several targets have together, see `shared`."""
+        return f"scaled_{_METRICS[self.name]}"
+
+    def shared(self, scores: ArrayLike, scales: ArrayLike) -> float:
+        """What several targets come to together, a number without unit.
+
+        Args:
+          scores: [T] of each target, in the units that are learnt.
+          scales: [T] of the standardisation of each, in the same units.
+
+        Returns:
+          Of the squared error the root of the mean of the squares, of others the mean, of scores
+          over scales: the score of all targets' standardised errors.
+        """
+        ratios = np.asarray(scores, np.float64) / np.asarray(scales, np.float64)
+        return float(np.sqrt(np.mean(ratios**2)) if self.name == "squared" else ratios.mean())
 
     def describe(self) -> dict[str, Any]:
         """Keywords that make it again; none for the squared error, which earlier versions had."""

@@ -102,6 +102,18 @@ class TargetTransform:
         values = clipped * self.scale + self.mean
         return np.exp(np.minimum(values, LARGEST_LOG)) if self.log else values
 
+    def of_outputs(self, outputs: NDArray[Any]) -> FloatArray:
+        """Outputs of a network [n, 1] -> float64 [n] in the target's units."""
+        return self.inverse(outputs[:, 0].astype(np.float64))
+
+    def to_learnt(self, values: FloatArray) -> FloatArray:
+        """From the target's units to its logarithm where that is learnt."""
+        return np.log(values) if self.log else values
+
+    def from_learnt(self, values: FloatArray) -> FloatArray:
+        """The way back."""
+        return np.exp(values) if self.log else values
+
     @property
     def bounds(self) -> tuple[float, float]:
         """What standardised predictions are clipped to."""

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of Python 3.11 does not do
@@ -74,6 +74,16 @@ class Intervals(TypedDict):
     asked: Number
     single: IntervalScores
     ensemble: IntervalScores
+
+
+@_IGNORING
+class OfTarget(TypedDict):
+    """Test scores of one of several targets."""
+
+    metric: Text
+    test: dict[Text, Scores]
+    baselines: dict[Text, Scores]
+    intervals: NotRequired[Intervals]
 
 
 @_IGNORING
@@ -160,6 +170,7 @@ class Best(TypedDict, total=False):
     validation: Validation
     test: dict[Text, Scores]
     baselines: dict[Text, Scores]
+    targets: dict[Text, OfTarget]
     ensemble: Ensemble
     members: Members
     intervals: Intervals

@@ -118,6 +118,11 @@ class Contents:
         return str(self.task.get("target", "target"))
 
     @cached_property
+    def targets(self) -> list[str]:
+        """The columns that are predicted together, if there are several."""
+        return list(self.task.get("targets", self.best.get("targets", [])))
+
+    @cached_property
     def is_regression(self) -> bool:
         """Whether the target is a number, as far as is known."""
         if "task" in self.task:
@@ -139,6 +144,8 @@ class Contents:
             return str(self.settings["objective"]["metric"])
         if not self.is_regression:
             return "log_loss"
+        if self.targets:
+            return self.loss.shared_metric
         return self.loss.metric(bool(self.task.get("log_target")))
 
     @cached_property

@@ -1,6 +1,7 @@
 """Charts of the test rows: predicted against true, residuals, confusion."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,57 @@ MAX_LABELS, OTHERS = 60, "(all others)"
 
 
 def predictions(contents: Contents) -> list[Figure]:
-    """Predicted against true with residuals, or a confusion matrix."""
+    """Predicted against true with residuals, or a confusion matrix; of several targets the former
+    of each in turn."""
     columns = contents.predictions
-    names: list[str] = [n for n in ("single", "ensemble") if n in columns]
-    if "truth" not in columns or not names:
-        return []
     if not contents.is_regression:
+        names = [n for n in ("single", "ensemble") if n in columns]
+        if "truth" not in columns or not names:
+            return []
         return [_confusion(columns["truth"], columns[names[-1]], names[-1])]
+    if not contents.targets:
+        return _of_number(columns, contents.target, bool(contents.task.get("log_target")))
+    logs = contents.task.get("log_targets", [])
+    found = []
+    for place, name in enumerate(contents.targets):
+        log = place < len(logs) and bool(logs[place])
+        found += _of_number(columns, name, log, f"{name}_", f"-{place}" if place else "")
+    return found
+
+
+def _of_number(
+    columns: dict[str, list[str]], target: str, log: bool, prefix: str = "", suffix: str = ""
+) -> list[Figure]:
+    """Predicted against true, and residuals.
+
+    Args:
+      columns: predictions as text.
+      target: its name.
+      log: whether its logarithm is learnt.
+      prefix: of the columns of this target.
+      suffix: of the figures' names.
+    """
+    names = [n for n in ("single", "ensemble") if f"{prefix}{n}" in columns]
+    if f"{prefix}truth" not in columns or not names:
+        return []
     try:
-        truth = np.array(columns["truth"], np.float64)
-        predicted = {n: np.array(columns[n], np.float64) for n in names}
+        truth = np.array(columns[f"{prefix}truth"], np.float64)
+        predicted = {n: np.array(columns[f"{prefix}{n}"], np.float64) for n in names}
     except ValueError:
         return []
     known = np.isfinite(np.stack([truth, *predicted.values()])).all(axis=0)
     truth, predicted = truth[known], {n: p[known] for n, p in predicted.items()}
     if not len(truth):
         return []
-    everything = [truth, *predicted.values()]
-    is_log = bool(contents.task.get("log_target")) and all(bool(v.min() > 0) for v in everything)
-    return [
-        _scatter(contents, truth, predicted, is_log),
-        _residuals(contents, truth, predicted, is_log),
-    ]
+    is_log = log and all(bool(v.min() > 0) for v in (truth, *predicted.values()))
+    found = [_scatter(target, truth, predicted, is_log)]
+    found.append(_residuals(target, truth, predicted, is_log))
+    return [replace(figure, name=figure.name + suffix) for figure in found]
 
 
 def _scatter(
-    contents: Contents, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
+    target: str, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
 ) -> Figure:
-    target = contents.target
     ends = [float(min(truth.min(), *(p.min() for p in predicted.values())))]
     ends.append(float(max(truth.max(), *(p.max() for p in predicted.values()))))
     keep = _sample(len(truth))
@@ -70,7 +94,7 @@ def _scatter(
 
 
 def _residuals(
-    contents: Contents, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
+    target: str, truth: np.ndarray, predicted: dict[str, np.ndarray], is_log: bool
 ) -> Figure:
     data: list[dict[str, Any]] = []
     residuals = {n: np.log(p / truth) if is_log else p - truth for n, p in predicted.items()}
@@ -91,7 +115,7 @@ def _residuals(
         )
     unit = "natural log of predicted / true" if is_log else "predicted − true"
     layout = {
-        "xaxis": axis(f"Residual of {contents.target} ({unit})", zeroline=True),
+        "xaxis": axis(f"Residual of {target} ({unit})", zeroline=True),
         "yaxis": axis("Test rows"),
     }
     return Figure("residuals", data, layout, 420)

@@ -20,6 +20,7 @@ _ROLES = {
 #: Columns that are drawn.
 MOST_EFFECTS = 25
 _ORDER = (
+    *("scaled_rmse", "scaled_mae", "scaled_huber", "scaled_pinball"),
     *("log_rmse", "log_mae", "log_huber", "log_pinball", "huber", "pinball", "share_below"),
     *("rmse", "mae", "r2", "log_loss", "accuracy", "macro_f1"),
 )
@@ -38,10 +39,16 @@ def headline(page: Page, contents: Contents, source: str) -> None:
     page.figures.append(figure)
     note = "Every model saw the same training rows and the same transformed target."
     note += _intervals(contents.best.get("intervals"))
+    if contents.targets:
+        note += (
+            " The scaled error is of all targets together: each one's error over the scale by "
+            "which it is standardised, so that it has no unit. Baselines are fitted to each target."
+        )
     note += _calibration(contents.best.get("calibration"))
     cards = [
         tables.card("Models side by side", tables.plot(figure)),
         tables.card("Test scores", _score_table(scores), note=note),
+        *(_target_card(name, mine) for name, mine in contents.best.get("targets", {}).items()),
     ]
     page.nav.append(("result", "Result"))
     inside = joined(cards)
@@ -121,8 +128,10 @@ def _setting(contents: Contents, source: str) -> str:
     for role, text in _ROLES.items():
         if task.get(role):
             parts.append(text.format(task[role]))
-    if task.get("log_target"):
-        parts.append(f"learned on the logarithm of {contents.target}")
+    several = zip(contents.targets, task.get("log_targets", []), strict=False)
+    logs = [name for name, log in several if log]
+    if task.get("log_target") or logs:
+        parts.append(f"learned on the logarithm of {', '.join(logs) or contents.target}")
     if contents.loss.predicts:
         parts.append(f"{contents.loss.name} loss, predicts {contents.loss.predicts}")
     return " · ".join(parts)
@@ -176,6 +185,14 @@ def _intervals(found: dict[str, Any] | None) -> str:
     return f" Intervals of {found['asked']:.0%} hold the truth of these test rows: {shares}."
 
 
+def _target_card(name: str, found: dict[str, Any]) -> Markup:
+    """Test scores of one of several targets, in its own units."""
+    test = {n: found["test"][n] for n in OURS if n in found["test"]}
+    note = _intervals(found.get("intervals")).strip()
+    body = _score_table({**test, **found["baselines"]})
+    return tables.card(f"Test scores of {name}", body, note=note)
+
+
 def _calibration(found: dict[str, Any] | None) -> str:
     """How sure the class probabilities of our models were, and what was done about it."""
     if not found:
@@ -222,7 +239,7 @@ def test_rows(page: Page, contents: Contents) -> None:
     first = "Predicted against true" if contents.is_regression else "Confusion matrix"
     titles = {"predicted": first, "residuals": "Residuals"}
     kind = "wide" if len(figures) == 1 else ""
-    cards = [tables.card(titles[f.name], tables.plot(f), kind=kind) for f in figures]
+    cards = [tables.card(titles[f.name.split("-")[0]], tables.plot(f), kind=kind) for f in figures]
     note = "Rows that no network saw in training and no choice was made on."
     page.section("test", "Test rows", "Test rows", note, cards)
 

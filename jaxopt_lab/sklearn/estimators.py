@@ -26,7 +26,7 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import outcome, ranking, tune
+from jaxopt_lab.tuning import by_target, outcome, ranking, tune
 
 #: Fewer rows than these cannot be split.
 MIN_ROWS = 4
@@ -97,13 +97,18 @@ class _Tuned(BaseEstimator):
     def _loss(self) -> TargetLoss:
         return SQUARED
 
+    def _names(self, y: Any) -> list[str]:
+        """Of several targets, where they have any."""
+        del y
+        return []
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "_Tuned":
         """Search, refit the best network on all rows, and choose an ensemble.
 
         Args:
           X: [n, F] features, an array or a frame; NaN and None are missing values, text columns of
             frames and of object arrays are categories, dates or numbers in text.
-          y: [n] target.
+          y: [n] target; a `TunedRegressor` takes several as the columns of [n, T].
           sample_weight: [n] at least 0, what each row counts in losses and scores.
           groups: [n] for splitters that take groups.
 
@@ -118,7 +123,7 @@ class _Tuned(BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        features = features_of(self, X, reset=True)
+        features, names = features_of(self, X, reset=True), self._names(y)
         weights = None
         check_consistent_length(features, y, groups)
         if sample_weight is not None:
@@ -135,7 +140,12 @@ class _Tuned(BaseEstimator):
                 "needed"
             )
         table = datasets.table_of(
-            features, target, classes=classes, log_target=self._log_target(), weights=weights
+            features,
+            target,
+            classes=classes,
+            log_target=self._log_target(),
+            weights=weights,
+            names=names,
         )
         self._search(table, features, groups)
         return self
@@ -166,6 +176,7 @@ class _Tuned(BaseEstimator):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"ensemble_size must be a whole number of at least 1, got {size!r}")
         kinds = settings.ensemble
+        by_target.refuse_others(table, kinds)
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
         notes = list(table.notes)
@@ -205,6 +216,8 @@ class _Tuned(BaseEstimator):
         self.best_score_ = float(self.cv_results_["mean_test_score"][ranked[0]])
         self.best_config_ = hyperparameters.complete(self.best_params_)
         self.scoring_ = _SCORINGS.get(loss.name, self._scoring)
+        if table.targets:
+            self.scoring_ = f"neg_{task.metric}"
         self.n_splits_ = len(splits)
 
     def _say(self) -> Callable[[str], None]:
@@ -293,6 +306,8 @@ class TunedRegressor(RegressorMixin, _Tuned):
     """
 
     _scoring = "neg_root_mean_squared_error"
+    #: Whether y was one column [n, 1], as which predictions are returned then.
+    _is_column = False
 
     def __init__(
         self,
@@ -344,17 +359,28 @@ class TunedRegressor(RegressorMixin, _Tuned):
         return TargetLoss(self.loss, plain(self.quantile))
 
     def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
-        values = column_or_1d(y, warn=True)
+        values = np.asarray(y) if np.ndim(y) == 2 else column_or_1d(y, warn=True)
         assert_all_finite(values, input_name="y")
         try:
             numbers = np.asarray(values, np.float64)
         except (TypeError, ValueError):
             raise UserError("y must hold numbers; for labels take TunedClassifier") from None
-        if np.ptp(numbers) == 0.0 and len(numbers) > 1:
-            raise UserError(f"y is constant: every row is {numbers[0]:g}")
-        if self.log_target and numbers.min() <= 0:
-            raise UserError("log_target: y must be above 0 in every row")
+        if not numbers.size and numbers.ndim == 2:
+            raise UserError("y has no columns: nothing to predict")
+        self._is_column = numbers.shape[1:] == (1,)
+        if self._is_column:
+            numbers = numbers[:, 0]
+        for place, column in enumerate(numbers.T if numbers.ndim == 2 else [numbers]):
+            name = f"y[:, {place}]" if numbers.ndim == 2 else "y"
+            if np.ptp(column) == 0.0 and len(column) > 1:
+                raise UserError(f"{name} is constant: every row is {column[0]:g}")
+            if self.log_target and column.min() <= 0:
+                raise UserError(f"log_target: {name} must be above 0 in every row")
         return numbers, ()
+
+    def _names(self, y: Any) -> list[str]:
+        names = [str(name) for name in getattr(y, "columns", ())]
+        return names if len(set(names)) == len(names) > 1 else []
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict rows.
@@ -363,9 +389,15 @@ class TunedRegressor(RegressorMixin, _Tuned):
           X: [n, F], as in `fit`.
 
         Returns:
-          float64 [n], in the units of y.
+          float64 [n], in the units of y; [n, T] where y had so many columns.
         """
-        return np.asarray(self._raw(X), np.float64)
+        found = np.asarray(self._raw(X), np.float64)
+        return found[:, None] if self._is_column else found
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
 
 class TunedClassifier(ClassifierMixin, _Tuned):

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Result
-from jaxopt_lab.storage.files import write_file
+from jaxopt_lab.storage.files import check_folder, write_file
 
 FOLDER = "finished"
 
@@ -28,11 +28,15 @@ class Finished:
       directory: of the diagnosis.
       arrays: rows that are trained on.
       setting: what else all trainings have in common, as plain values.
+
+    Raises:
+      MachineError: if nothing can be written to the directory; hours of training would be lost.
     """
 
     def __init__(
         self, directory: str | Path, arrays: Iterable[np.ndarray], setting: Mapping[str, Any]
     ) -> None:
+        check_folder(Path(directory))
         self._folder = Path(directory) / FOLDER
         common = hashlib.sha256(json.dumps(setting, sort_keys=True).encode())
         for array in arrays:

@@ -45,7 +45,7 @@ class SideBySide(ABC):
     @property
     @abstractmethod
     def make_probe(self) -> MakeProbe | None:
-        """Program -> what is measured on each training at its end; None where nothing is."""
+        """Program -> what is measured on a training at its end; None where nothing is."""
 
     def train(
         self,
@@ -60,7 +60,8 @@ class SideBySide(ABC):
         Args:
           members: variants with different names.
           replicates: numbers of seeds.
-          probe: whether to measure what `make_probe` measures at the end.
+          probe: whether to measure what `make_probe` measures at the end of the first member's
+            trainings: sharpness takes 24 products with the Hessian of all rows.
           go_on: asked before each wave.
           least: if the first member was stopped short of its replicates but has so many, only those
             that it has are taken.
@@ -88,12 +89,16 @@ class SideBySide(ABC):
                 continue
             note(known)
             self.num_kept += 1
-        for report in self.runner.run(missing, go_on, self.make_probe if probe else None):
+        make_probe = self.make_probe if probe else None
+        # The first member is the first of its cohort, unless its training was kept.
+        for report in self.runner.run(missing, go_on, make_probe, num_probed=1):
             seconds = report.seconds - report.compile_seconds
             self.seconds += seconds
             self.wave_seconds = max(self.wave_seconds, seconds)
             self.compile_seconds += report.compile_seconds
             for result in report.results:
+                if result.job.trial_id:
+                    result = result._replace(probed={})
                 note(result._replace(fetch=dict))  # else its wave's weights stay on the device
                 if self.finished:
                     self.finished.put(result, probe)

@@ -143,7 +143,9 @@ class TaskTable(TypedDict, total=False):
     source: Text
     target: Text
     task: Text
+    targets: list[Text]
     log_target: Flag
+    log_targets: list[Flag]
     test_fraction: Annotated[float, Field(ge=0, lt=1, strict=True)]
     group: Text
     time: Text

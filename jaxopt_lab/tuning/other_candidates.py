@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform, kin_of
+from jaxopt_lab.datasets import Encoder, Table, TargetLoss, kin_of
 from jaxopt_lab.datasets.encoders import fit_raw
 from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
-from jaxopt_lab.problems.tabular.task import Prepared, to_averaged
+from jaxopt_lab.problems.tabular.task import Prepared, Transform, to_averaged
 from jaxopt_lab.problems.tabular.trees import (
     Trees,
     from_hist_gradient_boosting,
@@ -91,7 +91,7 @@ def fit(
     name: str,
     train: Table,
     encoder: Encoder,
-    transform: TargetTransform | None,
+    transform: Transform | None,
     seed: int,
     weight: float = 1.0,
     place: int = 0,
@@ -136,7 +136,7 @@ def fit(
 
 
 def _predicted(
-    other: Other, rows: Table, encoder: Encoder, transform: TargetTransform | None
+    other: Other, rows: Table, encoder: Encoder, transform: Transform | None
 ) -> np.ndarray:
     """Predictions [n, o] as they are averaged."""
     reader = other.reader

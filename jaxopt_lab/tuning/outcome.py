@@ -38,11 +38,19 @@ from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study import fronts, trials
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import calibration, ensemble, other_candidates, ranking, with_members
+from jaxopt_lab.tuning import (
+    by_target,
+    calibration,
+    ensemble,
+    other_candidates,
+    ranking,
+    with_members,
+)
 from jaxopt_lab.tuning.other_candidates import Candidate
 
-#: Baseline -> metric -> value, and baseline -> why it could not be fitted.
-BaselineScores = tuple[dict[str, dict[str, float]], dict[str, str]]
+#: Baseline -> metric -> value (of several targets target -> this), and baseline -> why it could not
+#: be fitted.
+BaselineScores = tuple[dict[str, Any], dict[str, str]]
 SCHEMA = 1
 #: Trials that the ensemble may choose from.
 NUM_CANDIDATES = 20
@@ -294,7 +302,9 @@ def _out_of_fold(study: Study) -> tuple[Table, np.ndarray]:
     folds = _prepared(study).folds[: study.num_folds]
     rows = np.concatenate([valid for _, valid in folds])
     table = study.problem.table.take(_prepared(study).development[rows])
-    return table, np.log(table.target) if table.log_target else table.target
+    if not study.problem.is_regression:
+        return table, table.target
+    return table, _prepared(study).transforms[-1].to_learnt(table.target)
 
 
 def _residuals(
@@ -310,11 +320,10 @@ def _residuals(
     def predicted(trial_id: int) -> np.ndarray:
         members = _of_folds(study, trial_id)
         found = [to_target(m.outputs, transforms[m.fold]) for m in members]
-        values = np.concatenate(found)
-        return np.log(values) if study.problem.table.log_target else values
+        return transforms[-1].to_learnt(np.concatenate(found))
 
     def errors(values: np.ndarray) -> np.ndarray:
-        return np.sort(np.abs(truth - values))
+        return np.sort(np.abs(truth - values), axis=0)
 
     single = errors(predicted(winner))
     if not chosen.trials and not chosen.others:
@@ -383,16 +392,20 @@ def _decode(study: Study, member: TrainedMember) -> np.ndarray:
 
 def _error(
     loss: TargetLoss,
-    scale: float,
+    scale: Any,
     predicted: np.ndarray,
     truth: np.ndarray,
     weights: np.ndarray | None,
 ) -> float:
-    return loss.error(truth, predicted[:, 0], scale, weights)
+    if truth.ndim == 1:
+        return loss.error(truth, predicted[:, 0], scale, weights)
+    columns = zip(truth.T, predicted.T, scale, strict=True)
+    return loss.shared([loss.error(t, p, float(s), weights) for t, p, s in columns], scale)
 
 
-def _scale(study: Study) -> float:
-    """Of the target's standardisation on all rows that are no test rows; 1 of classes."""
+def _scale(study: Study) -> Any:
+    """Of the target's standardisation on all rows that are no test rows, [T] of several targets; 1
+    of classes."""
     transforms = _prepared(study).transforms
     return transforms[-1].scale if transforms else 1.0
 
@@ -429,7 +442,7 @@ def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
     """
     from threadpoolctl import threadpool_limits
 
-    from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD, fit_baselines
+    from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD
 
     table, prepared = study.problem.table, _prepared(study)
 
@@ -437,7 +450,7 @@ def baselines_meanwhile(study: Study) -> Iterator[Callable[[], BaselineScores]]:
         failed: dict[str, str] = {}
         train, test = table.take(prepared.development), table.take(prepared.test)
         how = (study.seed, failed, study.problem.target_loss, _scale(study))
-        return fit_baselines(train, test, *how), failed
+        return by_target.fit_baselines(train, test, *how), failed
 
     if study.store.decisions("baselines") or not len(prepared.test):
         yield lambda: ({}, {})  # they are not asked for
@@ -480,20 +493,27 @@ def _held_out(
     }
     found = study.recall("baselines", lambda: fitted()[0])
     failed = study.recall("failed baselines", lambda: fitted()[1])
+    ours, of_each = {"single": single, "ensemble": together}, {}
+    if test.targets:
+        intervals = partial(_intervals, models, test.target, ours)
+        where = (study.problem, test.target, ours, found, scale, intervals)
+        of_each = {"targets": by_target.told(*where)}
+        found = by_target.baselines_together(study.problem, found, scale)
     return {
         "test": scores,
         "baselines": found,
-        **_intervals(models, test.target, {"single": single, "ensemble": together}),
-        **_calibration(study, models, test.target, {"single": single, "ensemble": together}),
+        **(of_each or _intervals(models, test.target, ours)),
+        **_calibration(study, models, test.target, ours),
         **_effects(study, models, test),
         **({"failed_baselines": failed} if failed else {}),
     }
 
 
 def _intervals(
-    models: Predictor, truth: np.ndarray, predicted: dict[str, np.ndarray]
+    models: Predictor, truth: np.ndarray, predicted: dict[str, np.ndarray], place: int | None = None
 ) -> dict[str, Any]:
-    """Coverage and mean width of intervals about predictions of test rows, if there are any."""
+    """Coverage and mean width of intervals about predictions of test rows, if there are any; of
+    several targets those of the one in a place."""
     if models.residuals is None:
         return {}
     scores: dict[str, Any] = {}
@@ -502,7 +522,10 @@ def _intervals(
             ends = models.interval_around(values, REPORTED_COVERAGE, name == "single")
         except UserError:  # too few rows
             return {}
-        scores[name] = interval_scores(truth, ends)
+        if place is None:
+            scores[name] = interval_scores(truth, ends)
+        else:
+            scores[name] = interval_scores(truth[:, place], ends[:, place])
     rows = len(models.residuals.single)
     return {"intervals": {"asked": REPORTED_COVERAGE, "residuals": rows, **scores}}
 
@@ -557,19 +580,22 @@ def _microseconds(models: Predictor, study: Study, single: bool) -> float:
 def _write_predictions(
     study: Study, truth: np.ndarray, single: np.ndarray, together: np.ndarray
 ) -> None:
-    """`test_predictions.csv`: row of the table as read, truth, single, ensemble."""
+    """`test_predictions.csv`: row of the table as read, truth, single, ensemble; of several targets
+    TARGET_truth, TARGET_single and TARGET_ensemble of each."""
     import pandas as pd
 
     classes = study.problem.table.classes
     if classes:
         names = np.asarray(classes, dtype=object)
         truth, single, together = names[truth], names[single.argmax(1)], names[together.argmax(1)]
-    columns = {
-        "row": _prepared(study).test,
-        "truth": truth,
-        "single": single,
-        "ensemble": together,
-    }
+    found = {"truth": truth, "single": single, "ensemble": together}
+    if study.problem.table.targets:
+        found = {
+            f"{target.name}_{name}": values[:, i]
+            for i, target in enumerate(study.problem.table.targets)
+            for name, values in found.items()
+        }
+    columns = {"row": _prepared(study).test, **found}
     assert study.directory is not None
     text = pd.DataFrame(columns).to_csv(index=False)
     write_file(study.directory / "test_predictions.csv", text.encode())

@@ -36,7 +36,7 @@ from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import outcome, ranking, with_members
+from jaxopt_lab.tuning import by_target, outcome, ranking, with_members
 from jaxopt_lab.tuning.other_candidates import ENSEMBLES
 
 #: Floating-point operations that the default number of trials may cost.
@@ -325,6 +325,7 @@ def _begin(
 ) -> tuple[Study, tuple[int, int, int], list[str]]:
     """A study, how many trials, folds and epochs it gets, and notes on that."""
     notes: list[str] = []
+    by_target.refuse_others(table, settings.ensemble)
     rows: Any = np.arange(len(table))
     if settings.test_fraction:
         rows, _ = test_split(table, settings.test_fraction, settings.seed)

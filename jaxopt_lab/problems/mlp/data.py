@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -136,9 +137,14 @@ def correct(outputs: Float[Array, "b c"], targets: Int[Array, " b"]) -> Float[Ar
     return (jnp.argmax(outputs, -1) == targets).astype(jnp.float32)
 
 
-def regression(loss: TargetLoss = SQUARED) -> Criterion:
-    """The loss of one real target; the same object for the same loss."""
-    return _regression(loss)
+def regression(loss: TargetLoss = SQUARED, num_targets: int = 1) -> Criterion:
+    """The loss of real targets, of several the mean of theirs; the same object for the same.
+
+    Args:
+      loss: of one target.
+      num_targets: T; outputs and targets are [b, T] where there are several.
+    """
+    return _regression(loss) if num_targets == 1 else _several(_regression(loss), num_targets)
 
 
 @cache
@@ -155,6 +161,22 @@ def _regression(loss: TargetLoss) -> Criterion:
 
 
 @cache
+def _several(criterion: Criterion, num_targets: int) -> Criterion:
+    """Means over targets of a loss and metrics of one target."""
+
+    def loss(outputs: Float[Array, "b t"], targets: Float[Array, "b t"]) -> Float[Array, " b"]:
+        each = jax.vmap(criterion.loss, in_axes=(2, 1))(outputs[:, None], targets)
+        return each.mean(axis=0)
+
+    def metrics(outputs: Array, targets: Array) -> dict[str, Array]:
+        each = jax.vmap(criterion.metrics, in_axes=(2, 1))(outputs[:, None], targets)
+        return {name: values.mean(axis=0) for name, values in each.items()}
+
+    loss.__qualname__ = f"mean_of_targets({criterion.loss.__qualname__})"
+    return Criterion(loss, metrics, num_targets)
+
+
+@cache
 def classification(num_classes: int) -> Criterion:
     """Cross-entropy over `num_classes` classes."""
     return Criterion(
@@ -163,23 +185,27 @@ def classification(num_classes: int) -> Criterion:
 
 
 @cache
-def weighted(criterion: Criterion) -> Criterion:
+def weighted(criterion: Criterion, num_targets: int = 1) -> Criterion:
     """The same loss and metrics, each row's times its weight.
 
     Args:
-      criterion: of targets [b], numbers or class indices.
+      criterion: of targets [b], numbers or class indices, or of numbers [b, T].
+      num_targets: T; 1 of targets [b].
 
     Returns:
-      One of float32 targets [b, 2]: the target, which float32 must hold exactly if it is a class,
-      and the weight, of mean 1 over the rows of a mean.
+      One of float32 targets [b, T + 1]: the target, which float32 must hold exactly if it is a
+      class, or the targets, and the weight, of mean 1 over the rows of a mean.
     """
-    kind = jnp.float32 if criterion.num_outputs == 1 else jnp.int32
+    kind = jnp.float32 if criterion.num_outputs == num_targets else jnp.int32
+
+    def plain(targets: Array) -> Array:
+        return targets[:, 0].astype(kind) if num_targets == 1 else targets[:, :-1]
 
     def loss(outputs: Array, targets: Array) -> Array:
-        return targets[:, 1] * criterion.loss(outputs, targets[:, 0].astype(kind))
+        return targets[:, -1] * criterion.loss(outputs, plain(targets))
 
     def metrics(outputs: Array, targets: Array) -> dict[str, Array]:
-        found = criterion.metrics(outputs, targets[:, 0].astype(kind))
-        return {name: targets[:, 1] * value for name, value in found.items()}
+        found = criterion.metrics(outputs, plain(targets))
+        return {name: targets[:, -1] * value for name, value in found.items()}
 
     return criterion._replace(loss=loss, metrics=metrics)

@@ -51,10 +51,12 @@ def outputs(
         return _dense(params["output"], x)
 
 
-def averaged(outputs: Float[np.ndarray, "k n o"]) -> Float[np.ndarray, "n o"]:
+def averaged(
+    outputs: Float[np.ndarray, "k n o"], of_numbers: bool = False
+) -> Float[np.ndarray, "n o"]:
     """Outputs of the members' mean prediction: their mean, or of classes, of which there are two
-    or more, the logarithm of the mean probabilities."""
-    if outputs.shape[2] == 1:
+    or more, the logarithm of the mean probabilities; `of_numbers` tells several numbers apart."""
+    if of_numbers or outputs.shape[2] == 1:
         return np.asarray(outputs.mean(axis=0))
     logs = log_softmax(outputs, axis=2)
     return np.asarray(logsumexp(logs, axis=0) - np.float32(math.log(len(outputs))))

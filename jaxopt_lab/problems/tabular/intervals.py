@@ -31,8 +31,8 @@ class Residuals:
     """Sorted absolute errors on held-out rows, on the scale that is learnt.
 
     Attributes:
-      single: [n] float64, of the winner's networks.
-      ensemble: [n] float64, of the ensemble.
+      single: [n] float64, of the winner's networks; of several targets [n, T], each column sorted.
+      ensemble: likewise, of the ensemble.
 
     Raises:
       ValueError: if they are not that.
@@ -44,9 +44,10 @@ class Residuals:
     def __post_init__(self) -> None:
         for name in ("single", "ensemble"):
             values = getattr(self, name)
-            if values.dtype != np.float64 or values.ndim != 1 or not len(values):
+            if values.dtype != np.float64 or values.ndim not in (1, 2) or not values.size:
                 raise ValueError(f"residuals of the {name} are no row of numbers")
-            if not np.isfinite(values).all() or values[0] < 0 or (np.diff(values) < 0).any():
+            sinks = (np.diff(values, axis=0) < 0).any()
+            if not np.isfinite(values).all() or (values[0] < 0).any() or sinks:
                 raise ValueError(f"residuals of the {name} must be finite and sorted, from 0 up")
 
 

@@ -9,7 +9,8 @@ process may be killed at any moment.
 A folder of an earlier version has no checksums and is read without. Its schema is the least that
 holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
 members or with models of other kinds, 4 with another loss than the squared error, 5 with encoders
-that look at the targets of near rows, which it holds, 6 with temperatures of class probabilities.
+that look at the targets of near rows, which it holds, 6 with temperatures of class probabilities,
+7 of several targets.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from jaxopt_lab.problems.tabular.temperatures import TemperatureTable
 from jaxopt_lab.storage.files import explain, read_file, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 6
+SCHEMA = 7
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"
@@ -89,6 +90,7 @@ class Description(TypedDict):
     networks: Annotated[list[NetworkTable], Field(min_length=1)]
     ensemble: list[Share]
     others: NotRequired[list[OtherTable]]
+    targets: NotRequired[Annotated[list[Text], Field(min_length=2)]]
     temperatures: NotRequired[TemperatureTable]
     loss: NotRequired[Literal["absolute", "huber", "quantile"]]
     quantile: NotRequired[Annotated[float, Field(gt=0, lt=1, strict=True)]]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxopt_lab.core.errors import MachineError, UserError
-from jaxopt_lab.datasets import TargetTransform
+from jaxopt_lab.datasets import TargetTransforms
 from jaxopt_lab.datasets.targets import LARGEST_LOG
 from jaxopt_lab.problems.tabular.temperatures import LEAST
 
 if TYPE_CHECKING:
     from jaxopt_lab.problems.tabular.predictor import Network, Predictor
+    from jaxopt_lab.problems.tabular.task import Transform
 
 #: Operators are those of this version, the first with GELU, of 2023.
 _OPSET, _IR = 20, 9
@@ -31,7 +32,7 @@ def model_of(predictor: "Predictor", single: bool) -> Any:
     Returns:
       A model with an input `rows_I` float32 [n, F] for each encoder I in use, as
       `Predictor.encode` numbers them, and an output float64: `prediction` [n] in the target's
-      units, or `probabilities` [n, c].
+      units, [n, T] of several targets, or `probabilities` [n, c].
 
     Raises:
       UserError: if the ensemble has members that are no networks.
@@ -59,16 +60,16 @@ def model_of(predictor: "Predictor", single: bool) -> Any:
         total = graph.add("Add", total, known) if total else known
     if not predictor.transforms:
         total = _tempered(graph, total, predictor.temperature(single))
-    is_log = bool(predictor.transforms) and predictor.transforms[0].log
     name = "prediction" if predictor.transforms else "probabilities"
-    graph.add("Exp" if is_log else "Identity", total, output=name)
+    _published(graph, total, predictor.transforms[0] if predictor.transforms else None, name)
     encoders = sorted({network.encoder for network, _ in chosen})
     inputs = {f"rows_{i}": predictor.encoders[i].num_features for i in encoders}
-    model = graph.model(inputs, name, None if predictor.transforms else len(predictor.classes))
+    model = graph.model(inputs, name, len(predictor.classes) or len(predictor.targets) or None)
     about = {
         "task": predictor.task,
         "target": predictor.target_name,
         "classes": json.dumps(list(predictor.classes)),
+        **({"targets": json.dumps(list(predictor.targets))} if predictor.targets else {}),
     }
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)
@@ -109,11 +110,11 @@ class _Graph:
         self._constants.append(self._onnx.numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def model(self, inputs: dict[str, int], output: str, num_classes: int | None) -> Any:
-        """The model: columns of each input, the name of the output and its columns."""
+    def model(self, inputs: dict[str, int], output: str, columns: int | None) -> Any:
+        """The model: columns of each input, the name of the output and its columns, if it has."""
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
         given = [helper.make_tensor_value_info(k, kinds.FLOAT, ["n", f]) for k, f in inputs.items()]
-        shape = ["n"] if num_classes is None else ["n", num_classes]
+        shape = ["n"] if columns is None else ["n", columns]
         found = [helper.make_tensor_value_info(output, kinds.DOUBLE, shape)]
         graph = helper.make_graph(self._nodes, "jaxopt_lab", given, found, self._constants)
         versions = [helper.make_opsetid("", _OPSET)]
@@ -123,7 +124,7 @@ class _Graph:
 
 
 def _averaged(
-    graph: _Graph, network: "Network", num_features: int, transforms: tuple[TargetTransform, ...]
+    graph: _Graph, network: "Network", num_features: int, transforms: tuple["Transform", ...]
 ) -> str:
     """A network's outputs on the scale on which an ensemble averages, as `to_averaged`."""
     outputs = graph.in_double(_outputs(graph, network, num_features))
@@ -131,13 +132,31 @@ def _averaged(
         outputs = _mean_of_members(graph, outputs, bool(transforms))
     if not transforms:
         return graph.add("Softmax", outputs, axis=-1)
-    transform, last = transforms[network.encoder], graph.constant(np.array([-1]))
-    z = graph.add("Squeeze", outputs, last)
-    low, high = (graph.constant(np.float64(bound)) for bound in transform.bounds)
+    transform = transforms[network.encoder]
+    several = isinstance(transform, TargetTransforms)
+    parts = transform.parts if isinstance(transform, TargetTransforms) else (transform,)
+
+    def each(values: list[float]) -> str:
+        """A number for each target."""
+        return graph.constant(np.array(values) if several else np.float64(values[0]))
+
+    z = outputs if several else graph.add("Squeeze", outputs, graph.constant(np.array([-1])))
+    low, high = (each(list(bounds)) for bounds in zip(*(p.bounds for p in parts), strict=True))
     z = graph.add("Min", graph.add("Max", z, low), high)
-    z = graph.add("Mul", z, graph.constant(np.float64(transform.scale)))
-    z = graph.add("Add", z, graph.constant(np.float64(transform.mean)))
-    return graph.add("Min", z, graph.constant(np.float64(LARGEST_LOG))) if transform.log else z
+    z = graph.add("Mul", z, each([part.scale for part in parts]))
+    z = graph.add("Add", z, each([part.mean for part in parts]))
+    most = [LARGEST_LOG if part.log else np.inf for part in parts]
+    return graph.add("Min", z, each(most)) if any(part.log for part in parts) else z
+
+
+def _published(graph: _Graph, total: str, transform: "Transform | None", name: str) -> None:
+    """The output, in the targets' units or as it is, as `from_learnt`."""
+    if isinstance(transform, TargetTransforms):
+        logs = graph.constant(np.array([part.log for part in transform.parts]))
+        graph.add("Where", logs, graph.add("Exp", total), total, output=name)
+        return
+    is_log = transform is not None and transform.log
+    graph.add("Exp" if is_log else "Identity", total, output=name)
 
 
 def _mean_of_members(graph: _Graph, outputs: str, is_number: bool) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Params
-from jaxopt_lab.datasets import Encoder, TargetLoss, TargetTransform
+from jaxopt_lab.datasets import Encoder, TargetLoss, TargetTransform, TargetTransforms
 from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.mlp import forward
@@ -23,7 +23,7 @@ from jaxopt_lab.problems.mlp.programs import members_of
 from jaxopt_lab.problems.tabular import model_folder, onnx_model, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
 from jaxopt_lab.problems.tabular.other_kinds import Other
-from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, to_averaged
+from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, Transform, to_averaged
 from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures, tempered
 from jaxopt_lab.problems.tabular.trees import LARGEST
 from jaxopt_lab.storage.files import write_file
@@ -40,11 +40,13 @@ _FEW_ROWS, _ROWS = 64, 4096
 
 
 class Network(NamedTuple):
-    """One trained network: its architecture (arguments of `PaddedMLP`), weights and encoder."""
+    """One trained network: its architecture (arguments of `PaddedMLP`), weights and encoder, and
+    whether its outputs are several numbers, no classes."""
 
     architecture: dict[str, Any]
     params: Params
     encoder: int
+    several: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Predictor:
 
     Attributes:
       task: "regression" or "classification".
-      target_name: the column that is predicted.
+      target_name: the column that is predicted; of several targets their names, to be shown.
       classes: labels of a classification.
       encoders: one per fold that a network was trained on.
       transforms: target transforms, likewise; empty for classification.
@@ -64,19 +66,21 @@ class Predictor:
       others: members of the ensemble that are no networks.
       loss: that a number was learnt by, which says what of its distribution is predicted.
       temperatures: of class probabilities.
+      targets: the columns that are predicted together where there are several; () for one.
     """
 
     task: str
     target_name: str
     classes: tuple[Any, ...]
     encoders: tuple[Encoder, ...]
-    transforms: tuple[TargetTransform, ...]
+    transforms: tuple[Transform, ...]
     networks: tuple[Network, ...]
     ensemble: tuple[float, ...]
     residuals: Residuals | None = None
     others: tuple[Other, ...] = ()
     loss: TargetLoss = SQUARED
     temperatures: Temperatures = UNTEMPERED
+    targets: tuple[str, ...] = ()
 
     def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
         """Predict rows.
@@ -86,7 +90,8 @@ class Predictor:
           single: use the single network where there is an ensemble.
 
         Returns:
-          [n] in the target's units, or [n] class labels.
+          [n] in the target's units, or [n] class labels; [n, T] of several targets, each in its own
+          units, in the order of `targets`.
 
         Raises:
           UserError: naming the columns that are missing.
@@ -128,9 +133,10 @@ class Predictor:
             feeds = other.encoder if other.reader is None else len(self.encoders) + place
             outputs = other.model.predict(encoded[feeds])
             total = total + other.weight * to_averaged(outputs, self._transform(other.encoder))
-        found = np.exp(total) if self.transforms and self.transforms[0].log else total
-        if not self.transforms:
-            found = tempered(found, self.temperature(single))
+        if self.transforms:
+            found = self.transforms[0].from_learnt(total)
+        else:
+            found = tempered(total, self.temperature(single))
         wrong = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
         if len(wrong):
             raise MachineError(
@@ -143,7 +149,7 @@ class Predictor:
         """That of the single network's probabilities, or of the ensemble's."""
         return self.temperatures.single if single else self.temperatures.ensemble
 
-    def _transform(self, encoder: int) -> TargetTransform | None:
+    def _transform(self, encoder: int) -> Transform | None:
         """That of the target on an encoder's rows; None for classes."""
         return self.transforms[encoder] if self.transforms else None
 
@@ -160,8 +166,9 @@ class Predictor:
           single: use the single network where there is an ensemble.
 
         Returns:
-          [n, 2] float64, lower and upper ends in the target's units. All are equally wide on the
-          scale that was learnt: where that is a logarithm, by the same factor.
+          [n, 2] float64, lower and upper ends in the target's units; [n, T, 2] of several targets.
+          All of a target are equally wide on the scale that was learnt: where that is a logarithm,
+          by the same factor.
 
         Raises:
           UserError: for classes, a quantile, a model without residuals, or a coverage that needs
@@ -173,11 +180,16 @@ class Predictor:
     def interval_around(
         self, predicted: np.ndarray, coverage: Any, single: bool = False
     ) -> np.ndarray:
-        """The same [n, 2] about predictions [n] that are known."""
-        return around(predicted, self.interval_distance(coverage, single), self.transforms[0].log)
+        """The same [n, 2] about predictions [n] that are known; [n, T, 2] about [n, T]."""
+        distance, transform = self.interval_distance(coverage, single), self.transforms[0]
+        if not isinstance(transform, TargetTransforms):
+            return around(predicted, distance, transform.log)
+        each = zip(predicted.T, distance, transform.parts, strict=True)
+        return np.stack([around(p, float(d), part.log) for p, d, part in each], axis=1)
 
-    def interval_distance(self, coverage: Any, single: bool = False) -> float:
-        """How far the ends of an interval lie from the prediction, on the scale that was learnt.
+    def interval_distance(self, coverage: Any, single: bool = False) -> Any:
+        """How far the ends of an interval lie from the prediction, on the scale that was learnt, a
+        float; of several targets float64 [T].
 
         Raises:
           UserError: as `predict_interval`.
@@ -199,6 +211,8 @@ class Predictor:
                 "tune command of its study again, which adds them without a search"
             )
         known = self.residuals.single if single else self.residuals.ensemble
+        if known.ndim == 2:
+            return np.array([conformal_quantile(column, coverage) for column in known.T])
         return conformal_quantile(known, coverage)
 
     def save(self, directory: str | Path) -> None:
@@ -219,6 +233,7 @@ class Predictor:
             ],
             "ensemble": list(self.ensemble),
             **self.loss.describe(),
+            **({"targets": list(self.targets)} if self.targets else {}),
         }
         if self.others:
             content["others"] = [other_kinds.described(other) for other in self.others]
@@ -237,8 +252,8 @@ class Predictor:
 
         Args:
           path: of the file. Its inputs are `rows_I`, float32 [n, F], for each encoder I that
-            `encode` tells; its output is `prediction` float64 [n] in the target's units, or
-            `probabilities` float64 [n, c].
+            `encode` tells; its output is `prediction` float64 [n] in the target's units, [n, T] of
+            several targets, or `probabilities` float64 [n, c].
           single: write the single network where there is an ensemble.
 
         Raises:
@@ -260,6 +275,7 @@ class Predictor:
         networks = zip(content["networks"], weights, strict=True)
         others = zip(content.get("others", []), arrays, strict=True)
         where = f"the model in {folder}"
+        transform: Any = TargetTransforms if "targets" in content else TargetTransform
         return undamaged(
             where,
             lambda: cls(
@@ -267,19 +283,25 @@ class Predictor:
                 content["target_name"],
                 tuple(content["classes"]),
                 tuple(Encoder.from_dict(e) for e in content["encoders"]),
-                tuple(TargetTransform.from_dict(t) for t in content["transforms"]),
-                tuple(Network(n["architecture"], unflatten(w), n["encoder"]) for n, w in networks),
+                tuple(transform.from_dict(t) for t in content["transforms"]),
+                tuple(
+                    Network(n["architecture"], unflatten(w), n["encoder"], "targets" in content)
+                    for n, w in networks
+                ),
                 tuple(content["ensemble"]),
                 Residuals(**residuals) if residuals else None,
                 tuple(other_kinds.restored(table, found) for table, found in others),
                 TargetLoss.described(content),
                 Temperatures(**content.get("temperatures", {})),
+                tuple(content.get("targets", ())),
             )._fitting(),
         )
 
     @property
     def _schema(self) -> int:
         """The least that holds the model."""
+        if self.targets:
+            return 7
         if self.temperatures != UNTEMPERED:
             return 6
         if any(encoder.near for encoder in self.encoders):
@@ -314,9 +336,8 @@ class Predictor:
         readers = [other.reader for other in self.others if other.reader is not None]
         for encoder in (*self.encoders, *readers):
             _check_encoder(encoder)
-        if not all(isinstance(transform.log, bool) for transform in self.transforms):
-            raise ValueError("log of a target transform must be true or false")
-        num_outputs = 1 if self.task == "regression" else len(self.classes)
+        self._check_targets()
+        num_outputs = len(self.targets) or 1 if self.task == "regression" else len(self.classes)
         for other in self.others:
             other_kinds.check(other, self.encoders, num_outputs)
         for i, network in enumerate(self.networks):
@@ -325,6 +346,28 @@ class Predictor:
             num_features = self.encoders[network.encoder].num_features
             _check_weights(i, network, num_features, num_outputs)
         return self
+
+    def _check_targets(self) -> None:
+        """See that transforms and residuals are those of the targets.
+
+        Raises:
+          ValueError: saying what does not fit.
+        """
+        number = len(self.targets) or 1
+        if number > 1 and self.task != "regression":
+            raise ValueError("a classification has one target")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("several targets have different names")
+        for transform in self.transforms:
+            parts = transform.parts if isinstance(transform, TargetTransforms) else (transform,)
+            if len(parts) != number:
+                raise ValueError(f"{len(parts)} target transforms of {number} targets")
+            if not all(isinstance(part.log, bool) for part in parts):
+                raise ValueError("log of a target transform must be true or false")
+        if self.residuals is not None:
+            for values in (self.residuals.single, self.residuals.ensemble):
+                if values.shape[1:] != ((number,) if self.targets else ()):
+                    raise ValueError(f"residuals do not fit {number} targets")
 
 
 def _check_encoder(encoder: Encoder) -> None:
@@ -417,10 +460,12 @@ def assemble(
         encoders=tuple(prepared.encoders[f] for f in folds),
         transforms=tuple(prepared.transforms[f] for f in folds) if prepared.transforms else (),
         networks=tuple(
-            Network(_architecture(c, num_outputs), p, folds.index(f)) for c, p, f in networks
+            Network(_architecture(c, num_outputs), p, folds.index(f), bool(table.targets))
+            for c, p, f in networks
         ),
         ensemble=tuple(weights),
         loss=task.target_loss,
+        targets=tuple(target.name for target in table.targets),
     )
 
 
@@ -449,5 +494,5 @@ def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
         for i in range(0, len(inputs), size)
     ]
     if network.architecture.get("ensemble_size", 1) > 1:
-        chunks = [forward.averaged(outputs) for outputs in chunks]
+        chunks = [forward.averaged(outputs, network.several) for outputs in chunks]
     return np.concatenate(chunks)[:num_rows]

@@ -13,7 +13,7 @@ from jaxopt_lab import datasets
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform
+from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform, TargetTransforms
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import (
     Criterion,
@@ -24,6 +24,9 @@ from jaxopt_lab.problems.mlp.data import (
     weighted,
 )
 from jaxopt_lab.spaces.space import SearchSpace
+
+#: That of one target, or those of several.
+Transform = TargetTransform | TargetTransforms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +52,7 @@ class Prepared(NamedTuple):
 
     arrays: FoldArrays
     encoders: list[Encoder]
-    transforms: list[TargetTransform]
+    transforms: list[Transform]
     constant_losses: list[float]
     folds: list[tuple[np.ndarray, np.ndarray]]
     development: np.ndarray
@@ -58,7 +61,7 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TabularTask:
-    """Predict a column of a table.
+    """Predict a column of a table, or several columns of numbers together.
 
     Attributes:
       table: all rows.
@@ -120,17 +123,20 @@ class TabularTask:
     @property
     def criterion(self) -> Criterion:
         """Loss and metrics on the encoded target."""
+        number = len(self.table.targets) or 1
         if self.is_regression:
-            plain = regression(self.target_loss)
+            plain = regression(self.target_loss, number)
         else:
             plain = classification(self.table.num_classes)
-        return plain if self.table.weights is None else weighted(plain)
+        return plain if self.table.weights is None else weighted(plain, number)
 
     @property
     def metric(self) -> str:
         """The score that trials are compared by; lower is better."""
         if not self.is_regression:
             return "log_loss"
+        if self.table.targets:
+            return self.target_loss.shared_metric
         return self.target_loss.metric(self.table.log_target)
 
     @property
@@ -164,6 +170,7 @@ class TabularTask:
             "target": self.table.target_name,
             "task": self.table.task,
             "log_target": self.table.log_target,
+            **_described(self.table),
             "test_fraction": self.test_fraction,
             "numeric": self.numeric,
             "num_bins": self.num_bins,
@@ -218,8 +225,7 @@ class TabularTask:
             encoder = self._fit(rows.take(train), kinds)
             transform = None
             if self.is_regression:
-                robust = self.target_loss.is_robust
-                transform = TargetTransform.fit(rows.target[train], rows.log_target, robust)
+                transform = datasets.fit_target(rows.take(train), self.target_loss.is_robust)
                 transforms.append(transform)
                 targets.append(transform.forward(rows.target))
             else:
@@ -259,8 +265,10 @@ class TabularTask:
         training rows: a few validation rows may lie next to it by chance."""
         counts = np.ones(len(target)) if weights is None else weights
         if self.is_regression:
-            loss = self.target_loss
-            losses = loss.of(target - loss.constant(target[train], counts[train]))
+            loss, columns = self.target_loss, target.reshape(len(target), -1).T
+            constants = [loss.constant(column[train], counts[train]) for column in columns]
+            each = [loss.of(t - c) for t, c in zip(columns, constants, strict=True)]
+            losses = each[0] if len(each) == 1 else np.mean(each, axis=0)
         else:
             share = np.bincount(target[train], counts[train], self.table.num_classes)
             losses = -np.log(np.maximum(share / counts[train].sum(), 1e-12))[target]
@@ -277,52 +285,86 @@ class TabularTask:
 
         Returns:
           `TargetLoss.score` (of squared errors the root of their mean) in the (logarithmic) units
-          of the target, or log loss.
+          of the target, without unit for several targets, or log loss.
         """
         if not self.is_regression:
             return loss
-        return self.target_loss.score(loss, prepared.transforms[fold].scale)
+        if self.table.targets:
+            return self.target_loss.score(loss, 1.0)
+        return self.target_loss.score(loss, float(prepared.transforms[fold].scale))
 
     def scores(
-        self, truth: np.ndarray, predicted: np.ndarray, scale: float = 1.0
+        self, truth: np.ndarray, predicted: np.ndarray, scale: Any = 1.0
     ) -> dict[str, float]:
         """All metrics of predictions, in the target's own units.
 
         Args:
-          truth: [n], in these units, or class indices.
-          predicted: [n], in these units, or probabilities [n, c].
-          scale: of the target's standardisation, which Huber's loss depends on.
+          truth: [n], in these units, or class indices; of several targets [n, T].
+          predicted: [n], in these units, or probabilities [n, c]; of several targets [n, T].
+          scale: of the target's standardisation, which Huber's loss depends on; [T] of several.
+
+        Returns:
+          Of several targets only what they have in common; `scores_by_target` has the others.
         """
+        if self.table.targets:
+            each = self.scores_by_target(truth, predicted, scale)
+            return {self.metric: self.shared_score(each, scale)}
         if self.is_regression:
             how = (self.target_loss, self.table.log_target, scale)
             return datasets.loss_scores(truth, predicted, *how)
         return datasets.classification_scores(truth, predicted)
 
+    def scores_by_target(
+        self, truth: np.ndarray, predicted: np.ndarray, scale: np.ndarray
+    ) -> dict[str, dict[str, float]]:
+        """Of several targets the metrics of each in its own units, as `scores` takes them."""
+        return {
+            target.name: datasets.loss_scores(
+                truth[:, i], predicted[:, i], self.target_loss, target.log, float(scale[i])
+            )
+            for i, target in enumerate(self.table.targets)
+        }
 
-def to_target(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndarray:
-    """Network outputs [n, o] -> target's units [n] (regression) or probabilities [n, c]."""
+    def shared_score(self, each: Mapping[str, Mapping[str, float]], scale: np.ndarray) -> float:
+        """What several targets' metrics come to together, see `TargetLoss.shared`."""
+        loss = self.target_loss
+        found = [each[target.name][loss.metric(target.log)] for target in self.table.targets]
+        return loss.shared(found, scale)
+
+
+def to_target(outputs: np.ndarray, transform: Transform | None) -> np.ndarray:
+    """Network outputs [n, o] -> target's units [n] (regression; [n, o] of several targets) or
+    probabilities [n, c]."""
     if transform is not None:
-        return transform.inverse(outputs[:, 0].astype(np.float64))
+        return transform.of_outputs(outputs)
     return np.asarray(softmax(outputs.astype(np.float64), axis=1))
 
 
-def to_averaged(outputs: np.ndarray, transform: TargetTransform | None) -> np.ndarray:
-    """Network outputs [n, o] on the scale on which an ensemble averages: the target [n], its
-    logarithm where that is learnt, or probabilities [n, c]."""
+def to_averaged(outputs: np.ndarray, transform: Transform | None) -> np.ndarray:
+    """Network outputs [n, o] on the scale on which an ensemble averages: the target [n] or targets
+    [n, o], the logarithm where that is learnt, or probabilities [n, c]."""
     found = to_target(outputs, transform)
-    return np.log(found) if transform is not None and transform.log else found
+    return found if transform is None else transform.to_learnt(found)
+
+
+def _described(table: Table) -> dict[str, Any]:
+    """What several targets are."""
+    if not table.targets:
+        return {}
+    names, logs = zip(*table.targets, strict=True)
+    return {"targets": list(names), "log_targets": list(logs)}
 
 
 def _with_weights(
     target: np.ndarray, weights: np.ndarray, train: np.ndarray, valid: np.ndarray
 ) -> np.ndarray:
-    """Target and weight of each row, [n, 2] float32; weights have mean 1 on either side of a fold,
-    so that the mean of a weighted loss is the weighted mean."""
+    """Target or targets and weight of each row, [n, T + 1] float32; weights have mean 1 on either
+    side of a fold, so that the mean of a weighted loss is the weighted mean."""
     scaled = weights.astype(np.float64)
     for rows in (train, valid):
         if len(rows):
             scaled[rows] = weights[rows] / weights[rows].mean()
-    return np.stack([target, scaled], axis=1).astype(np.float32)
+    return np.column_stack([target, scaled]).astype(np.float32)
 
 
 def _digest(splits: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
@@ -368,9 +410,9 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
         raise UserError("the study's table was a DataFrame; give it: Study.load(directory, frame)")
     table = datasets.load_table(
         source,
-        target=description["target"],
+        target=description.get("targets", description["target"]),
         task=description["task"],
-        log_target="yes" if description["log_target"] else "no",
+        log_target=description.get("log_targets", bool(description["log_target"])),
         group=description.get("group"),
         time=description.get("time"),
         weights=description.get("weights"),
