@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 import jaxopt_lab as lab
@@ -339,6 +340,13 @@ def test_what_is_no_problem_space_sampler_or_scheduler_is_told_by_its_mend() -> 
         study.optimize(lab.search.bayesian, 2, budget=2)
     with pytest.raises(UserError, match=r"scheduler must be .*; call it: hyperband\(\)"):
         study.optimize("random", 2, budget=2, scheduler=lab.schedulers.hyperband)
+
+
+@pytest.mark.parametrize("data", [{"names": ["a"]}, np.array(["a"]), pd.DataFrame({"a": [1.0]})])
+def test_data_of_steps_that_are_no_arrays_of_numbers_are_refused(data: Any) -> None:
+    with pytest.raises(UserError, match="data must be arrays of numbers"):
+        lab.from_steps(build, data=data)
+    assert lab.from_steps(build, data=({"scale": 0.5}, np.ones(3))).kind == "steps"
 
 
 def test_data_that_are_no_numbers_are_named_where_everything_diverged() -> None:

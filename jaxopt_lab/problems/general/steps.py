@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
@@ -53,6 +55,13 @@ def from_steps(
       UserError: for what is no such builder.
     """
     num_seeds = check_seeds(num_seeds)
+    for leaf in jax.tree.leaves(data):
+        kind = getattr(getattr(leaf, "dtype", None), "kind", None)
+        if isinstance(leaf, str | bytes) or hasattr(leaf, "columns") or kind in ("O", "S", "U"):
+            raise UserError(
+                f"data must be arrays of numbers, or a tree of them; got a {type(leaf).__name__}: "
+                "np.asarray(frame, 'float32') makes one of a frame"
+            )
     if isinstance(build, Trainable):
         fixed = build
         written, keywords = "Trainable", {}
