@@ -229,7 +229,7 @@ def _walk(page: Page, content: dict[str, Any]) -> None:
         for row in walk
     ]
     head = ["Step", "Change", "Fluctuation ×", "Best loss ×", "Outcome"]
-    note = "Each against the base, with 95 % intervals over seeds; left of 1 is calmer, or better."
+    note = "Each against the base, with 95 % intervals over seeds; below 1 is calmer, or better."
     cards = [tables.card("", tables.table(head, rows, numeric=[2, 3]), note=note, kind="wide")]
     page.section("walk", "Walk", "The usual walk, step by step", "", cards)
 
@@ -246,7 +246,7 @@ def _cures(page: Page, content: dict[str, Any]) -> None:
     if figure is None:
         return
     page.figures.append(figure)
-    note = "Ratios to the base with 95 % intervals over seeds; left of 1 is calmer, or better."
+    note = "Ratios to the base with 95 % intervals over seeds; below 1 is calmer, or better."
     cards = [
         tables.card("Every cure against the base", tables.plot(figure), note=note, kind="wide")
     ]

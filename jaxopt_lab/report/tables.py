@@ -8,6 +8,9 @@ from markupsafe import Markup
 from jaxopt_lab.report.figures import Figure
 from jaxopt_lab.report.words import html, joined
 
+#: A text of more characters is broken into lines, but not into many short ones.
+LONG = 36
+
 
 def tile(label: str, value: str, under: str = "", kind: str = "") -> Markup:
     """One number that matters."""
@@ -51,11 +54,15 @@ def table(
     """
     right = set(numeric)
 
+    def kind(column: int, cell: str) -> str:
+        if column in right:
+            return Markup(" class=n")
+        is_long = len(cell) > LONG and not isinstance(cell, Markup)
+        return Markup(" class=long") if is_long else ""
+
     def cells(row: Sequence[str], tag: str) -> Markup:
-        kinds = [Markup(" class=n") if i in right else "" for i in range(len(row))]
         return joined(
-            html("<{}{}>{}</{}>", tag, kind, cell, tag)
-            for kind, cell in zip(kinds, row, strict=True)
+            html("<{}{}>{}</{}>", tag, kind(i, cell), cell, tag) for i, cell in enumerate(row)
         )
 
     top = html("<thead><tr>{}</tr></thead>", cells(head, "th")) if any(head) else ""
