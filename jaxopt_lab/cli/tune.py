@@ -167,6 +167,7 @@ def read_settings(args: Namespace) -> "Settings":
     from jaxopt_lab.planning import sizing
     from jaxopt_lab.problems.mlp import hyperparameters
     from jaxopt_lab.spaces.space import SearchSpace, read_toml
+    from jaxopt_lab.tuning.settings import Settings
 
     space = None
     if args.space:
