@@ -1,12 +1,13 @@
 """What ends a training process without a word of its own is said by its parent, in one line."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from jaxopt_lab.cli.process import MACHINE, explain
+from jaxopt_lab.cli.process import MACHINE, USER, explain
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="supervised on Linux only")
 
@@ -108,3 +109,19 @@ def test_exit_codes_are_those_of_the_child_and_what_only_reads_has_none() -> Non
 )
 def test_want_of_memory_is_called_that(error: Exception) -> None:
     assert explain(error) == ("out of memory; what is finished is kept", MACHINE)
+
+
+def test_a_closed_stdout_and_a_refused_setting_of_jax_are_no_faults_of_ours() -> None:
+    commands = ("predict nowhere table.csv -o -", "tune table.csv --target y")
+    wanted = ("there is no directory nowhere", "invalid truth value 'perhaps'")
+    for command, words in zip(commands, wanted, strict=True):
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxopt_lab", *command.split()],
+            env={**os.environ, "JAX_ENABLE_X64": "perhaps"},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.close(1),
+        )
+        assert done.returncode == USER
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from jaxopt_lab.cli import arguments, process, supervisor
+from jaxopt_lab.cli import arguments, environment, process, supervisor
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     What trains does so in a child, so that somebody is left to say what ended it.
     """
+    environment.open_streams()
     code = supervisor.train_in_child(sys.argv[1:]) if argv is None else None
     if code is None:
         code = run(argv)

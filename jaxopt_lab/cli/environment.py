@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from typing import Any
 
 from jaxopt_lab.core.errors import UserError
@@ -50,6 +51,15 @@ def settle_jax() -> list[str]:
             jax.config.update(name, value)
             changed.append(name.upper())
     return changed
+
+
+def is_refused_setting(error: Exception) -> bool:
+    """Whether JAX, being imported, has refused the value of a variable such as JAX_ENABLE_X64."""
+    source = os.path.join("jax", "_src", "config.py")
+    return isinstance(error, ValueError) and any(
+        frame.name == "<module>" and frame.filename.endswith(source)
+        for frame in traceback.extract_tb(error.__traceback__)
+    )
 
 
 def check_flags() -> None:

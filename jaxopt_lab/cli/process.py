@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from jaxopt_lab.cli.environment import open_streams
+from jaxopt_lab.cli.environment import is_refused_setting, open_streams
 from jaxopt_lab.core.errors import MachineError, UserError
 
 #: Exit codes: the user must correct something, the machine cannot do it, Ctrl-C, SIGTERM, SIGPIPE.
@@ -66,6 +66,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return "out of memory; what is finished is kept", MACHINE
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
         return "there is no home directory that ~ could stand for: write the whole path", USER
+    if is_refused_setting(error):
+        return f"JAX does not start in this environment: {error}", USER
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
         return f"cannot read or write{where}: {error.strerror.lower()}", MACHINE

@@ -167,7 +167,7 @@ def read_settings(args: Namespace) -> "Settings":
     from jaxopt_lab.planning import sizing
     from jaxopt_lab.problems.mlp import hyperparameters
     from jaxopt_lab.spaces.space import SearchSpace, read_toml
-    from jaxopt_lab.tuning.settings import Settings
+    from jaxopt_lab.tuning import settings
 
     space = None
     if args.space:
@@ -180,7 +180,7 @@ def read_settings(args: Namespace) -> "Settings":
     scheduler, scheduler_settings = read_scheduler(args.scheduler, args.space, "race")
     loss = read_loss(args.loss, args.quantile, args.space)
     prior = read_toml(args.prior, "hyperparameters") if args.prior else None
-    return Settings(
+    return settings.Settings(
         trials=args.trials,
         folds=args.folds,
         epochs=args.epochs,

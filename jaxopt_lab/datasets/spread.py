@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,17 @@ def mean_and_deviation(values: FloatArray) -> tuple[float, float]:
     if parts.min() == parts.max():
         return float(values[0]), 0.0
     return mean * unit, max(float(parts.std()) * unit, float(np.nextafter(0.0, 1.0)))
+
+
+def standard_error(values: FloatArray) -> float:
+    """Of the mean of float64 [n], finite, n at least 2: from the sample deviation.
+
+    Examples:
+      >>> standard_error(np.array([1e200, 3e200]))
+      1e+200
+    """
+    _, deviation = mean_and_deviation(values)
+    return deviation / math.sqrt(len(values) - 1)
 
 
 def root_mean_square(values: FloatArray) -> float:

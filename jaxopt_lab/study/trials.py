@@ -1,6 +1,5 @@
 """What a stored trial comes to: its status, score, rank and row in a table."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import numpy as np
 from jaxopt_lab.core import objective
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.types import Status
+from jaxopt_lab.datasets.spread import standard_error
 from jaxopt_lab.storage.rows import Member, Trial
 from jaxopt_lab.storage.store import Store
 
@@ -46,7 +46,7 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
             reason = f"{kind} {failed.fold}: {failed.reason}"
             settled.append((Status.INFEASIBLE, None, None, reason, trial_id))
         elif sum(m.num_units == budget for m in mine) == num_folds:
-            error = float(np.std(scores, ddof=1) / math.sqrt(num_folds)) if num_folds > 1 else None
+            error = standard_error(np.array(scores)) if num_folds > 1 else None
             settled.append((Status.COMPLETED, mean(scores), error, "", trial_id))
     store.set_trials(settled)
     return [row[-1] for row in settled]
