@@ -433,6 +433,8 @@ def test_a_failing_report_takes_nothing_away(
     assert "no report was written: unexpected RuntimeError: no figures" in found.err
     assert "jaxopt-lab report runs/houses tries again" in found.err
     assert "test scores" in found.out
+    assert Path("runs/houses/report.html").exists()  # of an earlier run: not to be opened
+    assert "report.html" not in found.out
 
 
 def test_a_study_keeps_the_number_of_devices_it_began_with() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.files import explain, read_file, write_file, write_output
 from jaxopt_lab.storage.store import FILE_NAME, LOCK_NAME, Store
@@ -73,7 +73,7 @@ def test_a_lock_that_is_a_link_is_refused_and_no_lock_is_emptied(tmp_path: Path)
     mine.write_bytes(b"mine")
     strange.mkdir()
     (strange / LOCK_NAME).symlink_to(mine)
-    with pytest.raises(MachineError, match="symbolic link"):
+    with pytest.raises(MachineError, match=r"\.lock leads through a symbolic link"):
         Store.open(strange)
     assert mine.read_bytes() == b"mine"
     (strange / LOCK_NAME).unlink()
@@ -201,6 +201,13 @@ def test_each_failure_has_its_words(number: int, words: str) -> None:
     found = explain(OSError(number, os.strerror(number)), Path("a/file"))
     assert words in str(found)
     assert ("the disk is full" in str(found)) == (number == errno.ENOSPC)
+
+
+def test_words_of_a_damaged_file_are_not_taken_for_those_of_sqlite() -> None:
+    error = sqlite3.OperationalError("Could not decode to UTF-8 column 'curves' with text 'full'")
+    found = explain(error, Path("x/study.sqlite"))
+    assert isinstance(found, UserError)
+    assert str(found) == "x/study.sqlite is corrupt and was left as it is; give another directory"
 
 
 def test_a_limit_on_file_sizes_is_not_a_full_disk(tmp_path: Path) -> None:

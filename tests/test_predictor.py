@@ -109,6 +109,9 @@ def test_columns_may_come_in_any_order_but_must_be_there(
     np.testing.assert_array_equal(predictor.predict(turned), expected)
     with pytest.raises(UserError, match=r"lacks a needed column: 'area'.*Area"):
         predictor.predict(houses.rename(columns={"area": "Area"}))
+    for other in ("table.csv", houses.to_dict("list"), houses["area"], houses.to_numpy()):
+        with pytest.raises(UserError, match=r"a pandas frame, not .*load_frame"):
+            predictor.predict(other)
 
 
 def test_unseen_and_missing_values_still_give_numbers(

@@ -14,13 +14,16 @@ _UNRANKED = {"share_below"}
 _NAMES = {"single": "tuned, single network", "ensemble": "tuned, ensemble"}
 
 
-def print_summary(console: Console, content: dict[str, Any], directory: Path) -> None:
+def print_summary(
+    console: Console, content: dict[str, Any], directory: Path, has_report: bool = True
+) -> None:
     """Print what a finished run came to.
 
     Args:
       console: where to.
       content: of `best.json`.
       directory: of the study.
+      has_report: whether its page was written.
     """
     console.print()
     validation = content["validation"]
@@ -52,7 +55,7 @@ def print_summary(console: Console, content: dict[str, Any], directory: Path) ->
         f"{duration(content['seconds']['total'])}, "
         f"{duration(content['seconds']['compile'])} of it compiling",
         "",
-        *where_to_look(directory),
+        *where_to_look(directory, has_report),
     ]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
@@ -64,9 +67,15 @@ def curve_findings(content: dict[str, Any]) -> list[str]:
     return [f"finding: {row['text']}" for row in found]
 
 
-def where_to_look(directory: Path) -> list[str]:
-    """The files worth opening and the command that lists the trials."""
-    files = {"report.html": "the report", "best.json": "the winner and all scores"}
+def where_to_look(directory: Path, has_report: bool = True) -> list[str]:
+    """The files worth opening and the command that lists the trials.
+
+    Args:
+      directory: of the study.
+      has_report: whether its page was written; one of an earlier run is not worth opening.
+    """
+    files = {"report.html": "the report"} if has_report else {}
+    files["best.json"] = "the winner and all scores"
     found = [f"{what}: {directory / name}" for name, what in files.items() if _is(directory, name)]
     return [*found, f"all trials: jaxopt-lab show {directory}"]
 

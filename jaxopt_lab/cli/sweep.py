@@ -53,7 +53,7 @@ def execute(args: Namespace) -> int:
         )
         _write_trials(directory)
         has_report = tune.write_report(directory)
-    print_best(console, content, directory)
+    print_best(console, content, directory, has_report)
     return 0 if has_report else process.MACHINE
 
 
@@ -110,13 +110,16 @@ def _write_trials(directory: Path) -> None:
     write_file(directory / "trials.csv", show.csv_of(rows, settings).encode())
 
 
-def print_best(console: "Console", content: dict[str, Any], directory: Path) -> None:
+def print_best(
+    console: "Console", content: dict[str, Any], directory: Path, has_report: bool = True
+) -> None:
     """Print the best trial, how the others ended, and where to look.
 
     Args:
       console: where to.
       content: of `best.json`.
       directory: of the study.
+      has_report: whether its page was written.
     """
     validation, folds = content["validation"], content["validation"]["folds"]
     error = validation["standard_error"]
@@ -133,7 +136,7 @@ def print_best(console: "Console", content: dict[str, Any], directory: Path) -> 
         f"{duration(content['seconds']['compile'])} of it compiling",
         *summary.curve_findings(content),
         "",
-        *summary.where_to_look(directory),
+        *summary.where_to_look(directory, has_report),
     ]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)

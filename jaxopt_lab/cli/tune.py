@@ -44,7 +44,7 @@ def execute(args: Namespace) -> int:
             placement=placement,
         )
         has_report = write_report(directory)
-    summary.print_summary(console, content, directory)
+    summary.print_summary(console, content, directory, has_report)
     return 0 if has_report else process.MACHINE
 
 

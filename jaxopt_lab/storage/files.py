@@ -187,6 +187,9 @@ def explain(error: Exception, path: Path | None, reading: bool = False) -> Excep
     text = str(error).lower()
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror.lower()
+    corrupt = UserError(f"{path} is corrupt and was left as it is; give another directory")
+    if text.startswith("could not decode"):  # what follows are words of the file, not of SQLite
+        return corrupt
     if _at_limit(error, path):
         return MachineError(
             f"cannot write {path}: the limit on the size of a file is reached; raise it "
@@ -198,8 +201,8 @@ def explain(error: Exception, path: Path | None, reading: bool = False) -> Excep
         )
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return MachineError(
-            f"{path} leads through a symbolic link, and nothing of a study is written through "
-            "one; remove the link, or choose another directory"
+            f"{error.filename or path} leads through a symbolic link, and nothing of a study is "
+            "written through one; remove the link, or choose another directory"
         )
     if "full" in text or "no space" in text:
         return MachineError(f"the disk is full: cannot write {path}; make room and run it again")
@@ -211,7 +214,7 @@ def explain(error: Exception, path: Path | None, reading: bool = False) -> Excep
     if "locked" in text or "busy" in text:
         return MachineError(f"{path} is in use by another process; wait for it or stop it")
     if "not a database" in text or "malformed" in text or "encrypted" in text:
-        return UserError(f"{path} is corrupt and was left as it is; give another directory")
+        return corrupt
     if reading:
         return MachineError(f"cannot read {path}: {text}")
     return MachineError(f"cannot write {path}: {text}; choose another directory")

@@ -188,7 +188,7 @@ class Store:
         except sqlite3.ProgrammingError:
             raise self._closed() from None
         except sqlite3.Error as error:
-            raise explain(error, self.path) from None
+            raise explain(error, self.path, reading=True) from None
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from jaxopt_lab.problems.tabular.trees import LARGEST
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Of `model.json`.
 SCHEMA = model_folder.SCHEMA
@@ -82,11 +79,11 @@ class Predictor:
     temperatures: Temperatures = UNTEMPERED
     targets: tuple[str, ...] = ()
 
-    def predict(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
+    def predict(self, frame: Any, single: bool = False) -> np.ndarray:
         """Predict rows.
 
         Args:
-          frame: with the feature columns the study saw; others are ignored.
+          frame: a pandas frame with the feature columns the study saw; others are ignored.
           single: use the single network where there is an ensemble.
 
         Returns:
@@ -94,22 +91,29 @@ class Predictor:
           units, in the order of `targets`.
 
         Raises:
-          UserError: naming the columns that are missing.
+          UserError: for what is no frame, and naming the columns that are missing.
         """
         found = self.predict_raw(frame, single)
         if self.task == "regression":
             return found
         return _labels(self.classes)[found.argmax(axis=1)]
 
-    def predict_raw(self, frame: "pd.DataFrame", single: bool = False) -> np.ndarray:
+    def predict_raw(self, frame: Any, single: bool = False) -> np.ndarray:
         """Like `predict`, but class probabilities [n, c] for a classification."""
         return self.predict_encoded(self.encode(frame, single), single)
 
-    def encode(self, frame: "pd.DataFrame", single: bool = False) -> dict[int, np.ndarray]:
+    def encode(self, frame: Any, single: bool = False) -> dict[int, np.ndarray]:
         """What `predict_encoded` takes: encoder -> rows [n, F], of those that predictions need.
 
         Trees read a table by an encoder of their own; theirs are numbered behind the others.
         """
+        import pandas as pd
+
+        if not isinstance(frame, pd.DataFrame):
+            raise UserError(
+                f"rows to predict are a pandas frame, not {type(frame).__name__}: "
+                "lab.datasets.load_frame(...) reads one from a file"
+            )
         used = {n.encoder for n, w in zip(self.networks, self._weights(single), strict=True) if w}
         found = {}
         for place, other in enumerate(() if single else self.others):
@@ -153,9 +157,7 @@ class Predictor:
         """That of the target on an encoder's rows; None for classes."""
         return self.transforms[encoder] if self.transforms else None
 
-    def predict_interval(
-        self, frame: "pd.DataFrame", coverage: Any = 0.9, single: bool = False
-    ) -> np.ndarray:
+    def predict_interval(self, frame: Any, coverage: Any = 0.9, single: bool = False) -> np.ndarray:
         """Predict ranges that hold the truth of a new row with a given probability.
 
         See `intervals` for what is proved of them and what is measured.
