@@ -21,7 +21,7 @@ from jaxopt_lab.cli import arguments, console, grid, predict, process, progress,
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.datasets import columns
 from jaxopt_lab.study.callbacks import Progress
-from jaxopt_lab.tuning import tune as whole_job
+from jaxopt_lab.tuning import settings
 
 OPTIONS = "--target wall --folds 2 --epochs 2 --trials 4 --numeric standard --space tiny.toml"
 SPACE = """
@@ -85,7 +85,7 @@ def test_show_does_without_jax(option: str) -> None:
 
 def test_known_names_are_those_of_the_library() -> None:
     assert tuple(search.REGISTRY) == arguments.SEARCHES
-    assert whole_job.SCHEDULERS == arguments.SCHEDULERS
+    assert settings.SCHEDULERS == arguments.SCHEDULERS
     frame = pd.DataFrame({"a": np.arange(20.0), "b": ["x", "y"] * 10})
     kinds: dict[str, columns.Kind] = {"a": "numeric", "b": "categorical"}
     for numeric in arguments.NUMERICS:

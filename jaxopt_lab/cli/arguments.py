@@ -10,7 +10,7 @@ from jaxopt_lab.core.errors import UserError, did_you_mean
 
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
 SEARCHES = ("random", "grid", "quasi_random", "bayesian")
-#: `tune.SCHEDULERS`.
+#: `tuning.settings.SCHEDULERS`.
 SCHEDULERS = (
     *("race", "successive_halving", "hyperband", "median_stopping", "curve_extrapolation", "bohb"),
     *("population_based_training", "pb2", "none"),
@@ -21,7 +21,7 @@ NUMERICS = ("standard", "quantile", "piecewise_linear")
 PREFERENCES = ("best", "small")
 #: `datasets.target_losses.LOSSES`.
 LOSSES = ("squared", "absolute", "huber", "quantile")
-#: `tune.ENSEMBLES`.
+#: `tuning.other_candidates.ENSEMBLES`.
 ENSEMBLES = ("networks", "all")
 #: The greatest seed that scikit-learn's splitters take.
 _MAX_SEED = 2**32 - 1
