@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,23 +146,6 @@ def test_reruns_use_other_seeds_and_leave_the_score(houses_csv: Path) -> None:
     scores = {(m.replicate, m.fold): m.score for m in study.store.members_of(1)}
     assert set(scores) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert scores[0, 0] != scores[1, 0]
-
-
-def test_a_likely_refit_takes_a_place_that_stays_empty(houses_csv: Path) -> None:
-    """The same weights as alone, in a wave of the reruns; where it would need its own, later."""
-    table = lab.datasets.load_table(str(houses_csv), target="price")
-    kept, waves = [], []
-    for likely, ids in ((None, [0]), (0, [0]), (0, [0, 1])):
-        study = lab.Study(lab.tasks.tabular(table), SPACE, cohort_width=1)
-        study.optimize(lab.search.random(), 2, num_epochs=2, num_folds=1)
-        assert len(study.runner.devices) == 2
-        study.rerun(ids, replicate=1, likely=likely)
-        before = len(study.store.waves())
-        kept.append(study.refit(0))
-        waves.append(len(study.store.waves()) - before)
-    assert waves == [1, 0, 1]
-    for other in kept[1:]:
-        jax.tree.map(np.testing.assert_array_equal, kept[0], other)
 
 
 def test_the_cohort_width_of_a_study_is_never_recomputed(houses_csv: Path) -> None:

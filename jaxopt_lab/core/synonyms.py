@@ -1,4 +1,4 @@
-"""Words of Keras, Optax, PyTorch and scikit-learn for one thing: what a hint looks up first."""
+"""Words of other libraries for what has another name here: what a hint looks up first."""
 
 from collections.abc import Iterable
 
@@ -166,6 +166,19 @@ ARGUMENTS: tuple[tuple[str, ...], ...] = (
 )
 #: From "trials" on the groups are of no hyperparameter of a network.
 _OF_A_STUDY = GROUPS[[group[0] for group in GROUPS].index("trials") :]
+
+#: What studies of other libraries have -> how it is written here.
+STUDY_ATTRIBUTES = {
+    **dict.fromkeys(("best_params", "best_config"), "study.best.hyperparameters"),
+    **dict.fromkeys(("best_value", "best_score", "best_values"), "study.best.score"),
+    **dict.fromkeys(("best_trial", "best_result"), "study.best"),
+    "best_trials": "study.pareto([objective, other])",
+    **dict.fromkeys(("trials_dataframe", "results", "results_df", "history"), "study.trials"),
+    **dict.fromkeys(("enqueue_trial", "add_trial"), "study.enqueue([{...}])"),
+    **dict.fromkeys(("run", "search", "fit", "train", "tune"), "study.optimize(...)"),
+    "direction": "study.problem.objective.direction",
+    "stop": "study.optimize(..., stopping=lab.stopping.target(score))",
+}
 
 
 def names_a_hyperparameter(word: str) -> bool:

@@ -26,7 +26,7 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import by_target, final_models, phases, ranking, tune
+from jaxopt_lab.tuning import final_models, other_candidates, phases, ranking, tune
 from jaxopt_lab.tuning.settings import AUTO, NONE, Settings, default_budget, default_space
 
 #: Fewer rows than these cannot be split.
@@ -177,7 +177,7 @@ class _Tuned(BaseEstimator):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"ensemble_size must be a whole number of at least 1, got {size!r}")
         kinds = settings.ensemble
-        by_target.refuse_others(table, kinds)
+        other_candidates.check_targets(table, kinds)
         if size == 1 and kinds == "all":
             raise UserError("ensemble_size=1 is one network; give at least 2 for ensemble='all'")
         notes = list(table.notes)

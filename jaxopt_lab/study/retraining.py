@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.study import lineages, trials
 from jaxopt_lab.study.lineages import Stage
@@ -40,13 +39,7 @@ def replay(trainings: Trainings, trial_id: int | None) -> Replay:
     return Replay(frame, [t.member.curves for t in found], [m.curves for m in members])
 
 
-def rerun(
-    trainings: Trainings,
-    trial_ids: Sequence[int],
-    replicate: int,
-    watch: Watch,
-    likely: int | None = None,
-) -> None:
+def rerun(trainings: Trainings, trial_ids: Sequence[int], replicate: int, watch: Watch) -> None:
     """See `Study.rerun`."""
     done = {member.key for member in trainings.store.members()}
     rows = trainings.store.trials()
@@ -61,17 +54,12 @@ def rerun(
         left = [k for k in range(trainings.num_folds) if (i, k, replicate) not in done]
         if left and len(stages) > 1:
             _write(trainings, i, stages, left, replicate)
-    if jobs and likely is not None:
-        more = [*jobs, *_refit_before_reruns(trainings, likely)]
-        trainings.fix_widths(more)
-        if len(trainings.runner.plan(more)) == len(trainings.runner.plan(jobs)):
-            jobs = more
     trainings.run(jobs, watch)
 
 
 def refit(trainings: Trainings, trial_id: int, watch: Watch) -> None:
     """See `Study.refit`; what comes of it is kept as that of the refit's member."""
-    training = trainings.training
+    training, store = trainings.training, trainings.store
     if training.refit_member is None:
         raise UserError(
             "only tables are refitted on all rows and predicted for by the study; a module of your "
@@ -79,26 +67,14 @@ def refit(trainings: Trainings, trial_id: int, watch: Watch) -> None:
         )
     if trainings.weights.has((trial_id, training.refit_member, 0)):
         return
-    config = training.complete(trainings.store.trials()[trial_id].config)
-    best = trials.mean_best_epochs(trainings.store, trial_id, trainings.num_folds)
+    config = training.complete(store.trials()[trial_id].config)
+    best = trials.mean_best_epochs(store, trial_id, trainings.num_folds)
     units = training.refit_units(config, best)
     stages = cut(schedule_of(trainings, trial_id), units or trainings.budget)
     if len(stages) > 1:
         _write(trainings, trial_id, stages, [training.refit_member], 0)
         return
     trainings.run([trainings.job(trial_id, config, training.refit_member, num_epochs=units)], watch)
-
-
-def _refit_before_reruns(trainings: Trainings, trial_id: int) -> list[Job]:
-    """The refit that a trial lacks, where reruns have no say in how long it trains."""
-    training, store = trainings.training, trainings.store
-    member = training.refit_member
-    if member is None or trainings.weights.has((trial_id, member, 0)):
-        return []
-    config = training.complete(store.trials()[trial_id].config)
-    if training.refit_units(config, 1) or len(schedule_of(trainings, trial_id)) > 1:
-        return []
-    return [trainings.job(trial_id, config, member)]
 
 
 def _train(

@@ -16,6 +16,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.scalars import number, scalar, whole
+from jaxopt_lab.core.synonyms import STUDY_ATTRIBUTES
 from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.plan import Plan, rungs_in_words
@@ -47,18 +48,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OnProgress = Callable[[Progress], None]
-#: What studies of other libraries have -> how it is written here.
-_WORDS = {
-    **dict.fromkeys(("best_params", "best_config"), "study.best.hyperparameters"),
-    **dict.fromkeys(("best_value", "best_score", "best_values"), "study.best.score"),
-    **dict.fromkeys(("best_trial", "best_result"), "study.best"),
-    "best_trials": "study.pareto([objective, other])",
-    **dict.fromkeys(("trials_dataframe", "results", "results_df", "history"), "study.trials"),
-    **dict.fromkeys(("enqueue_trial", "add_trial"), "study.enqueue([{...}])"),
-    **dict.fromkeys(("run", "search", "fit", "train", "tune"), "study.optimize(...)"),
-    "direction": "study.problem.objective.direction",
-    "stop": "study.optimize(..., stopping=lab.stopping.target(score))",
-}
 
 
 class Study:
@@ -222,7 +211,7 @@ class Study:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):
                 return object.__getattribute__(self, name)  # what the property itself raises
-            raise missing("a study", name, dir(type(self)), _WORDS)
+            raise missing("a study", name, dir(type(self)), STUDY_ATTRIBUTES)
 
     def __repr__(self) -> str:
         if "store" not in vars(self):  # it could not be opened
@@ -484,21 +473,10 @@ class Study:
         replicate: int,
         time_limit: float | None = None,
         progress: OnProgress | None = None,
-        *,
-        likely: int | None = None,
     ) -> None:
-        """Train trials once more on every fold with other seeds: other weights, other order.
-
-        Args:
-          trial_ids: which.
-          replicate: number of the seeds, from 1.
-          time_limit: seconds after which no wave is started, or None.
-          progress: called after each wave.
-          likely: the trial that will probably be refitted: it is at once, if that costs no further
-            wave.
-        """
+        """Train trials once more on every fold with other seeds: other weights, other order."""
         watch = self._watch("rerun", time_limit, progress)
-        retraining.rerun(self._trainings, trial_ids, replicate, watch, likely)
+        retraining.rerun(self._trainings, trial_ids, replicate, watch)
 
     def kept(self, member: MemberKey) -> PyTree:
         """What is kept of (trial, fold, replicate): weights, say.

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import Table, TargetLoss, one_by_one
 from jaxopt_lab.problems.tabular.task import TabularTask
 
@@ -84,16 +83,3 @@ def told(
         }
         for place, target in enumerate(problem.table.targets)
     }
-
-
-def refuse_others(table: Table, ensemble: str) -> None:
-    """See that an ensemble's members can predict the table's targets.
-
-    Raises:
-      UserError: for several targets and models that are no networks.
-    """
-    if table.targets and ensemble == "all":
-        raise UserError(
-            "an ensemble of trees and linear models predicts one target; give --ensemble networks, "
-            "or tune the targets one by one"
-        )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import Encoder, Table, TargetLoss, kin_of
 from jaxopt_lab.datasets.encoders import fit_raw
 from jaxopt_lab.datasets.target_losses import SQUARED
@@ -51,6 +52,19 @@ def names(is_regression: bool, loss: TargetLoss = SQUARED) -> tuple[str, ...]:
         linear.clear()
     installed = importlib.util.find_spec("lightgbm") is not None
     return ("hist_gradient_boosting", *(("lightgbm",) if installed else ()), *linear)
+
+
+def check_targets(table: Table, kinds: str) -> None:
+    """See that an ensemble's members can predict the table's targets.
+
+    Raises:
+      UserError: for several targets and models that are no networks.
+    """
+    if table.targets and kinds == "all":
+        raise UserError(
+            "an ensemble of trees and linear models predicts one target; give --ensemble networks, "
+            "or tune the targets one by one"
+        )
 
 
 def candidates(

@@ -116,9 +116,7 @@ def train_again(
 ) -> None:
     """The best of a search with other seeds, and the winner with members."""
     limit = settings.time_limit and settings.time_limit * SHARES["rerun"]
-    best = ranking.searched(study)[:NUM_RERUN]
-    likely = best[0] if best and settings.prefer == "best" else None
-    study.rerun(best, 1, limit, progress, likely=likely)
+    study.rerun(ranking.searched(study)[:NUM_RERUN], 1, limit, progress)
     if settings.members > 1:
         limit = settings.time_limit and settings.time_limit * SHARES["members"]
         with_members.train(study, settings.members, limit, progress, say)

@@ -22,7 +22,7 @@ from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
-from jaxopt_lab.tuning import by_target, held_out, outcome, with_members
+from jaxopt_lab.tuning import held_out, other_candidates, outcome, with_members
 from jaxopt_lab.tuning.phases import (
     NUM_RERUN,
     is_one_phase,
@@ -143,7 +143,7 @@ def _begin(
 ) -> tuple[Study, tuple[int, int, int], list[str]]:
     """A study, how many trials, folds and epochs it gets, and notes on that."""
     notes: list[str] = []
-    by_target.refuse_others(table, settings.ensemble)
+    other_candidates.check_targets(table, settings.ensemble)
     rows: Any = np.arange(len(table))
     if settings.test_fraction:
         rows, _ = test_split(table, settings.test_fraction, settings.seed)
