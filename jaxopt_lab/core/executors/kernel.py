@@ -43,10 +43,11 @@ class Kernel(NamedTuple):
 
     Attributes:
       loop: the functions.
-      state: shapes and dtypes of its state, without a guard.
-      gradient, update, scores: of `loop`, as equations; `scores` is None without validation.
+      state: shapes and dtypes of what it carries, without a guard.
+      gradient, update, scores, ended: of `loop`, as equations; `scores` is None without
+        validation, `ended` where nothing is done at the end of a unit.
       training, validation: shapes and dtypes of what `loop` gives of the rows.
-      metrics: names of what a unit ends with.
+      metrics: name -> dtype of what a unit ends with; None is float32, of what is measured.
       sizes: on the chip.
       context: how equations are evaluated.
       interpret: whether to run without a GPU.
@@ -57,9 +58,10 @@ class Kernel(NamedTuple):
     gradient: Traced
     update: Traced
     scores: Traced | None
+    ended: Traced | None
     training: Minibatches
     validation: Minibatches | None
-    metrics: tuple[str, ...]
+    metrics: dict[str, Any]
     sizes: fitting.Sizes
     context: Context
     interpret: bool
@@ -67,8 +69,18 @@ class Kernel(NamedTuple):
     @property
     def constants(self) -> list[Any]:
         """Arrays that the functions close over, in their order."""
-        parts = (self.gradient, self.update, self.scores)
-        return [x for part in parts if part is not None for x in part.constants]
+        return [x for part in self.parts for x in part.constants]
+
+    @property
+    def parts(self) -> list[Traced]:
+        """The functions that there are."""
+        parts = (self.gradient, self.update, self.scores, self.ended)
+        return [part for part in parts if part is not None]
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the metrics of training and validation, as which a unit is ended."""
+        return [name for name, dtype in self.metrics.items() if dtype is None]
 
 
 def build(
@@ -95,7 +107,7 @@ def build(
     if problem := pallas.missing(arithmetic):
         raise NoKernelForm(problem)
     inner = state.inner if loop.objective is not None else state
-    inner, hparams = jax.tree.map(_shape, (inner, hparams))
+    inner, hparams = jax.tree.map(_shape, (jax.eval_shape(loop.carried, inner), hparams))
     weights_like = jax.ShapeDtypeStruct((), jnp.float32)
     # A first guess of rows, to know the gradient, of which the rows follow.
     sizes, rows = None, fitting.FEW_ROWS
@@ -104,7 +116,7 @@ def build(
     for _ in range(2):
         training = jax.eval_shape(lambda shared, n=rows: loop.training(shared, n), shared)
         chunk = _chunk_of(training, rows)
-        gradient = Traced(loop.gradient, inner, hparams, chunk, weights_like)
+        gradient = Traced(loop.gradient, inner, hparams, chunk, weights_like, training.common)
         like = gradient.like[1]
         sizes = fitting.sizes_of(
             jax.tree.leaves(inner), jax.tree.leaves(like), loop.batch_size, loop.precision
@@ -114,16 +126,20 @@ def build(
         rows = sizes.rows
     assert sizes is not None
     update = Traced(loop.update, inner, hparams, like, weights_like, training.common)
-    scores, validation, metrics = None, None, ("train_loss", "loss")
+    scores, ended, validation, metrics = None, None, None, dict.fromkeys(("train_loss", "loss"))
     if loop.validation is not None and loop.scores is not None:
         rows_of = loop.validation
         validation = jax.eval_shape(lambda shared: rows_of(shared, rows), shared)
         scores = Traced(loop.scores, inner, hparams, _chunk_of(validation, rows))
-        metrics = ("train_loss", *scores.like)
+        metrics = dict.fromkeys(("train_loss", *scores.like))
+    if loop.ended is not None:
+        numbers = dict.fromkeys(metrics, weights_like)
+        ended = Traced(loop.ended, inner, hparams, numbers, training.common)
+        metrics = {**metrics, **{name: x.dtype for name, x in ended.like[1].items()}}
     by_parts = sizes.state_bytes <= fitting.PARTS_BYTES
     context = Context(None if interpret else arithmetic, NOISE, rows, by_parts=by_parts)
     found = Kernel(
-        loop, inner, gradient, update, scores, training, validation, metrics, sizes, context,
+        loop, inner, gradient, update, scores, ended, training, validation, metrics, sizes, context,
         interpret,
     )  # fmt: skip
     _check(found, inner, hparams, chunk)
@@ -179,9 +195,9 @@ def _check(kernel: Kernel, state: PyTree, hparams: Hparams, chunk: Chunk) -> Non
         rows = jax.tree.map(lambda x: _padded_example(x, 0), chunk)
         zero = Padded(jnp.zeros(()), (), False)
         constants = iter([_padded_example(x) for x in kernel.constants])
-        given = [[next(constants) for _ in part.constants] for part in _parts(kernel)]
-        gradient = kernel.gradient(kernel.context, given[0], *own, rows, zero)[1]
+        given = [[next(constants) for _ in part.constants] for part in kernel.parts]
         common = _padded_examples(kernel.training.common)
+        gradient = kernel.gradient(kernel.context, given[0], *own, rows, zero, common)[1]
         kernel.update(kernel.context, given[1], *own, gradient, zero, common)
         if kernel.scores is not None and kernel.validation is not None:
             valid = jax.tree.map(
@@ -190,12 +206,11 @@ def _check(kernel: Kernel, state: PyTree, hparams: Hparams, chunk: Chunk) -> Non
             )
             for name, values in kernel.scores(apart, given[2], *own, valid).items():
                 _check_rows(values, name, kernel.context.num_rows)
+        if kernel.ended is not None:
+            numbers = dict.fromkeys(kernel.measured, zero)
+            kernel.ended(kernel.context, given[-1], *own, numbers, common)
 
     jax.eval_shape(everything)
-
-
-def _parts(kernel: Kernel) -> list[Traced]:
-    return [part for part in (kernel.gradient, kernel.update, kernel.scores) if part is not None]
 
 
 def _check_rows(values: Any, name: str, num_rows: int) -> None:
@@ -234,7 +249,8 @@ def advance(
     Returns:
       The states, and name -> [V, length], NaN behind `num_units`.
     """
-    loop, rows = kernel.loop, kernel.context.num_rows
+    loop, rows, before = kernel.loop, kernel.context.num_rows, states
+    states = jax.vmap(partial(_taken, loop))(states)
     num_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kernel.training.rows))
     num_steps = max(kernel.training.totals.shape[0], 1)
     each = min(length, fitting.MAX_ROW_BYTES // max(num_bytes, 1))
@@ -262,7 +278,35 @@ def advance(
 
         num_launches = (num_units + each - 1) // each
         states, found = jax.lax.fori_loop(0, num_launches, body, (states, blank))
-    return states, {name: found[:, i, :length] for i, name in enumerate(kernel.metrics)}
+    last = shared_at(jnp.maximum(num_units - 1, 0))
+    states = jax.vmap(partial(_put_back, loop), (0, 0, 0, None))(before, states, hparams, last)
+    return states, {
+        name: _metric(found[:, i, :length], dtype)
+        for i, (name, dtype) in enumerate(kernel.metrics.items())
+    }
+
+
+def _taken(loop: RowLoop, state: PyTree) -> PyTree:
+    """Of a trial's state, guarded or not, what a launch takes."""
+    if loop.objective is None:
+        return loop.carried(state)
+    return state._replace(inner=loop.carried(state.inner))
+
+
+def _put_back(
+    loop: RowLoop, before: PyTree, state: PyTree, hparams: Hparams, shared: Shared
+) -> PyTree:
+    """Undo `_taken`."""
+    if loop.objective is None:
+        return loop.whole(before, state, hparams, shared)
+    return state._replace(inner=loop.whole(before.inner, state.inner, hparams, shared))
+
+
+def _metric(values: Array, dtype: Any) -> Array:
+    """Values as the unit tells them; where there are none, NaN or its like."""
+    if dtype is None or jnp.issubdtype(dtype, jnp.inexact):
+        return values
+    return jnp.nan_to_num(values).astype(dtype)
 
 
 class _Inputs(NamedTuple):
@@ -273,6 +317,7 @@ class _Inputs(NamedTuple):
     rows: PyTree
     weights: Any
     totals: Any
+    chunks: Any
     valid_rows: PyTree
     valid_weights: Any
     valid_total: Any
@@ -288,7 +333,7 @@ def _launch(
     now: tuple[Any, Any],
     each: int,
 ) -> tuple[PyTree, Array]:
-    common = [jnp.asarray(x)[:1] for x in jax.tree.leaves(training.common)]
+    common = [jnp.asarray(x) for x in jax.tree.leaves(training.common)]
     numbers = jnp.stack([*map(jnp.int32, now), training.num_steps[0].astype(jnp.int32)])
     nothing: Any = ()
     shared = _Inputs(
@@ -297,13 +342,14 @@ def _launch(
         jax.tree.map(partial(to_padded, leading=2), training.rows),
         training.weights,
         training.totals,
+        training.chunks,
         nothing if valid is None else jax.tree.map(partial(to_padded, leading=1), valid.rows),
         nothing if valid is None else valid.weights,
         nothing if valid is None else valid.totals,
         [to_padded(jnp.asarray(x)) for x in kernel.constants],
     )
     state_leaves, state_tree = jax.tree.flatten(states)
-    own = [to_padded(x, 1) for x in state_leaves]
+    own = [to_padded(jnp.asarray(x, _stored(x.dtype)), 1) for x in state_leaves]
     values = [jnp.asarray(x) for x in jax.tree.leaves(hparams)]
     shared_leaves, shared_tree = jax.tree.flatten(shared)
     num_trials, room = own[0].shape[0], 1 << max(each - 1, 0).bit_length()
@@ -329,8 +375,20 @@ def _launch(
         body, num_trials, [*own, *values], shared_leaves, [*results, metrics],
         kernel.sizes.warps, kernel.interpret,
     )  # fmt: skip
-    new = [from_padded(x, old.shape) for x, old in zip(found[:-1], state_leaves, strict=True)]
+    new = [
+        from_padded(x, old.shape).astype(old.dtype)
+        for x, old in zip(found[:-1], state_leaves, strict=True)
+    ]
     return jax.tree.unflatten(state_tree, new), found[-1][:, :, :each]
+
+
+def _stored(dtype: Any) -> Any:
+    """What a state's numbers are held as: truth values are whole numbers."""
+    return jnp.dtype(jnp.int32) if _is_bool(dtype) else jnp.dtype(dtype)
+
+
+def _is_bool(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.bool_)
 
 
 def _scalar(reference: Any) -> Padded:
@@ -369,11 +427,13 @@ class _Program:
         loaded = iter(inputs.constants)
         self.constants = [
             [_whole(next(loaded), np.shape(next(constants))) for _ in part.constants]
-            for part in _parts(kernel)
+            for part in kernel.parts
         ]
-        self.common = jax.tree.unflatten(
-            jax.tree.structure(kernel.training.common), [_scalar(r) for r in inputs.common]
-        )
+
+    def common(self, i: Any) -> PyTree:
+        """What all trials share in a unit."""
+        structure = jax.tree.structure(self.kernel.training.common)
+        return jax.tree.unflatten(structure, [Padded(r[i], ()) for r in self.inputs.common])
 
     def run(self, state: PyTree) -> None:
         """All units."""
@@ -393,7 +453,8 @@ class _Program:
             if guarded:
                 alive, guard = self._guard(guard, metrics, numbers[1] + i)
             for number, name in enumerate(self.kernel.metrics):
-                self.curves[0, number, i] = jnp.where(alive, metrics[name], jnp.nan)
+                value = jnp.asarray(metrics[name], jnp.float32)
+                self.curves[0, number, i] = jnp.where(alive, value, jnp.nan)
             full: Any = Guarded(inner, *guard) if guarded else inner
             self._store(full, alive)
             return self._arrays(inner), guard
@@ -420,7 +481,7 @@ class _Program:
         def write() -> None:
             for reference, array in zip(self.results, arrays, strict=True):
                 everything = (slice(None),) * (len(reference.shape) - 1)
-                reference[(0, *everything)] = array
+                reference[(0, *everything)] = jnp.asarray(array, reference.dtype)
 
         if alive is True:
             write()
@@ -431,11 +492,14 @@ class _Program:
         """Of a state, zeros where it is padded, with the dtypes that it had."""
         like = jax.tree.leaves(self.kernel.state)
         leaves = [cleaned(as_padded(leaf)).array for leaf in jax.tree.leaves(state)]
-        return [jnp.asarray(x, y.dtype) for x, y in zip(leaves, like, strict=True)]
+        return [jnp.asarray(x, _stored(y.dtype)) for x, y in zip(leaves, like, strict=True)]
 
     def _padded(self, arrays: list[Any]) -> PyTree:
         leaves, tree = jax.tree.flatten(self.kernel.state)
-        values = [Padded(x, tuple(y.shape), True) for x, y in zip(arrays, leaves, strict=True)]
+        values = [
+            Padded(x != 0 if _is_bool(y.dtype) else x, tuple(y.shape), True)
+            for x, y in zip(arrays, leaves, strict=True)
+        ]
         return jax.tree.unflatten(tree, values)
 
     def _unit(self, i: Any, state: PyTree) -> tuple[PyTree, dict[str, Any]]:
@@ -454,20 +518,35 @@ class _Program:
         state = self._padded(arrays)
         metrics = {"train_loss": loss_sum / weight}
         if self.kernel.scores is None:
-            return state, {**metrics, "loss": metrics["train_loss"]}
-        return state, {**metrics, **self._validate(state)}
+            metrics["loss"] = metrics["train_loss"]
+        else:
+            metrics |= self._validate(state)
+        if self.kernel.ended is None:
+            return state, metrics
+        state, more = self.kernel.ended(
+            self.kernel.context,
+            self.constants[-1],
+            state,
+            self.hparams,
+            {name: _number(metrics[name]) for name in self.kernel.measured},
+            self.common(i),
+        )
+        return state, metrics | {name: as_padded(x).array for name, x in more.items()}
 
     def _step(self, i: Any, j: Any, total: Any, arrays: list[Any]) -> tuple[list[Any], Any]:
         """One minibatch: chunks of rows whose gradients are summed, then the update."""
         kernel, inputs = self.kernel, self.inputs
         size = kernel.context.num_rows
-        num_chunks = -(-kernel.loop.batch_size // size)
-        state = self._padded(arrays)
+        num_chunks: Any = -(-kernel.loop.batch_size // size)
+        before = j * num_chunks
+        if not isinstance(kernel.training.chunks, tuple):
+            num_chunks, before = inputs.chunks[i, j], j * inputs.chunks[i, 0]
+        state, common = self._padded(arrays), self.common(i)
         divisor = jnp.where(total > 0, total, 1.0) if kernel.loop.may_be_empty else total
 
         def part(number: Any) -> tuple[Any, list[Any]]:
             first = number * size
-            at = j * (num_chunks * size) + first
+            at = before * size + first
             read = partial(_read, index=(i,), at=at, size=size)
             chunk = Chunk(
                 jax.tree.map(read, inputs.rows, kernel.training.rows),
@@ -475,12 +554,12 @@ class _Program:
             )
             context = kernel.context._replace(first_row=jnp.asarray(first, jnp.uint32))
             loss, gradient = kernel.gradient(
-                context, self.constants[0], state, self.hparams, chunk, _number(divisor)
+                context, self.constants[0], state, self.hparams, chunk, _number(divisor), common
             )
             leaves = [as_padded(x) for x in jax.tree.leaves(gradient)]
             return as_padded(loss).array, [cleaned(x).array for x in leaves]
 
-        if num_chunks == 1:
+        if isinstance(num_chunks, int) and num_chunks == 1:
             loss, gradient = part(0)
         else:
             blank = [
@@ -502,7 +581,7 @@ class _Program:
             self.hparams,
             jax.tree.unflatten(tree, given),
             _number(loss),
-            self.common,
+            common,
         )
         moved = self._arrays(new)
         if kernel.loop.may_be_empty:
@@ -514,7 +593,7 @@ class _Program:
         kernel, inputs = self.kernel, self.inputs
         assert kernel.scores is not None
         assert kernel.validation is not None
-        size, names = kernel.context.num_rows, kernel.metrics[1:]
+        size, names = kernel.context.num_rows, kernel.measured[1:]
         validation, scores = kernel.validation, kernel.scores
 
         def part(number: Any, sums: list[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """How a kernel computes each kind of equation on padded arrays."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -67,6 +68,8 @@ def _elementwise(context: Context, equation: Any, values: list[Padded]) -> Padde
     arrays, made_of = [value.array for value in values], None
     if name in ("max", "min") and jnp.issubdtype(values[0].dtype, jnp.floating):
         array = _extreme(context, name, shape, *arrays)
+    elif name == "select_n" and len(arrays) > 3:
+        array = _chosen(shape, *arrays)
     elif found := instructions.compute(context, equation, values):
         array, made_of = found
     else:
@@ -89,6 +92,15 @@ def _extreme(context: Context, name: str, shape: tuple[int, ...], x: Any, y: Any
         return pallas.extreme(name, x, y)
     wins = (x >= y) if name == "max" else (x <= y)
     return jnp.where(wins | (x != x), x, y)
+
+
+def _chosen(shape: tuple[int, ...], which: Any, *cases: Any) -> Any:
+    """Of more than two cases: what a kernel has chooses between two."""
+    which, *cases = (jnp.broadcast_to(x, padded_shape(shape)) for x in (which, *cases))
+    found = cases[-1]
+    for number in reversed(range(len(cases) - 1)):
+        found = jnp.where(which <= number, cases[number], found)
+    return found
 
 
 def _static_or_elementwise(context: Context, equation: Any, values: list[Any]) -> list[Any]:
@@ -176,6 +188,19 @@ def _transpose(context: Context, equation: Any, values: list[Padded]) -> Padded:
     return Padded(jax.lax.transpose(value.array, order), _shape_of(equation), value.clean, rows)
 
 
+def _stack(context: Context, equation: Any, values: list[Padded]) -> Padded:
+    """Of numbers."""
+    del context
+    if any(value.shape for value in values):
+        raise NoKernelForm("stacking arrays (stack) has no kernel form")
+    shape = _shape_of(equation)
+    at = jax.lax.iota(jnp.int32, padded_shape(shape)[0])
+    found = jnp.zeros(at.shape, values[0].dtype)
+    for number, value in enumerate(values):
+        found = jnp.where(at == number, value.array, found)
+    return Padded(found, shape, True)
+
+
 def _reduction(name: str) -> Callable[[Context, Any, list[Padded]], Padded]:
     def rule(context: Context, equation: Any, values: list[Padded]) -> Padded:
         (value,), axes = values, tuple(equation.params["axes"])
@@ -190,6 +215,8 @@ def _reduction(name: str) -> Callable[[Context, Any, list[Padded]], Padded]:
             value = cleaned(value)
             array = value.array
         else:
+            if value.dtype == jnp.bool_:
+                value = replace(value, array=jnp.where(value.array, np.int32(1), np.int32(0)))
             array = masked(value, _neutral(name, value.dtype), axes)
         reduced = equation.primitive.bind(array, **equation.params)
         is_total = name == "reduce_sum" and shape == () and value.dtype == jnp.float32
@@ -480,6 +507,7 @@ RULES: dict[str, Rule] = {
     "squeeze": _squeeze,
     "expand_dims": _array_rule(_reshape),
     "transpose": _array_rule(_transpose),
+    "stack": _array_rule(_stack),
     "dot_general": _array_rule(_dot),
     "slice": _slice,
     "unstack": _unstack,

@@ -40,7 +40,7 @@ _MAX_IN_TURN = 64
 
 
 def choose_executor(
-    footprint: Footprint,
+    footprint: Footprint | None,
     platform: str,
     insist: str | None = None,
     misfit: Callable[[bool], str] | None = None,
@@ -50,7 +50,7 @@ def choose_executor(
     "vmap" as one batch, "map" one after another, "kernel" each in a program of its own on a GPU.
 
     Args:
-      footprint: of one trial's unit.
+      footprint: of one trial's unit; None where nobody chooses for a CPU.
       platform: "cpu", "gpu" or "tpu".
       insist: what the user asks for, if anything.
       misfit: (whether to interpret it) -> why no kernel can train a trial, "" if one can; None if
@@ -78,6 +78,7 @@ def choose_executor(
         return "vmap", reason
     if platform != "cpu":
         return "vmap", "an accelerator computes a batch of trials at once"
+    assert footprint is not None
     if footprint.kernels_differ:
         return "map", (
             "convolutions whose kernels differ by trial would be batched into grouped "

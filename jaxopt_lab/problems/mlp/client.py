@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,8 +11,11 @@ import numpy as np
 
 from jaxopt_lab.core.cohorts import Job, default_width
 from jaxopt_lab.core.controls import Values
+from jaxopt_lab.core.devices import accelerator
 from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
-from jaxopt_lab.core.trainable import Trainable
+from jaxopt_lab.core.executors.kernel import misfit as kernel_misfit
+from jaxopt_lab.core.tracing.executors import choose_executor
+from jaxopt_lab.core.trainable import Shared, Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.mlp import hyperparameters, trainer
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
@@ -33,6 +37,7 @@ class RowsClient:
       make_model: the network of a signature; the MLP by default.
       evaluations: per epoch; curves have so many entries for each.
       shared: whether compiled programs serve other clients of this process, too.
+      executor: "vmap" or "kernel"; None leaves the choice to the planner.
     """
 
     curve_length = CURVE_LENGTH
@@ -44,10 +49,13 @@ class RowsClient:
         make_model: MakeModel = trainer.make_model,
         evaluations: int = 1,
         shared: bool = False,
+        executor: str | None = None,
     ) -> None:
         self.data, self.criterion = arrays, criterion
         self.make_model, self.evaluations, self.shared = make_model, evaluations, shared
+        self.asked = executor
         self._counts: dict[Signature, int] = {}
+        self._choices: dict[tuple[Signature, bool], tuple[Executor, str]] = {}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -72,13 +80,37 @@ class RowsClient:
         return {}
 
     def executor(self, program: Signature, on_cpu: bool) -> Executor:
-        """Always in lockstep."""
-        del program, on_cpu
-        return "vmap"
+        """In lockstep on a CPU; a kernel where the GPU has room for one, or as asked for."""
+        return self.choice(program, on_cpu)[0]
 
     def insists(self) -> bool:
-        """No."""
-        return False
+        """Where the executor was asked for."""
+        return self.asked is not None
+
+    def choice(self, program: Signature, on_cpu: bool) -> tuple[Executor, str]:
+        """The executor, and why."""
+        key = program, on_cpu
+        if key not in self._choices:
+            if on_cpu and self.asked is None:
+                found: tuple[Executor, str] = "vmap", "a batch shares the fixed cost of operations"
+            else:
+                platform = "cpu" if on_cpu else accelerator()
+                misfit = partial(self._misfit, program)
+                found = choose_executor(None, platform, self.asked, misfit)
+            self._choices[key] = found
+        return self._choices[key]
+
+    def _misfit(self, program: Signature, interpret: bool) -> str:
+        """Why no kernel can train the program's trials; "" if one can."""
+        trainable = self.trainable(program, on_cpu=False)
+        config = hyperparameters.complete({})
+        hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
+        hparams["total_steps"] = jnp.ones(())
+        key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+        state = jax.eval_shape(trainable.init, key, hparams)
+        zero: Any = np.zeros((), np.int32)
+        shared = Shared(key, zero, zero, zero, self.data, (zero, zero))
+        return kernel_misfit(trainable.row_loop, state, hparams, shared, interpret)
 
     def init_in_turn(self, program: Signature) -> bool:
         """Orthogonal kernels are costly, and few trials take them."""
@@ -88,7 +120,7 @@ class RowsClient:
         """Loss, network and evaluations: all that its functions are made of besides shapes."""
         if not self.shared:
             return None
-        return self.criterion, self.make_model, self.evaluations, program
+        return self.criterion, self.make_model, self.evaluations, self.asked, program
 
     def count_parameters(self, program: Signature) -> int:
         """Number of weights of a signature's network."""

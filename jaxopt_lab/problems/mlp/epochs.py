@@ -18,6 +18,7 @@ from jaxopt_lab.core.trainable import Metrics as UnitMetrics
 from jaxopt_lab.core.trainable import Shared, Trainable
 from jaxopt_lab.core.types import Hparams, PRNGKey, PyTree
 from jaxopt_lab.problems.mlp.data import FoldArrays
+from jaxopt_lab.problems.mlp.row_loop import make_row_loop
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.stream import gather, round_up
 from jaxopt_lab.problems.mlp.trainer import (
@@ -28,6 +29,7 @@ from jaxopt_lab.problems.mlp.trainer import (
     Probe,
     StepInfo,
     Trainer,
+    as_final,
     final_params,
 )
 from jaxopt_lab.problems.shuffling import shuffled
@@ -227,7 +229,17 @@ def epochs(
             "last_loss": train.last_loss,
         }
 
-    return Trainable(init, step, result=lambda state: final_params(state.train), info=info)
+    def whole(state: EpochState, train: Any, hparams: Hparams, shared: Shared) -> EpochState:
+        """A state whose training went on in a kernel."""
+        train = train._replace(accumulator=state.train.accumulator)
+        return EpochState(train, validate(shared, as_final(train), hparams)[1])
+
+    loop = None
+    if evaluations == 1 and trainer.halves is not None:
+        loop = make_row_loop(trainer, signature, epoch_rows)._replace(whole=whole)
+    return Trainable(
+        init, step, result=lambda state: final_params(state.train), info=info, row_loop=loop
+    )
 
 
 def on_training_rows(probe: Probe, skip_layers: bool = True) -> Callable[..., dict[str, Array]]:

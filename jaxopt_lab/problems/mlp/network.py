@@ -1,7 +1,7 @@
 """The multilayer perceptron that serves many shapes at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -64,7 +64,7 @@ class PaddedMLP(nn.Module):
         self,
         inputs: Float[Array, "b f"],
         hparams: Hparams,
-        noise: UInt16[Array, "layers _ h"] | None = None,
+        noise: UInt16[Array, "layers _ h"] | Sequence[UInt16[Array, "_ h"]] | None = None,
         depth: IntScalar | None = None,
     ) -> Float[Array, "*k b o"]:
         """Apply the network.

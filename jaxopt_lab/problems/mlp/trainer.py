@@ -110,18 +110,36 @@ class TrainState(NamedTuple):
     keep: BoolScalar
 
 
+class Halves(NamedTuple):
+    """A step taken apart, for an executor that sums the gradients of a minibatch's rows itself.
+
+    Attributes:
+      losses: (state, hparams, batch) -> [b], without noise.
+      gradient: (state, hparams, batch, noise, total) -> (sum of losses / total, its gradient).
+      update: (state, hparams, gradient, mean loss) -> state.
+      scores: (state, hparams, batch) -> name -> [b], NaN of a trial that diverged.
+    """
+
+    losses: Callable[[Any, Hparams, Batch], Array]
+    gradient: Callable[[Any, Hparams, Batch, Any, Scalar], tuple[Scalar, PyTree]]
+    update: Callable[[Any, Hparams, PyTree, Scalar], Any]
+    scores: Callable[[Any, Hparams, Batch], dict[str, Array]]
+
+
 class Trainer(NamedTuple):
     """Pure functions that train ONE trial.
 
     A user's own functions of these types (a reinforcement-learning update, say) plug in here.
 
-    `step` takes one block of rows, keys for its noise, and the minibatch that the block is of.
+    `step` takes one block of rows, keys for its noise, and the minibatch that the block is of;
+    `halves` are its parts.
     """
 
     init: Callable[[PRNGKey, Hparams], Any]
     step: Callable[[Any, Hparams, Batch, PRNGKey, Minibatch], tuple[Any, StepInfo]]
     evaluate: Callable[[Any, Hparams, Batch], Evaluation]
     end_epoch: Callable[[Any, Hparams, Metrics], Any]
+    halves: Halves | None = None
 
 
 #: What a caller measures on a trial in training: (state, hparams, batch of training rows) ->
@@ -183,9 +201,7 @@ def make_trainer(
         model.optional_layers if isinstance(model, PaddedMLP) and not signature.observe else ()
     )
 
-    def forward(
-        params: Params, batch: Batch, hparams: Hparams, noise: Array | None = None
-    ) -> Array:
+    def forward(params: Params, batch: Batch, hparams: Hparams, noise: Any = None) -> Array:
         found = model.apply({"params": params}, batch.inputs, hparams, noise, batch.depth)
         return jnp.asarray(found)
 
@@ -263,6 +279,16 @@ def make_trainer(
             return new, ()
         return new, observation.of_update(gradient, updates, state.params, hparams)
 
+    def losses_of(params: Params, hparams: Hparams, batch: Batch, noise: Any = None) -> Array:
+        outputs = forward(params, batch, hparams, noise)
+        return row_losses(signature, criterion, outputs, batch.targets)
+
+    def mean_loss(
+        params: Params, hparams: Hparams, batch: Batch, noise: Any, divisor: Scalar
+    ) -> Scalar:
+        losses = losses_of(params, hparams, batch, noise)
+        return jnp.where(batch.mask, losses, 0.0).sum() / divisor
+
     def step(
         state: TrainState, hparams: Hparams, batch: Batch, keys: PRNGKey, minibatch: Minibatch
     ) -> tuple[TrainState, StepInfo]:
@@ -279,9 +305,7 @@ def make_trainer(
                     else layer
                     for name, layer in params.items()
                 }
-            outputs = forward(params, batch, hparams, noise)
-            losses = row_losses(signature, criterion, outputs, batch.targets)
-            return jnp.where(batch.mask, losses, 0.0).sum() / divisor
+            return mean_loss(params, hparams, batch, noise, divisor)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         loss_sum = loss * divisor
@@ -302,13 +326,18 @@ def make_trainer(
         )
         return state, StepInfo(loss_sum, count, observed)
 
-    def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
+    def judged(state: TrainState, hparams: Hparams, batch: Batch) -> tuple[dict[str, Array], Array]:
+        """Loss and metrics of each row, and outputs."""
         params = state.average if use_average else state.params
         outputs = forward(params, batch, hparams)
         if signature.ensemble_size > 1:
             outputs = criterion.average(outputs)
         per_row = {"loss": criterion.loss(outputs, batch.targets)}
         per_row.update(criterion.metrics(outputs, batch.targets))
+        return per_row, outputs
+
+    def evaluate(state: TrainState, hparams: Hparams, batch: Batch) -> Evaluation:
+        per_row, outputs = judged(state, hparams, batch)
         sums = {k: jnp.where(batch.mask, v, 0.0).sum() for k, v in per_row.items()}
         if batch.coins is not None:
             losses = jnp.where(batch.mask, per_row["loss"], 0.0)
@@ -324,7 +353,23 @@ def make_trainer(
             state = state._replace(plateau=optax.tree.where(on, moved, state.plateau))
         return _keep_best(state, hparams, metrics, use_average) if use_best else state
 
-    return Trainer(init, step, evaluate, end_epoch)
+    def losses(state: TrainState, hparams: Hparams, batch: Batch) -> Array:
+        return losses_of(state.params, hparams, batch)
+
+    def gradient(
+        state: TrainState, hparams: Hparams, batch: Batch, noise: Any, total: Scalar
+    ) -> tuple[Scalar, PyTree]:
+        return jax.value_and_grad(mean_loss)(state.params, hparams, batch, noise, total)
+
+    def move(state: TrainState, hparams: Hparams, gradient: PyTree, loss: Scalar) -> TrainState:
+        return update(_watch(state, loss), hparams, gradient, jnp.ones((), bool), {})[0]
+
+    def scores(state: TrainState, hparams: Hparams, batch: Batch) -> dict[str, Array]:
+        fine = state.diverged_at < 0
+        return {k: jnp.where(fine, v, jnp.nan) for k, v in judged(state, hparams, batch)[0].items()}
+
+    halves = Halves(losses, gradient, move, scores)
+    return Trainer(init, step, evaluate, end_epoch, halves)
 
 
 def _watch(state: TrainState, loss: Scalar) -> TrainState:
@@ -373,6 +418,12 @@ def final_params(state: TrainState) -> Params:
     if state.best != ():
         return state.best.params
     return state.average if state.average != () else state.params
+
+
+def as_final(state: TrainState) -> TrainState:
+    """The state whose evaluation is that of `final_params`."""
+    params = final_params(state)
+    return state._replace(params=params, average=params if state.average != () else ())
 
 
 def trim(params: Params, num_layers: int, hidden_size: int) -> dict[str, Any]:

@@ -92,8 +92,9 @@ def make_row_loop(setting: Setting) -> RowLoop:
         return scored_of(state.params, state, hparams, batch_of(chunk)).losses
 
     def gradient(
-        state: TrainState, hparams: Any, chunk: Chunk, total: Scalar
+        state: TrainState, hparams: Any, chunk: Chunk, total: Scalar, common: PyTree
     ) -> tuple[Scalar, PyTree]:
+        del common
         batch = batch_of(chunk)
 
         def loss_of(params: PyTree) -> Scalar:
