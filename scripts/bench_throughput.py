@@ -43,6 +43,8 @@ from bench.systems import DEFAULT, KERNEL, SWEEP, SYSTEMS
 
 HIDDEN_SIZES, BATCH_SIZES = (16, 32, 128, 256, 512), (32, 128)
 MIN_ROUNDS = 3
+#: Whose seconds a ratio is over.
+BASES = ("ours", "kernel", "planned")
 
 
 @dataclass
@@ -170,8 +172,7 @@ class Bench:
                 break
         for case in cases:
             mine = [entry for entry in entries if entry.case == case]
-            base = "ours" if "ours" in self.pools else "kernel"
-            ours = next((e.median for e in mine if e.system == base), None)
+            ours = next((e.median for e in mine if e.system in BASES), None)
             for entry in mine:
                 print(json.dumps(entry.line(ours, self.device)), flush=True)
 
@@ -194,7 +195,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="at most two minutes")
     parser.add_argument("--systems", help=f"comma-separated, of: {', '.join(SYSTEMS)}")
-    parser.add_argument("--case", help="only cases whose name contains this")
+    parser.add_argument("--case", help="only cases whose name contains this, or one of A,B")
     parser.add_argument(
         "--sizes", action="store_true", help=f"hidden sizes and batches against {SWEEP[1:]}"
     )
@@ -228,7 +229,8 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         cases = [Case(hidden_size=h, batch_size=b, **common) for h, b in grid]
     else:
         cases = [Case(dropout=rate, **common) for rate in (0.0, 0.2)]
-    found = [case for case in cases if not args.case or args.case in case.name]
+    wanted = (args.case or "").split(",")
+    found = [case for case in cases if any(part in case.name for part in wanted)]
     exact = [case for case in found if case.name == args.case]
     if not found:
         sys.exit(f"no such case; there are: {', '.join(case.name for case in cases)}")
@@ -253,7 +255,7 @@ def main() -> None:
     bench = Bench(systems, target, rounds, time.perf_counter() + limit)
     cases = _cases(args)
     try:
-        if args.kernel and "cpu" not in bench.device:
+        if (args.kernel or args.sizes) and "cpu" not in bench.device:
             bench.prepare_all(cases)
         # The sweep measures case by case, to have lines early; the headline cases alternate.
         for group in [[case] for case in cases] if args.sizes or args.kernel else [cases]:

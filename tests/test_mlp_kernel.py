@@ -1,18 +1,22 @@
 """The tabular MLP in the executor `kernel`, interpreted where no GPU is: what vmap trains."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxopt_lab.core import compilation
 from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.executors import fitting, kernel
 from jaxopt_lab.core.runner import Runner
+from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.client import RowsClient
-from jaxopt_lab.problems.mlp.data import lay_out, regression
+from jaxopt_lab.problems.mlp.data import classification, lay_out, regression
 from jaxopt_lab.problems.mlp.programs import Programs
 
 pytestmark = [
@@ -112,17 +116,120 @@ def same(found: list[Any], expected: list[Any], rtol: float = 2e-4) -> None:
 MERGED = [
     {"weight_decay": 0.1, "clip_norm": 1.0, "optimizer": "adamw"},
     {"hidden_size": 9, "num_layers": 1, "activation": "relu", "optimizer": "sgd", "l2": 1e-3},
-    {"hidden_size": 13, "batch_size": 12, "activation": "gelu", "optimizer": "rmsprop", "l1": 1e-3},
+    {"hidden_size": 13, "batch_size": 12, "activation": "gelu", "optimizer": "rmsprop"},
+    {"hidden_size": 9, "num_layers": 1, "optimizer": "sgd", "learning_rate": 1e30},
 ]
 
 
-@pytest.fixture(scope="module")
-def merged() -> tuple[list[Any], list[Any]]:
-    with pytest.MonkeyPatch.context() as patch:
-        compiled_fast.__wrapped__(patch)  # type: ignore[attr-defined]
-        return run(EXECUTOR, MERGED, True, folds=(0, 2)), run("vmap", MERGED, True, folds=(0, 2))
-
-
-def test_padded_and_merged_networks_train_as_under_vmap(merged: Any) -> None:
+def test_padded_and_merged_networks_train_as_under_vmap() -> None:
     """Masked width and depth, blocks of rows, optimizers of one formula; the refit, too."""
-    same(*merged)
+    found = [run(executor, MERGED, True, folds=(0, 2)) for executor in (EXECUTOR, "vmap")]
+    assert [result.info["diverged_at"] >= 0 for result in found[0]] == [
+        False,
+        False,
+        False,
+        True,
+    ] * 2
+    same(*found)
+
+
+EVERYTHING = {
+    "ema": True,
+    "early_stopping": True,
+    "early_stopping_patience": 2,
+    "schedule": "reduce_on_plateau",
+    "plateau_patience": 1,
+    "l1": 1e-3,
+    "clip_value": 0.5,
+    "learning_rate": 0.1,
+    "batch_size": 50,
+}
+
+
+def test_what_a_network_keeps_from_epoch_to_epoch_is_kept_in_a_kernel() -> None:
+    """Averages, the best epoch's weights and outputs, a rate reduced on a plateau; classes."""
+    labels = (np.arange(NUM_ROWS) % 3).astype(np.int32)
+    given = ([EVERYTHING, {**EVERYTHING, "learning_rate": 0.01}], False, arrays_of(labels))
+    found = [run(executor, *given, classification(3)) for executor in (EXECUTOR, "vmap")]
+    same(*found)
+    assert not all(found[0][0].curves["keep"])
+
+
+def an_h100() -> AbstractContextManager[Any]:
+    """What programs are lowered for, which later versions of JAX want to know."""
+    if not hasattr(jax.sharding, "AbstractDevice"):
+        return nullcontext()
+    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
+
+
+def traced(client: RowsClient, changes: list[dict[str, Any]], merged: bool) -> Any:
+    """A kernel, the shapes of one trial, and what its trials share in a unit."""
+    configs = [hyperparameters.complete({**BASE, **change}) for change in changes]
+    program = programs(configs, merged).signature(configs[0])
+    trainable = client.trainable(program, on_cpu=False)
+    hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(configs[0]).items()}
+    hparams["total_steps"] = jnp.ones(())
+    one = jax.eval_shape(lambda h: (trainable.init(jax.random.key(0), h), h), hparams)
+    data = jax.tree.map(jnp.asarray, client.data)
+
+    def shared_at(unit: Any) -> Shared:
+        key = jax.random.fold_in(jax.random.key(7, impl="threefry2x32"), unit)
+        zero = jnp.int32(0)
+        return Shared(key, jnp.int32(unit), jnp.int32(3), zero, data, (zero + 1, zero))
+
+    return kernel.build(trainable.row_loop, *one, shared_at(0)), one, shared_at
+
+
+@pytest.mark.parametrize("changes", [MERGED, [{**EVERYTHING, "dropout": 0.2}]])
+def test_kernels_of_tables_lower_for_cuda(changes: Any) -> None:
+    found, one, shared_at = traced(
+        RowsClient(arrays_of(), regression()), changes, changes is MERGED
+    )
+    many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((7, *x.shape), x.dtype), one)
+
+    def train(state: Any, hparams: Any, num_units: Any) -> Any:
+        return kernel.advance(found, state, hparams, shared_at, num_units, 4)
+
+    with an_h100():
+        lowered = jax.jit(train).trace(*many, 3).lower(lowering_platforms=("cuda",))
+    assert "triton" in lowered.as_text()
+
+
+def test_dropout_is_drawn_anew_and_the_same_in_any_company() -> None:
+    still = {"learning_rate": 1e-8, "dropout": 0.3, "num_layers": 1}
+    alone, other = run(EXECUTOR, [still])[0], run("vmap", [still])[0]
+    found = run(EXECUTOR, [still, {**still, "dropout": 0.0}])
+    for name, values in alone.curves.items():
+        np.testing.assert_array_equal(found[0].curves[name], values)
+    losses = alone.curves["train_loss"]
+    assert len(set(losses)) == EPOCHS
+    # Without a step that counts: what is drawn differs, what it does to the loss does not.
+    np.testing.assert_allclose(losses.mean(), other.curves["train_loss"].mean(), rtol=0.2)
+    assert len(set(found[1].curves["train_loss"].round(4))) == 1
+
+
+@pytest.mark.skipif(ON_GPU, reason="it asks what an H100 would do")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, ""),
+        ({"hidden_size": 512}, "bytes of shared memory wanted"),
+        ({"ensemble_size": 4}, "members that share weights"),
+        ({"precision": "bfloat16"}, "bfloat16 numbers have no kernel form"),
+    ],
+)
+def test_the_planner_takes_a_kernel_where_one_fits(change: dict[str, Any], reason: str) -> None:
+    config = hyperparameters.complete({**BASE, **change})
+    client = RowsClient(arrays_of(), regression())
+    executor, why = client.choice(programs([config], False).signature(config), on_cpu=False)
+    assert executor == ("vmap" if reason else "kernel")
+    assert reason in why
+
+
+def test_what_is_observed_within_an_epoch_has_no_kernel() -> None:
+    config = hyperparameters.complete(BASE)
+    client = RowsClient(arrays_of(), regression(), evaluations=2, executor="kernel-interpreted")
+    with pytest.raises(UserError, match="observed within an epoch"):
+        client.executor(programs([config], False).signature(config), on_cpu=True)

@@ -43,6 +43,8 @@ class Minibatches(NamedTuple):
     chunks: Any = ()
 
 
+#: Why a unit that is any function cannot be trained in a kernel.
+NO_LOOP = "only lab.supervised and tables tell the executor their loop over rows"
 #: See `RowLoop.ended`.
 Ended = Callable[[PyTree, Any, dict[str, Array], PyTree], tuple[PyTree, dict[str, Array]]]
 

@@ -20,7 +20,7 @@ from jaxopt_lab.study.trials import sign_of
 #: The purpose of the keys of proposals: no trial has this number.
 _PROPOSALS = 2**31 - 1
 #: Proposals at a time of a sampler that does not see scores.
-BLIND_ROUND = 4096
+BLIND_ROUND = 2**15
 
 
 def round_of(

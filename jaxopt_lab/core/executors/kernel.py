@@ -28,7 +28,7 @@ from jaxopt_lab.core.executors.padding import (
     to_padded,
 )
 from jaxopt_lab.core.executors.values import Context, as_padded
-from jaxopt_lab.core.row_loop import Chunk, Minibatches, RowLoop
+from jaxopt_lab.core.row_loop import NO_LOOP, Chunk, Minibatches, RowLoop
 from jaxopt_lab.core.trainable import Guarded, Shared
 from jaxopt_lab.core.types import Hparams, PyTree
 
@@ -102,7 +102,7 @@ def build(
         wanted = ".".join(map(str, OLDEST_JAX))
         raise NoKernelForm(f"it needs JAX {wanted} or later, and this is {jax.__version__}")
     if loop is None:
-        raise NoKernelForm("only lab.supervised tells the executor its loop over rows")
+        raise NoKernelForm(NO_LOOP)
     arithmetic = fitting.PRECISIONS[loop.precision]
     if problem := pallas.missing(arithmetic):
         raise NoKernelForm(problem)

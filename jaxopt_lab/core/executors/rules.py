@@ -68,7 +68,7 @@ def _elementwise(context: Context, equation: Any, values: list[Padded]) -> Padde
     arrays, made_of = [value.array for value in values], None
     if name in ("max", "min") and jnp.issubdtype(values[0].dtype, jnp.floating):
         array = _extreme(context, name, shape, *arrays)
-    elif name == "select_n" and len(arrays) > 3:
+    elif name == "select_n" and (len(arrays) > 3 or values[0].dtype != jnp.bool_):
         array = _chosen(shape, *arrays)
     elif found := instructions.compute(context, equation, values):
         array, made_of = found
@@ -95,11 +95,11 @@ def _extreme(context: Context, name: str, shape: tuple[int, ...], x: Any, y: Any
 
 
 def _chosen(shape: tuple[int, ...], which: Any, *cases: Any) -> Any:
-    """Of more than two cases: what a kernel has chooses between two."""
-    which, *cases = (jnp.broadcast_to(x, padded_shape(shape)) for x in (which, *cases))
-    found = cases[-1]
-    for number in reversed(range(len(cases) - 1)):
-        found = jnp.where(which <= number, cases[number], found)
+    """By a number: what a kernel has chooses between two, by a truth value."""
+    which, *full = (jnp.broadcast_to(x, padded_shape(shape)) for x in (which, *cases))
+    found = full[-1]
+    for number in reversed(range(len(full) - 1)):
+        found = jnp.where(which <= number, full[number], found)
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.row_loop import NO_LOOP
 from jaxopt_lab.core.tracing.footprint import Footprint
 
 Executor = Literal["vmap", "map", "kernel", "kernel-interpreted"]
@@ -98,7 +99,7 @@ def _check_kernel(executor: Executor, platform: str, misfit: Callable[[bool], st
         return
     reason = ""
     if misfit is None:
-        reason = "only lab.supervised tells the executor its loop over rows"
+        reason = NO_LOOP
     elif executor == "kernel" and platform != "gpu":
         reason = f"it is for NVIDIA's GPUs, and this is a {platform.upper()}"
     reason = reason or misfit(executor == INTERPRETED) if misfit else reason

@@ -17,6 +17,7 @@ class StaticProgram:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = dict(values)
         self._text = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        self._hash = hash(self._text)
 
     def group(self, config: Config) -> tuple[int, ...]:
         """Nothing besides."""
@@ -34,16 +35,23 @@ class StaticProgram:
         return ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, StaticProgram) and self._text == other._text
+        return self is other or (isinstance(other, StaticProgram) and self._text == other._text)
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Hashes of texts differ by process.
+        return StaticProgram, (self.values,)
 
     def __str__(self) -> str:
         return self._text or "one program"
 
     def __repr__(self) -> str:
         return f"StaticProgram({self._text})"
+
+
+_ALONE = StaticProgram({})
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ class StaticPrograms:
 
     def signature(self, config: Config) -> StaticProgram:
         """The program of a complete configuration."""
-        return StaticProgram({name: config[name] for name in self.names if name in config})
+        values = {name: config[name] for name in self.names if name in config}
+        return StaticProgram(values) if values else _ALONE
 
     def max_cohort(self, program: StaticProgram) -> int:
         """The same for all."""

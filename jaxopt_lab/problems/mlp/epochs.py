@@ -235,8 +235,8 @@ def epochs(
         return EpochState(train, validate(shared, as_final(train), hparams)[1])
 
     loop = None
-    if evaluations == 1 and trainer.halves is not None:
-        loop = make_row_loop(trainer, signature, epoch_rows)._replace(whole=whole)
+    if trainer.halves is not None:
+        loop = make_row_loop(trainer, signature, epoch_rows, evaluations)._replace(whole=whole)
     return Trainable(
         init, step, result=lambda state: final_params(state.train), info=info, row_loop=loop
     )

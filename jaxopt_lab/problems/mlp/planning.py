@@ -1,7 +1,7 @@
 """What a study of tabular MLPs would compile and train, from shapes and constants."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxopt_lab.core.cohorts import Cohort, Job, Wave, make_waves
 from jaxopt_lab.core.types import Config
@@ -27,6 +27,7 @@ def make_plan(
     load: Load,
     sizing: Sizing,
     scheduler: Scheduler | None = None,
+    name: Callable[[Signature], str] = str,
 ) -> Plan:
     """Choose programs, lay configurations out in waves, and add their costs up.
 
@@ -36,6 +37,7 @@ def make_plan(
       load: epochs, folds, rows, columns, devices; its number of trials chooses the programs.
       sizing: costs and bounds of the devices.
       scheduler: stops them early, as if the first were the best.
+      name: of a program, for people.
     """
     costs = sizing.costs
     chosen = choose(space, load, costs, sizing.on_cpu)
@@ -80,7 +82,7 @@ def make_plan(
         num_networks = len({(job.trial_id, job.fold) for c in cohorts for job in c.jobs})
         compiling = compile_seconds(signature, costs)
         found.append(
-            ProgramPlan(str(signature), width, num_networks, len(cohorts), compiling, seconds)
+            ProgramPlan(name(signature), width, num_networks, len(cohorts), compiling, seconds)
         )
     return Plan(
         tuple(found), len(waves), load.num_devices, 1 - filled / places, 1 - real / padded, exact

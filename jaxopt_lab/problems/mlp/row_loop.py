@@ -25,6 +25,7 @@ def make_row_loop(
     trainer: Trainer,
     signature: Signature,
     epoch_rows: Callable[[Shared], tuple[Array, Array]],
+    evaluations: int = 1,
 ) -> RowLoop:
     """The functions of `epochs` for one chunk of rows; `whole` is left to it.
 
@@ -38,6 +39,7 @@ def make_row_loop(
       signature: of the program.
       epoch_rows: inputs and targets of a unit in their order, [p, ...]; p is a multiple of
         `signature.block`.
+      evaluations: per epoch; a kernel has one.
     """
     assert trainer.halves is not None
     halves, size = trainer.halves, signature.block
@@ -84,13 +86,14 @@ def make_row_loop(
         return Minibatches(taken, weights, weights.sum()[None], jnp.ones((), jnp.int32))
 
     def batch_of(chunk: Chunk) -> Batch:
-        return Batch(*chunk.rows, chunk.weights > 0, None)
+        inputs, targets = chunk.rows
+        return Batch(inputs, targets, chunk.weights > 0, None)
 
     def losses(state: Any, hparams: Hparams, chunk: Chunk) -> Array:
         if signature.ensemble_size > 1:
             raise NoKernelForm("members that share weights are rows of their own")
-        if signature.observe:
-            raise NoKernelForm("what is observed of each step is not told by a kernel")
+        if signature.observe or evaluations > 1:
+            raise NoKernelForm("what is observed within an epoch is not told by a kernel")
         return halves.losses(state, hparams, batch_of(chunk))
 
     def gradient(

@@ -132,7 +132,7 @@ class Trainer(NamedTuple):
     A user's own functions of these types (a reinforcement-learning update, say) plug in here.
 
     `step` takes one block of rows, keys for its noise, and the minibatch that the block is of;
-    `halves` are its parts.
+    `halves` are its parts, None where it cannot be taken apart.
     """
 
     init: Callable[[PRNGKey, Hparams], Any]
@@ -368,7 +368,9 @@ def make_trainer(
         fine = state.diverged_at < 0
         return {k: jnp.where(fine, v, jnp.nan) for k, v in judged(state, hparams, batch)[0].items()}
 
-    halves = Halves(losses, gradient, move, scores)
+    # Noise of other models is of whole minibatches.
+    can_halve = isinstance(model, PaddedMLP) or "dropout" not in features
+    halves = Halves(losses, gradient, move, scores) if can_halve else None
     return Trainer(init, step, evaluate, end_epoch, halves)
 
 

@@ -114,8 +114,15 @@ class RowsTraining:
         sizing: Sizing,
         scheduler: Scheduler | None,
     ) -> Plan:
-        """Programs, cohorts and seconds."""
-        return planning.make_plan(configs, space, self.load_of(amount), sizing, scheduler)
+        """Programs, cohorts and seconds; where there is a choice of executors, that too."""
+
+        def name(program: Signature) -> str:
+            executor, why = self.client.choice(program, on_cpu=False)
+            return f"{program}; {executor}: {why}"
+
+        load = self.load_of(amount)
+        named = str if sizing.on_cpu else name
+        return planning.make_plan(configs, space, load, sizing, scheduler, named)
 
     def judge(self, result: Result, before: TrainedMember | None) -> Judged:
         """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
