@@ -2,10 +2,12 @@
 
 import copy
 import functools
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -353,28 +355,9 @@ class Runner:
         except jax.errors.JaxRuntimeError as error:
             raise _out_of_memory(error, self.width(running.wave.program)) from error
         metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces).metrics
-        width = self.width(running.wave.program)
         params = functools.cache(lambda: jax.device_get(final))
-        num_probed = min((len(x) for x in probed.values()), default=0) // len(self.devices)
-        results = []
-        for i, cohort in enumerate(running.wave.cohorts):
-            here = slice(i * width, i * width + len(cohort.jobs))
-            of_cohort = {name: x[here, : cohort.num_units] for name, x in metrics.items()}
-            curves, told = _rows_of(of_cohort, cohort.jobs), _rows_of(info, cohort.jobs, here)
-            first = i * num_probed
-            measured = _rows_of(probed, cohort.jobs, slice(first, first + num_probed))
-            for j, job in enumerate(cohort.jobs):
-                slot = i * width + j
-                results.append(
-                    Result(
-                        job,
-                        self.client.curves(curves[j]),
-                        told[j],
-                        functools.partial(self._kept, params, slot, job),
-                        measured[j] if j < num_probed else {},
-                        [np.asarray(leaf[slot]) for leaf in states] if job.resumable else None,
-                    )
-                )
+        with _collecting_later():
+            results = self._results(running.wave, metrics, info, params, probed, states)
         now = time.perf_counter()
         seconds = max(now - max(running.started, self._last_finish) - waited, 0.0)
         if running.started < self._last_finish:
@@ -383,9 +366,63 @@ class Runner:
         state = running.state if with_state else None
         return WaveReport(running.wave, results, seconds, running.compile_seconds, state)
 
+    def _results(
+        self,
+        wave: Wave,
+        metrics: Mapping[str, np.ndarray],
+        info: Any,
+        params: Callable[[], Any],
+        probed: Mapping[str, np.ndarray],
+        states: Sequence[np.ndarray],
+    ) -> list[Result]:
+        """One for each job of a wave, from arrays of all its places.
+
+        Args:
+          wave: its cohorts have `width` places each.
+          metrics: name -> [D * V, units, ...].
+          info: tree of [D * V, ...].
+          params: gives a tree of [D * V, ...], once.
+          probed: name -> [D * num, ...], of the first `num` places of each cohort.
+          states: leaves [D * V, ...], of jobs that go on.
+        """
+        width = self.width(wave.program)
+        num_probed = min((len(x) for x in probed.values()), default=0) // len(self.devices)
+        results = []
+        for i, cohort in enumerate(wave.cohorts):
+            jobs, first = cohort.jobs, i * width
+            here = slice(first, first + len(jobs))
+            of_cohort = {name: x[here, : cohort.num_units] for name, x in metrics.items()}
+            curves, told = _rows_of(of_cohort, jobs), _rows_of(info, jobs, here)
+            measured = _rows_of(probed, jobs, slice(i * num_probed, (i + 1) * num_probed))
+            results += [
+                Result(
+                    job,
+                    self.client.curves(curves[j]),
+                    told[j],
+                    functools.partial(self._kept, params, first + j, job),
+                    measured[j] if j < num_probed else {},
+                    [np.asarray(leaf[first + j]) for leaf in states] if job.resumable else None,
+                )
+                for j, job in enumerate(jobs)
+            ]
+        return results
+
     def _kept(self, params: Callable[[], Any], slot: int, job: Job) -> Any:
         own = jax.tree.map(lambda x: np.asarray(x[slot]), params())
         return self.client.finished(own, job)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Python looks for cycles after some thousand new objects, through all that JAX holds; results
+    have none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _rows_of(tree: Any, jobs: Sequence[Job], here: slice = slice(None)) -> list[Any]:

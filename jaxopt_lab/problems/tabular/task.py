@@ -77,6 +77,7 @@ class TabularTask:
       quantile: of the loss quantile, between 0 and 1.
       near: two columns of numbers that say where a row is. Means of the target over the nearest
         training rows, a row itself apart, are encoded columns, too. None for none.
+      executor: "vmap" or "kernel"; None leaves the choice to the planner.
     """
 
     table: Table
@@ -88,6 +89,7 @@ class TabularTask:
     loss: Any = "squared"
     quantile: Any = None
     near: Any = None
+    executor: str | None = None
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ class TabularTask:
             **({} if self.table.equal is None else {"equal_rows": "together"}),
             **({} if self.splits is None else {"splits": _digest(self.splits)}),
             **({"share_programs": True} if self.share_programs else {}),
+            **({} if self.executor is None else {"executor": self.executor}),
             **self.target_loss.describe(),
             **({} if self.near is None else {"near": list(self.near)}),
         }
@@ -381,7 +384,7 @@ def tabular(table: Table, **options: Any) -> TabularTask:
     Args:
       table: from `datasets.load_table`.
       **options: `test_fraction`, `numeric`, `num_bins`, `splits`, `share_programs`, `loss`,
-        `quantile`, `near` of `TabularTask`.
+        `quantile`, `near`, `executor` of `TabularTask`.
     """
     return checked_call()(TabularTask)(table, **options)
 
@@ -426,4 +429,5 @@ def reopen(description: dict[str, Any], source: "str | Path | pd.DataFrame") -> 
     if "equal_rows" not in description:  # of an earlier version
         table = replace(table, equal=None)
     names = ("test_fraction", "numeric", "num_bins", "share_programs", "loss", "quantile", "near")
-    return tabular(table, **{name: description[name] for name in names if name in description})
+    given = {name: description[name] for name in (*names, "executor") if name in description}
+    return tabular(table, **given)

@@ -17,7 +17,9 @@ class TabularTraining(RowsTraining):
     """
 
     def __init__(self, task: TabularTask, prepared: Prepared) -> None:
-        client = RowsClient(prepared.arrays, task.criterion, shared=task.share_programs)
+        client = RowsClient(
+            prepared.arrays, task.criterion, shared=task.share_programs, executor=task.executor
+        )
         super().__init__(
             client,
             prepared.constant_losses,
