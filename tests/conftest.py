@@ -94,8 +94,10 @@ def pytest_sessionstart() -> None:
 #: `--runslow`: what they state holds within tolerances, or of any code. The others, about
 #: bits, resuming and XLA's own choices, compile what users run.
 QUICKLY_COMPILED = {
-    "test_effects", "test_gaussian_process", "test_models", "test_optimizers",
-    "test_padded_models", "test_predictor", "test_search", "test_stabilization",
+    "test_docs", "test_effects", "test_experiments", "test_gaussian_process",
+    "test_members", "test_models", "test_notebooks", "test_optimizers",
+    "test_optuna_adapter", "test_padded_models", "test_predictor", "test_schedules",
+    "test_search", "test_sklearn", "test_stabilization", "test_stabilize_any",
     "test_supervised", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {
