@@ -96,9 +96,9 @@ def pytest_sessionstart() -> None:
 QUICKLY_COMPILED = {
     "test_docs", "test_effects", "test_experiments", "test_gaussian_process",
     "test_members", "test_models", "test_notebooks", "test_optimizers",
-    "test_optuna_adapter", "test_padded_models", "test_predictor", "test_schedules",
-    "test_search", "test_sklearn", "test_stabilization", "test_stabilize_any",
-    "test_supervised", "test_trainer",
+    "test_optuna_adapter", "test_padded_models", "test_predictor", "test_records",
+    "test_search", "test_several_targets", "test_sklearn", "test_stabilization",
+    "test_stabilize_any", "test_supervised", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {
     "xla_backend_optimization_level": 0,
@@ -112,6 +112,15 @@ def quick_options(*args: Any, **kwargs: Any) -> Any:
     """Options of a compilation, as JAX makes them, and `QUICK_OPTIONS`."""
     overrides = kwargs.pop("env_options_overrides", None) or {}
     return users_options(*args, env_options_overrides={**overrides, **QUICK_OPTIONS}, **kwargs)
+
+
+@pytest.fixture
+def quick_flags(request: pytest.FixtureRequest) -> str:
+    """`XLA_FLAGS` of another process whose programs may be compiled quickly, too."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if request.config.option.runslow:
+        return flags
+    return " ".join([flags, *(f"--{k}={str(v).lower()}" for k, v in QUICK_OPTIONS.items())])
 
 
 #: What compilers have freed, gigabytes of it, glibc keeps until it is told to return it.
