@@ -97,8 +97,9 @@ QUICKLY_COMPILED = {
     "test_docs", "test_effects", "test_experiments", "test_gaussian_process",
     "test_members", "test_models", "test_notebooks", "test_optimizers",
     "test_optuna_adapter", "test_padded_models", "test_predictor", "test_records",
-    "test_search", "test_several_targets", "test_sklearn", "test_stabilization",
-    "test_stabilize_any", "test_supervised", "test_trainer",
+    "test_schedules", "test_search", "test_several_targets", "test_sklearn",
+    "test_stabilization", "test_stabilize_any", "test_stopping", "test_supervised",
+    "test_target_losses", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {
     "xla_backend_optimization_level": 0,
