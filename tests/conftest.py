@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
@@ -13,6 +14,7 @@ import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
+from jax._src import compiler
 
 # Two CPU devices, so that waves of more than one cohort are tested on any machine.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -88,21 +90,73 @@ def pytest_sessionstart() -> None:
     gc.freeze()
 
 
+#: Files whose programs XLA compiles with little optimisation, in a quarter of the time, but for
+#: `--runslow`: what they state holds within tolerances, or of any code. The others, about
+#: bits, resuming and XLA's own choices, compile what users run.
+QUICKLY_COMPILED = {
+    "test_docs", "test_effects", "test_experiments", "test_gaussian_process",
+    "test_members", "test_models", "test_notebooks", "test_optimizers",
+    "test_optuna_adapter", "test_padded_models", "test_predictor", "test_records",
+    "test_schedules", "test_search", "test_several_targets", "test_sklearn",
+    "test_stabilization", "test_stabilize_any", "test_stopping", "test_supervised",
+    "test_target_losses", "test_trainer",
+}  # fmt: skip
+QUICK_OPTIONS = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+users_options = compiler.get_compile_options
+
+
+def quick_options(*args: Any, **kwargs: Any) -> Any:
+    """Options of a compilation, as JAX makes them, and `QUICK_OPTIONS`."""
+    overrides = kwargs.pop("env_options_overrides", None) or {}
+    return users_options(*args, env_options_overrides={**overrides, **QUICK_OPTIONS}, **kwargs)
+
+
+@pytest.fixture
+def quick_flags(request: pytest.FixtureRequest) -> str:
+    """`XLA_FLAGS` of another process whose programs may be compiled quickly, too."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if request.config.option.runslow:
+        return flags
+    return " ".join([flags, *(f"--{k}={str(v).lower()}" for k, v in QUICK_OPTIONS.items())])
+
+
 #: What compilers have freed, gigabytes of it, glibc keeps until it is told to return it.
 return_freed = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forget_programs() -> Iterator[None]:
-    """What one file's tests compiled, no other file's need: else they fill gigabytes."""
-    yield
+def forget() -> None:
+    """Drop all compiled programs."""
     from jaxopt_lab.core import sharing  # after the hook
 
     sharing.forget()
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What one file's tests compiled, no other file's need: else they fill gigabytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        quickly = request.path.stem in QUICKLY_COMPILED and not request.config.option.runslow
+        if quickly and jax.default_backend() == "cpu":
+            patch.setattr(compiler, "get_compile_options", quick_options)
+        yield
+    forget()
     gc.collect()
     if return_freed is not None:
         return_freed(0)
+
+
+@pytest.fixture
+def as_users_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test about bits in a file that is compiled quickly: its programs are those of users."""
+    forget()
+    monkeypatch.setattr(compiler, "get_compile_options", users_options)
+    yield
+    forget()
 
 
 @pytest.fixture

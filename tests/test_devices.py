@@ -35,16 +35,18 @@ study.trials.to_csv(sys.stdout, index=False)
 """
 
 
-def table_with(num_devices: int, data: Path) -> pd.DataFrame:
+def table_with(num_devices: int, data: Path, flags: str) -> pd.DataFrame:
     command = [sys.executable, "-c", SCRIPT, str(num_devices), str(data)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return pd.read_csv(io.StringIO(done.stdout))
 
 
-def test_the_number_of_devices_does_not_show_in_the_table(houses_csv: Path) -> None:
-    one, *others = (table_with(num_devices, houses_csv) for num_devices in (1, 8))
+def test_the_number_of_devices_does_not_show_in_the_table(
+    houses_csv: Path, quick_flags: str
+) -> None:
+    one, *others = (table_with(num_devices, houses_csv, quick_flags) for num_devices in (1, 8))
     scores = ["score", "standard_error"]
     assert len(one) == 12
     for found in others:

@@ -1,6 +1,8 @@
 """A trial in a population learns what it learns alone."""
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -145,8 +147,14 @@ each_merge = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def exact() -> Engine:
-    return make_engine(EXACT)
+def engine_of() -> Callable[[Signature], Engine]:
+    """Engines of two devices, one of each signature."""
+    return functools.cache(make_engine)
+
+
+@pytest.fixture(scope="module")
+def exact(engine_of: Callable[[Signature], Engine]) -> Engine:
+    return engine_of(EXACT)
 
 
 @pytest.fixture(scope="module")
@@ -186,15 +194,17 @@ def test_new_values_compile_nothing(exact: Engine) -> None:
 
 @each_merge
 def test_a_merged_program_trains_the_same_network(
-    alone: np.ndarray, changes: dict[str, Any]
+    engine_of: Callable[[Signature], Engine], alone: np.ndarray, changes: dict[str, Any]
 ) -> None:
-    found = train(make_engine(replace(EXACT, **changes)), [0, 1])["loss"][0]
+    found = train(engine_of(replace(EXACT, **changes)), [0, 1])["loss"][0]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
 @each_merge
-def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(changes: dict[str, Any]) -> None:
-    merged = make_engine(replace(EXACT, **changes))
+def test_a_diverging_neighbour_harms_nobody_in_a_merged_program(
+    engine_of: Callable[[Signature], Engine], changes: dict[str, Any]
+) -> None:
+    merged = engine_of(replace(EXACT, **changes))
     among_its_like = train(merged, [0])["loss"][0]
     found = train(merged, [99, 0, 99, 99])["loss"]
     assert not np.isfinite(found[0]).all()
@@ -251,17 +261,19 @@ def test_skipped_layers_leave_penalties_norms_and_averages_alone(
         for name in MERGEABLE
     ],
 )
-def test_every_optimizer_of_a_merged_program_decays_as_alone(optimizer: str) -> None:
+def test_every_optimizer_of_a_merged_program_decays_as_alone(
+    engine_of: Callable[[Signature], Engine], optimizer: str
+) -> None:
     """Adam ignores the decay, in company as alone."""
     values = {"optimizer": optimizer, "weight_decay": 0.5, "learning_rate": 1e-3}
-    own = train(make_engine(replace(EXACT, optimizers=(optimizer,))), [0], **values)
-    merged = train(make_engine(replace(EXACT, optimizers=MERGEABLE)), [0, 1], **values)
+    own = train(engine_of(replace(EXACT, optimizers=(optimizer,))), [0], **values)
+    merged = train(engine_of(replace(EXACT, optimizers=MERGEABLE)), [0, 1], **values)
     np.testing.assert_allclose(merged["loss"][0], own["loss"][0], rtol=1e-5)
 
 
-def test_batches_of_blocks_are_true_batches() -> None:
-    whole = train(make_engine(replace(EXACT, block=96)), [0, 1], block=96, batch_size=96)
-    blocks = train(make_engine(replace(EXACT, **EVERYTHING)), [0, 1], batch_size=96)
+def test_batches_of_blocks_are_true_batches(engine_of: Callable[[Signature], Engine]) -> None:
+    whole = train(engine_of(replace(EXACT, block=96)), [0, 1], block=96, batch_size=96)
+    blocks = train(engine_of(replace(EXACT, **EVERYTHING)), [0, 1], batch_size=96)
     np.testing.assert_allclose(blocks["loss"], whole["loss"], rtol=1e-5)
     np.testing.assert_allclose(blocks["train_loss"], whole["train_loss"], rtol=1e-5)
 
@@ -280,9 +292,11 @@ def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
     ]
     + [pytest.param(("adamw",), id="adamw"), pytest.param(MERGEABLE, id="all")],
 )
-def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) -> None:
+def test_a_step_copies_neither_weights_nor_moments(
+    engine_of: Callable[[Signature], Engine], optimizers: tuple[str, ...]
+) -> None:
     """With Optax's own formulas it copies all of them (seen with jaxlib 0.10)."""
-    engine = make_engine(replace(EXACT, optimizers=optimizers))
+    engine = engine_of(replace(EXACT, optimizers=optimizers))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]
@@ -291,8 +305,10 @@ def test_a_step_copies_neither_weights_nor_moments(optimizers: tuple[str, ...]) 
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
-def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients() -> None:
-    engine = make_engine(replace(EXACT, **EVERYTHING))
+def test_skipping_layers_copies_neither_weights_nor_moments_nor_gradients(
+    engine_of: Callable[[Signature], Engine],
+) -> None:
+    engine = engine_of(replace(EXACT, **EVERYTHING))
     train(engine, [0, 1, 2, 3])
     text = engine.compiler.program("advance").as_text()
     inside = text[: text.index("\nENTRY")]

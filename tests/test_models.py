@@ -158,7 +158,10 @@ def test_the_key_decides(name: str) -> None:
 
 
 @each_kind
-def test_a_population_trains_as_each_alone(name: str) -> None:
+def test_a_population_trains_as_each_alone(name: str, request: pytest.FixtureRequest) -> None:
+    if name == "cnn":
+        # Of a bias before a norm only rounding errors are the gradient; Adam makes steps of them.
+        request.getfixturevalue("as_users_compile")
     rates, drops = jnp.asarray([1e-3, 3e-3, 1e-3]), jnp.asarray([0.0, 0.3, 1.0])
     keys = jax.random.split(jax.random.key(0), 3)
     population = jax.jit(jax.vmap(make_train(name), (0, 0, None)))

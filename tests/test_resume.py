@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import time
@@ -24,7 +25,8 @@ hidden_size = 4
 """
 # Imported once; every run is a fork of the process that has them.
 HEAVY = ["jaxopt_lab.tuning.tune", "jaxopt_lab.cli.tune", "jaxopt_lab.datasets.baselines"]
-NUM_KILLS = 10
+#: Quick, and with `--runslow`; tests/test_sweep_resume.py kills inside chosen transactions.
+NUM_KILLS = {False: 4, True: 10}
 #: No run takes nearly as long; a hang fails the test instead of stopping it.
 PATIENCE = 120.0
 
@@ -105,6 +107,14 @@ def whole(lab: Lab) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def short(lab: Lab) -> Path:
+    """The directory of a finished run of four trials, to go on in a copy."""
+    directory = lab.folder / "short"
+    lab.tune(directory, trials=4)
+    return directory
+
+
 @pytest.fixture
 def show(capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
     from jaxopt_lab.cli import run
@@ -129,10 +139,10 @@ def outcome_of(directory: Path) -> dict:
     return content
 
 
-def killed_runs(lab: Lab, duration: float) -> Iterator[Path]:
+def killed_runs(lab: Lab, duration: float, num_kills: int) -> Iterator[Path]:
     """Directories of studies that were killed at random moments until they finished."""
     moments, kills = random.Random(0), 0
-    while kills < NUM_KILLS:
+    while kills < num_kills:
         directory, code = lab.folder / f"killed-{kills}", None
         while code is None:
             process = lab.start(directory)
@@ -148,7 +158,7 @@ def killed_runs(lab: Lab, duration: float) -> Iterator[Path]:
 
 
 def test_killed_at_any_moment_it_comes_to_the_same(
-    lab: Lab, whole: Path, show: Callable[[Path], str]
+    lab: Lab, whole: Path, show: Callable[[Path], str], request: pytest.FixtureRequest
 ) -> None:
     again, started = lab.folder / "again", time.monotonic()
     lab.tune(again)
@@ -156,7 +166,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(
     expected = show(whole)
     assert len(expected.splitlines()) == 9
     assert show(again) == expected
-    for directory in killed_runs(lab, duration):
+    for directory in killed_runs(lab, duration, NUM_KILLS[request.config.option.runslow]):
         assert show(directory) == expected
         assert outcome_of(directory) == outcome_of(whole)
         predicted = (directory / "test_predictions.csv").read_bytes()
@@ -190,9 +200,10 @@ def test_a_finished_run_only_reports(lab: Lab, whole: Path) -> None:
     assert "test scores" in lab.log.read_text()
 
 
-def test_more_trials_extend_a_finished_run(lab: Lab, show: Callable[[Path], str]) -> None:
-    directory = lab.folder / "extended"
-    lab.tune(directory, trials=4)
+def test_more_trials_extend_a_finished_run(
+    lab: Lab, short: Path, show: Callable[[Path], str]
+) -> None:
+    directory = shutil.copytree(short, lab.folder / "extended")
     before = show(directory).splitlines()
     lab.tune(directory, trials=6)
     after = show(directory).splitlines()
@@ -200,9 +211,9 @@ def test_more_trials_extend_a_finished_run(lab: Lab, show: Callable[[Path], str]
     assert after[: len(before)] == before
 
 
-def test_after_a_time_limit_nothing_more_is_proposed(lab: Lab) -> None:
-    directory, count = lab.folder / "limited", "SELECT status, COUNT(*) FROM trials GROUP BY status"
-    lab.tune(directory, trials=4)
+def test_after_a_time_limit_nothing_more_is_proposed(lab: Lab, short: Path) -> None:
+    directory = shutil.copytree(short, lab.folder / "limited")
+    count = "SELECT status, COUNT(*) FROM trials GROUP BY status"
     before = dict(rows_of(directory, count))
     lab.tune(directory, "--time-limit", "0.001", trials=6)
     assert dict(rows_of(directory, count)) == before

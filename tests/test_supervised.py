@@ -206,6 +206,7 @@ def test_a_trained_nnx_module_can_be_called() -> None:
     np.testing.assert_array_equal(module(x), module(x))  # evaluation: nothing is dropped
 
 
+@pytest.mark.usefixtures("as_users_compile")
 def test_trials_do_not_see_each_other() -> None:
     problem = _problem(splits=3)
     together, _ = train(problem, hparams_of(learning_rate=[1e-2, 3e-3, np.nan, np.inf]))
