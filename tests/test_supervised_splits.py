@@ -100,6 +100,8 @@ class _Empty:
         ("kfold", "splits must be a number of folds"),
         (True, "splits must be a number of folds"),
         ([], "splits holds no pair"),
+        (0, "or None for no validation, got 0"),
+        (float("nan"), "or None for no validation, got nan"),
         ([([0, 1], [2, 2])], "split 0 has validation row 2 more than once"),
         ([([0, 1], [1, 2])], "split 0 trains on 1 of its validation rows, row 1 first"),
         ([([0, 1], [42])], "split 0 has validation rows outside 0 to 41: 42 to 42"),
