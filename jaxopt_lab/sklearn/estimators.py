@@ -259,8 +259,8 @@ _PARAMETERS = """
       space: a `lab.SearchSpace`, a mapping of hyperparameters to distributions or values, or a TOML
         file; `tune`'s own by default.
       search: "bayesian", "random", "quasi_random" or "grid".
-      scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say; None or "none" stops
-        no trial.
+      scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say; None or "none"
+        stops no trial.
       ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
         one alone.
       members: train the winner's configuration once more as networks of so many members that share
