@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,14 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
     assert [page for page in pages if page not in listed] == []
+
+
+def test_one_version_is_said() -> None:
+    root = DOCS.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited is not None
+    assert cited.group(1) == project["version"]
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
