@@ -163,7 +163,7 @@ def test_a_row_is_predicted_alike_in_any_company(fitted: TunedRegressor) -> None
 
 def test_tools_of_scikit_learn_take_it() -> None:
     inputs, target = rows()
-    single = TunedRegressor(**{**SMALL, "ensemble_size": 1, "scheduler": None})
+    single = TunedRegressor(**{**SMALL, "ensemble_size": 1})
     assert cross_val_score(make_pipeline(StandardScaler(), single), inputs, target, cv=2).min() > 0
     search = GridSearchCV(single, {"num_epochs": [1, 20]}, cv=2).fit(inputs, target)
     assert search.best_params_ == {"num_epochs": 20}
