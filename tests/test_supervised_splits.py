@@ -92,7 +92,7 @@ class _Empty:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (1, "whole number of folds from 2, or a share below 1, got 1"),
+        (1, "folds from 2, a share between 0 and 1, or None for no validation, got 1"),
         (2.5, "whole number of folds from 2"),
         (-0.1, "whole number of folds from 2"),
         (50, "50 folds are more than the 42 rows"),
