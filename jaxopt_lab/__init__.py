@@ -96,15 +96,6 @@ _MODULES = {
     "tasks": "problems",
     "trackers": "integrations.trackers",
 }
-# What other libraries call it -> how it is written here.
-_WORDS = {
-    **dict.fromkeys(("create_study", "Tuner", "RandomSearch"), "lab.Study(problem, space)"),
-    "load_study": "lab.Study.load(directory)",
-    **dict.fromkeys(("Float", "FloatDistribution", "uniform"), "lab.Uniform(low, high)"),
-    **dict.fromkeys(("Int", "IntDistribution", "randint"), "lab.IntUniform(low, high)"),
-    **dict.fromkeys(("LogFloat", "loguniform"), "lab.LogUniform(low, high)"),
-    **dict.fromkeys(("Categorical", "CategoricalDistribution", "choice"), "lab.Choice([...])"),
-}
 
 
 def __getattr__(name: str) -> Any:
@@ -114,8 +105,9 @@ def __getattr__(name: str) -> Any:
         value = import_module(f"{__name__}.{_MODULES.get(name, name)}")
     else:
         from jaxopt_lab.core.attributes import missing
+        from jaxopt_lab.core.other_names import PACKAGE
 
-        raise missing(f"module {__name__!r}", name, __all__, _WORDS)
+        raise missing(f"module {__name__!r}", name, __all__, PACKAGE)
     globals()[name] = value
     return value
 

@@ -1,5 +1,6 @@
 """Set JAX up before its backend starts, check annotations at run time, share small tables."""
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -84,8 +85,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_sessionstart() -> None:
     """Libraries stay: no garbage collection needs to look at them."""
-    for name in ("flax.nnx", "optax", "optuna", "sklearn.ensemble", "jaxopt_lab.cli"):
+    for name in ("flax.nnx", "optax", "sklearn.ensemble", "jaxopt_lab.cli"):
         importlib.import_module(name)
+    with contextlib.suppress(ModuleNotFoundError):  # an extra
+        importlib.import_module("optuna")
     gc.collect()
     gc.freeze()
 

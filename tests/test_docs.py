@@ -4,10 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+import jaxopt_lab as lab
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -48,6 +51,27 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
     assert [page for page in pages if page not in listed] == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "\n".join(p.read_text(encoding="utf-8") for p in (DOCS / "reference").glob("*.md"))
+    entries = re.findall(r"^::: (\S+)$", pages, re.MULTILINE)
+    said = {entry.rpartition(".")[2] for entry in entries} | {"UserError", "MachineError"}
+    assert "jaxopt_lab.core.errors" in entries  # a module, whose two they are
+    rooms = ("datasets", "metrics", "models", "placements", "schedulers", "search", "sklearn")
+    rooms += ("stopping", "tasks", "trackers")
+    assert [name for name in lab.__all__ if name not in said and name not in rooms] == []
+    for room in ("sklearn", "placements"):
+        public = [name for name in getattr(lab, room).__all__ if name != "EXPECTED_FAILURES"]
+        assert [name for name in public if name not in said] == []
+
+
+def test_one_version_is_said() -> None:
+    root = DOCS.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited is not None
+    assert cited.group(1) == project["version"]
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class _Empty:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (1, "whole number of folds from 2, or a share below 1, got 1"),
+        (1, "folds from 2, a share between 0 and 1, or None for no validation, got 1"),
         (2.5, "whole number of folds from 2"),
         (-0.1, "whole number of folds from 2"),
         (50, "50 folds are more than the 42 rows"),
@@ -100,6 +100,8 @@ class _Empty:
         ("kfold", "splits must be a number of folds"),
         (True, "splits must be a number of folds"),
         ([], "splits holds no pair"),
+        (0, "or None for no validation, got 0"),
+        (float("nan"), "or None for no validation, got nan"),
         ([([0, 1], [2, 2])], "split 0 has validation row 2 more than once"),
         ([([0, 1], [1, 2])], "split 0 trains on 1 of its validation rows, row 1 first"),
         ([([0, 1], [42])], "split 0 has validation rows outside 0 to 41: 42 to 42"),

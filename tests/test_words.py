@@ -1,6 +1,8 @@
 """Words of Keras, Optax and scikit-learn get the right hint, and numbers may be NumPy's."""
 
 import inspect
+import operator
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lab as lab
+from jaxopt_lab.core import other_names
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import did_you_mean
 from jaxopt_lab.core.scalars import number, whole
@@ -67,6 +70,10 @@ def test_a_word_stands_for_one_thing_and_our_names_stand_first() -> None:
     assert not [word for group in GROUPS for word in group[1:] if word in REGISTRY]
 
 
+#: What a hint names of ours.
+HERE = re.compile(r"\blab(?:\.\w+)+")
+
+
 class Unopened(lab.Study):
     """A study of nothing: a call that Python refuses needs none."""
 
@@ -100,6 +107,8 @@ ROWS: Any = (np.zeros((4, 2)), np.zeros(4))
         (lambda: lab.supervised(None, ROWS, epochs=3), "Did you mean 'budget'"),
         (lambda: lab.supervised(None, ROWS, seed=3), "Did you mean 'random_state'"),
         (lambda: lab.supervised(None, ROWS, learning_rate=0.1), "SearchSpace.learning_rate=...."),
+        (lambda: lab.from_steps(print, executor="pmap"), "executor must be one of.*'vmap'"),
+        (lambda: lab.from_function(print, executor=1), "executor must be one of"),
         (lambda: lab.supervised(None, *ROWS, loss=1), r"one pair.*\(inputs, targets\), loss="),
         (lambda: lab.Uniform(1e-3, 1, log=True), "Uniform has no argument 'log'.*lab.LogUniform"),
         (lambda: lab.IntUniform(1, 9, step=2), r"IntUniform.*lab\.Choice"),
@@ -153,12 +162,44 @@ def test_every_argument_that_is_hinted_at_is_understood_as_one_thing() -> None:
         (Unopened(), "optimise", "Did you mean 'optimize'"),
         (lab, "create_study", r"write lab\.Study\(problem, space\)"),
         (lab, "LogUnif", "Did you mean 'LogUniform'"),
+        (lab, "ASHAScheduler", r"lab\.schedulers\.successive_halving"),
+        (lab, "load_table", r"write lab\.datasets\.load_table"),
+        (lab.schedulers, "asha", r"successive_halving\(\), whose rungs.*hyperband"),
+        (lab.schedulers, "cosine", r"optimizer=lambda h, total_steps"),
+        (lab.schedulers, "hyper_band", "Did you mean 'hyperband'"),
+        (lab.search, "TPESampler", r"lab\.search\.bayesian\(\), or lab\.search\.from_optuna"),
+        (lab.search, "sobol", "Did you mean 'quasi_random'"),
+        (lab.search, "hyperband", 'scheduler="hyperband"'),
+        (lab.trackers, "wandb", "Did you mean 'WandB'"),
+        (lab.trackers, "Comet", r"lab\.Callback"),
+        (lab.placements, "slurm", r'lab\.placements\.ray\("auto"\)'),
+        (lab.placements, "local", "without placement"),
+        (lab.metrics, "mse", r"write lab\.metrics\.squared_error"),
+        (lab.metrics, "precision", "over_all_rows"),
+        (lab.stopping, "timeout", "time_limit"),
+        (lab.datasets, "load_tabel", "Did you mean 'load_table'"),
     ],
 )
 def test_attributes_of_other_libraries_get_a_hint(owner: Any, name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=hint):
         getattr(owner, name)
     assert not hasattr(owner, name)
+
+
+def test_what_a_hint_says_to_write_exists() -> None:
+    tables = [value for value in vars(other_names).values() if isinstance(value, dict)]
+    said = [line for table in tables for line in table.values() if isinstance(line, str)]
+    paths = {found for line in said for found in HERE.findall(line)}
+    assert "lab.schedulers.hyperband" in paths
+    for path in paths:
+        operator.attrgetter(path.removeprefix("lab."))(lab)
+
+
+def test_no_word_is_a_name_that_is_there() -> None:
+    rooms = {"SCHEDULERS": lab.schedulers, "SEARCH": lab.search, "TRACKERS": lab.trackers}
+    rooms |= {"PLACEMENTS": lab.placements, "METRICS": lab.metrics, "STOPPING": lab.stopping}
+    for table, room in {**rooms, "PACKAGE": lab}.items():
+        assert not set(getattr(other_names, table)) & set(room.__all__)
 
 
 @pytest.mark.parametrize("three", [3, np.int64(3), np.float32(3), np.array(3), jnp.asarray(3)])

@@ -14,15 +14,22 @@ def missing(
       owner: what was asked, for the message.
       name: that was asked for.
       known: the names that there are.
-      words: name elsewhere -> how it is written here.
+      words: name elsewhere -> how it is written here; case and underscores do not matter.
 
     Examples:
       >>> missing("a study", "best_value", ["best"], {"best_value": "study.best.score"})
       AttributeError("a study has no attribute 'best_value'; write study.best.score")
     """
-    if name in words:
-        hint = f"; write {words[name]}"
+    written = words.get(name) or {_squeezed(word): here for word, here in words.items()}.get(
+        _squeezed(name)
+    )
+    if written is not None:
+        hint = f"; write {written}"
     else:
         near = did_you_mean(name, [n for n in known if not n.startswith("_")])
         hint = f".{near}" if near and not name.startswith("_") else ""
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")
+
+
+def _squeezed(name: str) -> str:
+    return name.replace("_", "").casefold()

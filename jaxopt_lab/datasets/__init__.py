@@ -104,7 +104,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from jaxopt_lab.core.attributes import missing
+
+        words = {"read_csv": "lab.datasets.load_table(path, target=...)"}
+        raise missing(f"module {__name__!r}", name, __all__, words)
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.other_names import PLACEMENTS
 from jaxopt_lab.core.scalars import whole
 
 __all__ = ["ray"]
@@ -64,3 +66,9 @@ def from_options(address: str | None, module: str | None = None) -> Any:
         return None
     by_value = None if module is None else sys.modules[module]
     return ray(address, by_value=by_value)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing(f"module {__name__!r}", name, __all__, PLACEMENTS)

@@ -6,7 +6,9 @@ Each needs its extra, and is imported when it is first asked for.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.other_names import TRACKERS
 
 if TYPE_CHECKING:
     from jaxopt_lab.integrations.mlflow_log import MLflow
@@ -42,7 +44,7 @@ def __getattr__(name: str) -> Any:
         from jaxopt_lab.integrations.optuna_studies import OptunaMirror
 
         return OptunaMirror
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing(f"module {__name__!r}", name, __all__, TRACKERS)
 
 
 def from_text(text: str) -> Any:

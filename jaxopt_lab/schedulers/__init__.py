@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.errors import UserError, did_you_mean
+from jaxopt_lab.core.other_names import SCHEDULERS
 from jaxopt_lab.schedulers.base import Bracket, Rung, Scheduler, Standing
 from jaxopt_lab.schedulers.bohb import bohb
 from jaxopt_lab.schedulers.curve_extrapolation import curve_extrapolation
@@ -88,3 +90,9 @@ __all__ = [
     "tournament",
     "truncation",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing(f"module {__name__!r}", name, __all__, SCHEDULERS)

@@ -39,7 +39,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name != "OptunaBayesianSampler":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from jaxopt_lab.core.attributes import missing
+        from jaxopt_lab.core.other_names import SEARCH
+
+        raise missing(f"module {__name__!r}", name, __all__, SEARCH)
     # Optuna is imported when its own kind of sampler is asked for.
     from jaxopt_lab.core.errors import MachineError
 

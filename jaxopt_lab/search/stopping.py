@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.other_names import STOPPING
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.bayesian import best_improvement
 from jaxopt_lab.spaces.space import SearchSpace
+
+__all__ = ["ROUND_SIZE", "StoppingRule", "any_of", "small_improvement", "target"]
 
 #: Looks of `small_improvement`, and trials between them.
 PATIENCE, STEP = 4, 8
@@ -106,3 +110,9 @@ def any_of(*rules: StoppingRule) -> StoppingRule:
         return next((text for text in found if text is not None), None)
 
     return StoppingRule(" or ".join(rule.name for rule in rules), reason)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing(f"module {__name__!r}", name, __all__, STOPPING)

@@ -163,7 +163,7 @@ class _Tuned(BaseEstimator):
             epochs=plain(self.num_epochs),
             seed=seed,
             search=self.search,
-            scheduler=self.scheduler,
+            scheduler="none" if self.scheduler is None else self.scheduler,
             space=space_of(self.space),
             test_fraction=0.0,
             time_limit=plain(self.time_limit),
@@ -259,7 +259,8 @@ _PARAMETERS = """
       space: a `lab.SearchSpace`, a mapping of hyperparameters to distributions or values, or a TOML
         file; `tune`'s own by default.
       search: "bayesian", "random", "quasi_random" or "grid".
-      scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say, or "none".
+      scheduler: a name in `lab.schedulers.REGISTRY`, "race" or "hyperband" say; None or "none"
+        stops no trial.
       ensemble_size: the most trials whose networks are averaged; 1 predicts with the refitted best
         one alone.
       members: train the winner's configuration once more as networks of so many members that share

@@ -6,7 +6,7 @@ operation; a batch saves the first part, and loses time where it no longer fits 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.row_loop import NO_LOOP
@@ -41,6 +41,25 @@ _CALL_SECONDS = 0.1
 _MAX_IN_TURN = 64
 
 
+def checked_executor(executor: Any) -> Executor | None:
+    """An executor by its name, or None, as a problem is given it.
+
+    Raises:
+      UserError: for any other value.
+    """
+    if executor is None:
+        return None
+    for known in (*EXECUTORS, INTERPRETED):
+        if isinstance(executor, str) and executor == known:
+            return known
+    hint = did_you_mean(executor, EXECUTORS) if isinstance(executor, str) else ""
+    names = ", ".join(map(repr, EXECUTORS))
+    raise UserError(
+        f"executor must be one of {names}, or None for the planner's choice, "
+        f"got {executor!r}.{hint}"
+    )
+
+
 def choose_executor(
     footprint: Footprint | None,
     platform: str,
@@ -64,15 +83,10 @@ def choose_executor(
     Raises:
       UserError: if the user asks for another one, or for a kernel that cannot be.
     """
-    if insist is not None:
-        for executor in (*EXECUTORS, INTERPRETED):
-            if insist == executor:
-                _check_kernel(executor, platform, misfit)
-                return executor, "as asked for"
-        raise UserError(
-            f"executor must be {', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}, got {insist!r}."
-            f"{did_you_mean(str(insist), EXECUTORS)}"
-        )
+    executor = checked_executor(insist)
+    if executor is not None:
+        _check_kernel(executor, platform, misfit)
+        return executor, "as asked for"
     if platform == "gpu" and misfit is not None:
         reason = misfit(False)
         if not reason:

@@ -11,6 +11,7 @@ from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import check_arguments, check_together, keywords_of
+from jaxopt_lab.core.tracing.executors import checked_executor
 from jaxopt_lab.core.tracing.naming import tidy
 from jaxopt_lab.core.tracing.outputs import check_leaves
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
@@ -26,7 +27,7 @@ def from_function(
     direction: str = "minimize",
     num_seeds: Any = 1,
     roles: Mapping[str, str] | None = None,
-    executor: str | None = None,
+    executor: Any = None,
 ) -> GeneralProblem:
     """Make a problem of a pure function that trains one trial and returns its scores.
 
@@ -88,7 +89,7 @@ def from_function(
         source=source,
         identity={"source": written, "function": written, "num_seeds": num_seeds},
         guard=False,
-        executor=executor,
+        executor=checked_executor(executor),
     )
 
 

@@ -9,6 +9,7 @@ from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import keywords_of
+from jaxopt_lab.core.tracing.executors import checked_executor
 from jaxopt_lab.core.tracing.naming import tidy
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
@@ -33,7 +34,7 @@ def from_steps(
     data: PyTree = (),
     budget: Any = None,
     roles: Mapping[str, str] | None = None,
-    executor: str | None = None,
+    executor: Any = None,
     unit: str = "step",
 ) -> GeneralProblem:
     """Make a problem of pure functions: reinforcement learning, GANs, anything that goes on.
@@ -92,5 +93,5 @@ def from_steps(
             "num_seeds": num_seeds,
             "data": checksum(data),
         },
-        executor=executor,
+        executor=checked_executor(executor),
     )

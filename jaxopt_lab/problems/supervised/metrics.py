@@ -6,7 +6,7 @@ classes, or [b] or [b, 1] of the second of two.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,27 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Num
 
+from jaxopt_lab.core.attributes import missing
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.other_names import METRICS
 from jaxopt_lab.core.types import Scalar
+
+__all__ = [
+    "absolute_error",
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "f1_macro",
+    "is_over_all_rows",
+    "log_loss",
+    "over_all_rows",
+    "predicted",
+    "r2",
+    "roc_auc",
+    "root_mean_squared_error",
+    "squared_error",
+    "top_k_accuracy",
+]
 
 _MARK = "_over_all_rows"
 
@@ -247,3 +266,9 @@ def _auc_of(scores: Array, is_positive: Array, weights: Array) -> Scalar:
     area = (positive * 0.5 * (below[first] + below[last])).sum()
     area = area / (positive.sum() * negative.sum())
     return jnp.where(jnp.isfinite(jnp.where(weights > 0, scores, 0.0)).all(), area, jnp.nan)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing(f"module {__name__!r}", name, __all__, METRICS)

@@ -17,6 +17,7 @@ from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.scalars import scalar
 from jaxopt_lab.core.tracing.check import Checked
+from jaxopt_lab.core.tracing.executors import checked_executor
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general import REQUIRED, ROLES, GeneralProblem
@@ -60,7 +61,7 @@ def supervised(
     eval_batch_size: Any = 256,
     rngs: Sequence[str] = ("dropout",),
     random_state: Any = 0,
-    executor: str | None = None,
+    executor: Any = None,
     precision: Any = "float32",
 ) -> GeneralProblem:
     """Describe a supervised problem, or any that minimises a loss over rows.
@@ -213,7 +214,7 @@ def supervised(
             "num_seeds": num_seeds,
             **({} if precision == "float32" else {"precision": precision}),
         },
-        executor=executor,
+        executor=checked_executor(executor),
         extras={
             "module": module,
             "setting": setting,

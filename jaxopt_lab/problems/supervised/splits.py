@@ -22,7 +22,7 @@ def split_rows(
     """Pairs of training rows and validation rows.
 
     Args:
-      splits: None or 0 trains on all rows and validates on none; a share below 1 is held out; a
+      splits: None trains on all rows and validates on none; a share below 1 is held out; a
         whole number K from 2 makes K folds; both are stratified where targets are integer labels
         of which each occurs often enough; else a scikit-learn splitter, or pairs of indices or of
         masks.
@@ -49,7 +49,7 @@ def split_rows(
                 f"groups need a splitter that reads them, got splits={splits!r}; give "
                 "sklearn.model_selection.GroupKFold(5), say"
             )
-    if splits is None or (_is_number(splits) and splits == 0):
+    if splits is None:
         return [(np.arange(num_rows, dtype=np.int32), np.arange(0, dtype=np.int32))]
     labels = _labels(targets)
     if _is_number(splits):
@@ -100,9 +100,10 @@ def _of_number(
             ]
         except ValueError as error:
             raise UserError(f"cannot hold out {splits:g} of {num_rows} rows: {error}") from None
-    if splits != int(splits) or splits < 2:
+    if not np.isfinite(splits) or splits != int(splits) or splits < 2:
         raise UserError(
-            f"splits must be a whole number of folds from 2, or a share below 1, got {splits!r}"
+            "splits must be a whole number of folds from 2, a share between 0 and 1, or None for "
+            f"no validation, got {splits!r}"
         )
     num_folds = int(splits)
     if num_folds > num_rows:
