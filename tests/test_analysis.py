@@ -18,6 +18,7 @@ from jaxopt_lab.analysis import (
     refine,
     summary,
 )
+from jaxopt_lab.analysis.refinement import PADDING
 from jaxopt_lab.problems.mlp.hyperparameters import check_value
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
@@ -166,6 +167,16 @@ def test_refine_widens_only_when_asked() -> None:
     assert refine(SPACE, *data).parameters["learning_rate"].high == 1.0
     assert refine(SPACE, *data, widen=True).parameters["learning_rate"].high == 10.0
     assert refine(SPACE, *data, widen=["learning_rate"]).parameters["learning_rate"].high == 10.0
+    assert refine(SPACE, *data, widen=["dropout"]).parameters["learning_rate"].high == 1.0
+
+
+def test_padding_leaves_the_old_range_only_when_asked() -> None:
+    data = trials(12, lambda c: abs(log_rate(c) + 0.1) - c["dropout"] / 100)
+    assert not [f for f in boundary_findings(SPACE, *data) if f.name == "learning_rate"]
+    assert refine(SPACE, *data).parameters["learning_rate"].high == 1.0
+    found = refine(SPACE, *data, widen=["learning_rate", "dropout"])
+    assert 1.5 < found.parameters["learning_rate"].high <= 10 ** (4 * PADDING) + 0.1
+    assert found.parameters["dropout"].low >= 0.0
     assert refine(SPACE, *data, widen=["dropout"]).parameters["learning_rate"].high == 1.0
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -15,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from jaxopt_lab import datasets
-from jaxopt_lab.datasets.baselines import MAX_TREE_CATEGORIES, fit_baselines, tree_frames
+from jaxopt_lab.datasets.baselines import MAX_TREE_CATEGORIES, fit_baselines, noting, tree_frames
 from jaxopt_lab.datasets.scores import classification_scores, regression_scores
 
 
@@ -129,11 +130,21 @@ def test_a_baseline_that_fails_is_noted_and_left_out():
     failed = {}
     scores = fit_baselines(train, test, seed=0, failed=failed)
     assert set(scores) | set(failed) == {"mean", "ridge", "hist_gradient_boosting", "untuned_mlp"}
-    assert "untuned_mlp" in failed
+    assert failed["untuned_mlp"] == "it has too few rows to set some aside for early stopping"
     assert "mean" in scores
 
 
-@pytest.mark.parametrize("scale", [1e200])
+def test_unknown_reasons_of_the_library_are_marked_as_its_own():
+    failed = {}
+    with noting("ridge", failed):
+        Ridge(alpha=-1.0).fit([[1.0], [2.0]], [1.0, 2.0])
+    with noting("ours", failed):
+        raise ValueError("its predictions are not finite")
+    assert failed["ridge"].startswith("scikit-learn says: ")
+    assert failed["ours"] == "its predictions are not finite"
+
+
+@pytest.mark.parametrize("scale", [1e36, 1e200])
 def test_baselines_of_any_magnitude(scale):
     train, test = split(make_frame(), log_target="no")
     usual = fit_baselines(train, test, seed=0)

@@ -15,6 +15,7 @@ import pytest
 from jaxopt_lab.cli import arguments
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.datasets import load_frame, load_table, reading
+from jaxopt_lab.datasets.alphabets import find_by_alphabet
 from jaxopt_lab.datasets.compressed import MAX_BYTES
 from jaxopt_lab.datasets.encodings import decode
 
@@ -156,6 +157,43 @@ def test_encodings_are_detected(tmp_path):
     assert "квартира" in set(read(russian, "cp1251").frame["kind"])
     japanese = CSV.replace("flat", "平屋").replace("house", "部屋").replace("size", "面積")
     assert "平屋" in set(read(japanese, "shift_jis").frame["kind"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "encoding"),
+    [
+        ("1 200 руб.", "cp1251"),
+        ("12 кв. м", "cp1251"),
+        ("нет", "cp1251"),
+        ("12 été", "cp1252"),
+        ("üç", "cp1252"),
+        ("ÄÖÜ", "cp1252"),
+    ],
+)
+def test_one_word_beyond_ascii_tells_the_encoding(cell, encoding):
+    text = "a,price\n" + f"{cell},1\n" * 20
+    assert decode(text.encode(encoding), "t.csv")[0] == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "encoding"), [("ירושלים", "cp1255"), ("תל אביב", "cp1255"), ("ευρώ", "cp1253")]
+)
+def test_one_word_of_another_alphabet_is_not_taken_for_russian(cell, encoding):
+    assert find_by_alphabet(cell.encode(encoding)) != "cp1251"
+
+
+def test_the_sheet_with_the_wanted_columns_is_read(tmp_path):
+    path = tmp_path / "two.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"about": ["prices of June"]}).to_excel(book, sheet_name="About", index=False)
+        rows = pd.DataFrame({"size": range(40), "price": np.arange(40) * 2.5})
+        rows.to_excel(book, sheet_name="June", index=False)
+        rows.to_excel(book, sheet_name="July", index=False)
+    table = load_table(path, "price")
+    assert len(table) == 40
+    assert "two.xlsx: read sheet 'June', not 'About', 'July'" in table.notes
+    with pytest.raises(UserError, match=r"'About', 'June', 'July', has a column 'prize'.*'price'"):
+        load_table(path, "prize")
 
 
 def test_one_row_for_each_data_line(tmp_path):

@@ -237,7 +237,7 @@ def test_a_dozen_rows_are_enough(capsys: pytest.CaptureFixture[str], workplace: 
     (workplace / "dozen.csv").write_text("\n".join(rows) + "\n")
     assert run(f"tune dozen.csv --target price {TINY} --folds 1".split()) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "note: the baseline untuned_mlp cannot be fitted to this table" in printed
+    assert "untuned_mlp cannot be fitted to this table: it has too few rows to set" in printed
     assert (workplace / "study" / "model" / "model.json").exists()
 
 

@@ -499,6 +499,7 @@ def labels_of(tmp_path, labels, **options):
         ["0", "1", "NA"],
         ["10", "9", "2"],
         ["nan", "?", "-"],
+        ["yes ", "no\t", "NA "],
     ],
 )
 def test_labels_are_text_as_written(tmp_path, labels):
@@ -517,6 +518,12 @@ def test_words_for_missing_among_labels_are_named(tmp_path):
     assert table.classes == ("None", "mild")
     assert notes_with(table, "10 'None' are labels; only blanks are missing")
     assert notes_with(table, "dropped 10 rows without a target")
+
+
+def test_labels_that_differ_in_blanks_at_their_ends_are_one_class(tmp_path):
+    table = labels_of(tmp_path, ["yes ", "yes ", "no", "yes", "no\t", "no"] * 5)
+    assert table.classes == ("no", "yes ")
+    assert notes_with(table, "'no\\t' (5) counts as 'no', 'yes' (5) counts as 'yes '")
 
 
 def test_words_for_missing_among_numbers_are_dropped_and_named(tmp_path):

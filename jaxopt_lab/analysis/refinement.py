@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.analysis.boundaries import Finding, boundary_findings
+from jaxopt_lab.analysis.boundaries import Finding, boundary_findings, suggested_bound
 from jaxopt_lab.analysis.trials_seen import Seen
 from jaxopt_lab.spaces.distributions import Choice, Distribution, IntUniform, Range
 from jaxopt_lab.spaces.space import SearchSpace
@@ -36,8 +36,9 @@ def refine(
     stay. With few trials little is cut: of three, the best quarter is all three.
 
     Every value of the result lies in the old space, so programs compiled for that serve, unless
-    `widen`: then a bound that the best trials crowd (`boundary_findings`, kind `narrow`) moves to
-    the suggested one, within the hard limits of the hyperparameter.
+    `widen`: then the padding of a real range may leave the old one, lest the best trials lie at
+    its end, and a bound that they crowd (`boundary_findings`, kind `narrow`) moves to the
+    suggested one, within the hard limits of the hyperparameter.
 
     Args:
       space: the space that the trials were drawn from.
@@ -55,29 +56,43 @@ def refine(
     if not seen.scored.any():
         return space
     grow: dict[str, list[Finding]] = {}
+    growing = {n for n in space.parameters if widen is True or (widen and n in widen)}
     for finding in boundary_findings(space, configs, scores, infeasible) if widen else []:
-        wanted = widen is True or (widen is not False and finding.name in widen)
-        if finding.kind == "narrow" and wanted:
+        if finding.kind == "narrow" and finding.name in growing:
             grow.setdefault(finding.name, []).append(finding)
     parameters: dict[str, Any] = {}
     for j, (name, dist) in enumerate(space.parameters.items()):
-        narrowed = _narrow(dist, seen.points[:, j], seen)
+        outer = _outer(name, dist) if name in growing else dist
+        narrowed = _narrow(dist, outer, seen.points[:, j], seen)
         parameters[name] = _grown(narrowed, grow.get(name, []))
     return _assemble({**parameters, **space.fixed})
 
 
-def _narrow(dist: Distribution, column: np.ndarray, seen: Seen) -> Any:
-    """The distribution around the best trials; a plain value if only one is left."""
+def _outer(name: str, dist: Distribution) -> Distribution:
+    """A real range with the bounds to which it may grow."""
+    if not isinstance(dist, Range) or math.isfinite(dist.cardinality):
+        return dist
+    low, high = (suggested_bound(name, dist, side) for side in ("low", "high"))
+    return dist.with_ends(dist.low if low is None else low, dist.high if high is None else high)
+
+
+def _narrow(dist: Distribution, outer: Distribution, column: np.ndarray, seen: Seen) -> Any:
+    """The distribution around the best trials, within `outer`."""
     best = column[seen.best()]
     best = best[~np.isnan(best)]
     if not len(best):
         return dist
     if isinstance(dist, Choice):
         return _narrow_choice(dist, best, column, seen)
-    if not isinstance(dist, Range):
+    if not isinstance(dist, Range) or not isinstance(outer, Range):
         return dist
-    low, high = _window(best, column, seen)
-    return _sub_range(dist, low, high)
+    if outer == dist:
+        return _sub_range(dist, *_window(best, column, seen))
+    start, end = (outer.to_unit(bound) for bound in dist.extremes)
+    width = end - start
+    ends = max(-start / width, -PADDING), min((1.0 - start) / width, 1.0 + PADDING)
+    low, high = _window(best, column, seen, ends)
+    return _sub_range(outer, max(start + low * width, 0.0), min(start + high * width, 1.0))
 
 
 def _narrow_choice(dist: Choice, best: np.ndarray, column: np.ndarray, seen: Seen) -> Choice:
@@ -88,8 +103,13 @@ def _narrow_choice(dist: Choice, best: np.ndarray, column: np.ndarray, seen: See
     return dist.with_values(kept)
 
 
-def _window(best: np.ndarray, column: np.ndarray, seen: Seen) -> tuple[float, float]:
-    """Ends of the new range in the unit cube of the old one."""
+def _window(
+    best: np.ndarray,
+    column: np.ndarray,
+    seen: Seen,
+    ends: tuple[float, float] = (0.0, 1.0),
+) -> tuple[float, float]:
+    """Ends of the new range in the unit cube of the old one, between `ends`."""
     robust = len(best) >= 10
     low, high = (float(np.quantile(best, q)) for q in ((0.05, 0.95) if robust else (0.0, 1.0)))
     # The very best trial always stays inside: `best` is ordered.
@@ -100,11 +120,12 @@ def _window(best: np.ndarray, column: np.ndarray, seen: Seen) -> tuple[float, fl
     missing = least - (high - low)
     if missing > 0:
         low, high = low - missing / 2, high + missing / 2
-    if low < 0:
-        low, high = 0.0, max(high, least)
-    if high > 1:
-        low, high = min(low, 1.0 - least), 1.0
-    return max(low, 0.0), min(high, 1.0)
+    first, last = ends
+    if low < first:
+        low, high = first, max(high, first + least)
+    if high > last:
+        low, high = min(low, last - least), last
+    return max(low, first), min(high, last)
 
 
 def _diverges(low: float, high: float, column: np.ndarray, seen: Seen) -> bool:

@@ -54,6 +54,15 @@ _WORD = re.compile(r"[^\W\d_]+(?:[^\s\x00-\x40\x5b-\x60\x7b-\x7f’‘–—·\x
 _NEARLY_ALL = 0.98
 
 
+_RUSSIAN_VOWELS = set("аеёиоуыэюя")
+#: Units without a vowel that stand alone beside numbers.
+_RUSSIAN_UNITS = {"грн", "кв", "кг", "км", "млн", "млрд", "мм", "см", "тг", "шт"}
+#: Letters that stand at the end of a Hebrew or Greek word only, or never stand there, as they look
+#: in Windows-1251; and those with an accent, of which a Greek word has one.
+_HEBREW, _HEBREW_LAST = set("абвгдежзийклмнопрстуфхцчшщъ"), set("кнпух")
+_GREEK_LAST, _GREEK_ACCENTS = "т", set("ЬЭЮЯьэю")
+
+
 def find_by_alphabet(sample: bytes) -> str | None:
     """Find the encoding in which the words of a text are those of one language.
 
@@ -63,6 +72,8 @@ def find_by_alphabet(sample: bytes) -> str | None:
     Returns:
       Name of the encoding; None if no language that is known here explains the text.
     """
+    if _is_cyrillic(sample):
+        return "cp1251"
     for encoding, languages in _ENCODINGS:
         try:
             words = set(_WORD.findall(sample.decode(encoding)))
@@ -74,6 +85,28 @@ def find_by_alphabet(sample: bytes) -> str | None:
             # Lower case alone may as well be Hebrew, which has no capitals.
             return None if other and all(word.islower() for word in words) else encoding
     return None
+
+
+def _is_cyrillic(sample: bytes) -> bool:
+    """Whether few words, such as "руб." alone, are Russian in Windows-1251 and nothing else.
+
+    Read as Windows-1252 they would have no plain letter, which hardly a word of three lacks.
+    """
+    try:
+        words = {word for word in _WORD.findall(sample.decode("cp1251")) if not word.isascii()}
+    except UnicodeDecodeError:
+        return False
+    if not words or not any(_explains(letters, words) for letters in _CYRILLIC.values()):
+        return False
+    if {word for word in words if len(word) > 1} <= _RUSSIAN_UNITS and max(map(len, words)) > 1:
+        return True
+    if any(c.isascii() for word in words for c in word) or any(w[0] in "ьъы" for w in words):
+        return False
+    if not any(len(w) > 2 and 0 < len(_RUSSIAN_VOWELS & set(w.lower())) < len(w) for w in words):
+        return False
+    as_hebrew = all(set(w) <= _HEBREW and not set(w[:-1]) & _HEBREW_LAST for w in words)
+    as_greek = all(set(w) & _GREEK_ACCENTS and _GREEK_LAST not in w[:-1] for w in words)
+    return not as_hebrew and not as_greek
 
 
 def _explains(letters: str, words: set[str]) -> bool:

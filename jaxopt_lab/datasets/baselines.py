@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ from jaxopt_lab.datasets.target_losses import SQUARED, TargetLoss
 
 ROWS_PER_THREAD = 10_000
 """Gradient boosting takes one thread for a table of fewer rows."""
+
+_MEANINGS = {
+    "validation set is too small": "it has too few rows to set some aside for early stopping",
+    "least populated class": "a class has too few rows for some to be set aside for early stopping",
+    "should be greater or equal to the number of classes": (
+        "it has too few rows for each class to be among those set aside for early stopping"
+    ),
+    "the resulting train set will be empty": "it has too few rows",
+    "needs samples of at least 2 classes": "its training rows are of one class",
+}
+"""What scikit-learn's reasons mean here, where nobody can change its arguments."""
 
 Scores = dict[str, dict[str, float]]
 
@@ -95,7 +107,7 @@ def _regression(
     train: Table, test: Table, seed: int, failed: dict[str, str], loss: TargetLoss, scale: float
 ) -> Scores:
     unit = magnitude(train.target)
-    unit = 1.0 if train.log_target or 1e-100 < unit < 1e100 else unit  # squares must not overflow
+    unit = 1.0 if train.log_target or 1e-30 < unit < 1e30 else unit  # trees sum in float32
     target = np.log(train.target) if train.log_target else train.target / unit
     linear = (_expand_dates(train), _expand_dates(test))
     trees = tree_frames(train, test)
@@ -154,7 +166,19 @@ def noting(name: str, failed: dict[str, str]) -> Iterator[None]:
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        failed[name] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        failed[name] = _in_our_words(error)
+
+
+def _in_our_words(error: Exception) -> str:
+    """Why a model cannot be fitted; whose words they are where scikit-learn's advice about its own
+    arguments, which nobody can follow here, is not known."""
+    said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    for words, meaning in _MEANINGS.items():
+        if words in said:
+            return meaning
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__))
+    theirs = any(module.startswith("sklearn.") for module in modules)
+    return f"scikit-learn says: {said}" if theirs else said
 
 
 def _untuned(kind: type[Any], frame: pd.DataFrame, seed: int) -> Pipeline:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.datasets.compressed import MAX_BYTES, check_size
 from jaxopt_lab.datasets.dialect import header_row
 
@@ -69,7 +69,13 @@ def _check_parquet(data: bytes, name: str, max_bytes: int | None) -> None:
 def read_excel(
     data: bytes, name: str, wanted: Collection[str], max_bytes: int | None = MAX_BYTES
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read the first sheet of an Excel workbook through pandas and openpyxl."""
+    """Read a sheet of an Excel workbook through pandas and openpyxl.
+
+    Of several sheets it is the one that has most of the wanted columns, the first of those.
+
+    Raises:
+      UserError: where none of several sheets has a wanted column, naming the sheets.
+    """
     try:
         import openpyxl  # noqa: F401
     except ImportError:
@@ -81,10 +87,11 @@ def read_excel(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as book:
-                sheets = [str(sheet) for sheet in book.sheet_names]
-                _check_sheet(book.book[sheets[0]], name, max_bytes)
+                sheets = {str(sheet.title): sheet for sheet in book.book.worksheets}
+                chosen = _choose_sheet(sheets, name, [as_name(name) for name in wanted])
+                _check_sheet(sheets[chosen], name, max_bytes)
                 cells = book.parse(
-                    sheets[0], header=None, dtype=object, keep_default_na=False, na_filter=False
+                    chosen, header=None, dtype=object, keep_default_na=False, na_filter=False
                 )
     except UserError:
         raise
@@ -92,11 +99,12 @@ def read_excel(
         raise UserError(f"{name} is a damaged Excel file: {_first_line(error)}") from None
     rows = [[_written(cell) for cell in row] for row in cells.head(50).itertuples(index=False)]
     if not rows:
-        raise UserError(f"{name} is empty: its first sheet {sheets[0]!r} has no cells")
+        raise UserError(f"{name} is empty: its sheet {chosen!r} has no cells")
     first = header_row(rows, [as_name(name) for name in wanted])
     notes = [f"{name}: skipped {first} rows above the column names"] if first else []
     if len(sheets) > 1:
-        notes.append(f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}")
+        others = _listed_sheets([sheet for sheet in sheets if sheet != chosen])
+        notes.append(f"{name}: read sheet {chosen!r}, not {others}")
     frame = cells.iloc[first + 1 :].reset_index(drop=True)
     frame.columns = [field or f"Unnamed: {k}" for k, field in enumerate(rows[first])]
     blank = frame.map(lambda cell: cell is None or (isinstance(cell, str) and not cell.strip()))
@@ -105,6 +113,32 @@ def read_excel(
         frame = frame.iloc[:-1]
     unnamed = [c for c in frame.columns if c.startswith("Unnamed: ") and frame[c].isna().all()]
     return frame.drop(columns=unnamed).infer_objects(), notes
+
+
+def _choose_sheet(sheets: Mapping[str, Any], name: str, wanted: Sequence[str]) -> str:
+    """The title of the sheet to read: of one sheet, or where nothing is wanted, the first."""
+    first = next(iter(sheets))
+    if len(sheets) == 1 or not wanted:
+        return first
+    headers = {}
+    for title, sheet in sheets.items():
+        sheet.reset_dimensions()
+        cells = [list(map(_written, row)) for row in sheet.iter_rows(max_row=50, values_only=True)]
+        headers[title] = set(map(as_name, cells[header_row(cells, wanted)])) if cells else set()
+    found = {title: len(header & set(wanted)) for title, header in headers.items()}
+    best = max(found, key=lambda title: found[title])
+    if not found[best]:
+        known = sorted(set().union(*headers.values()))
+        raise UserError(
+            f"none of the sheets of {name}, {_listed_sheets([*sheets])}, has a column "
+            f"{wanted[0]!r}.{did_you_mean(wanted[0], known)}"
+        )
+    return best
+
+
+def _listed_sheets(titles: Sequence[str]) -> str:
+    shown = ", ".join(repr(title[:40]) for title in titles[:5])
+    return shown + (f" and {len(titles) - 5} more" if len(titles) > 5 else "")
 
 
 def _check_sheet(sheet: Any, name: str, max_bytes: int | None) -> None:

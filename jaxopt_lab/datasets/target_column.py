@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -237,7 +238,7 @@ def _refuse_stray(present: pd.Series, name: str, stray: BoolArray) -> None:
 
 def _classes(present: pd.Series, name: str, rows: BoolArray, column: Column) -> TargetColumn:
     """Values as indices into the sorted distinct labels."""
-    labels = _labels(present, name)
+    labels, alike = _without_slips(_labels(present, name))
     distinct = sorted(set(labels), key=_order(labels))
     if len(distinct) == 1:
         raise UserError(f"target {name!r} has one class only: every row is {distinct[0]!s:.40}")
@@ -254,10 +255,32 @@ def _classes(present: pd.Series, name: str, rows: BoolArray, column: Column) -> 
     words = {
         label: labels.count(label)
         for label in distinct
-        if isinstance(label, str) and is_missing_word(label)
+        if isinstance(label, str) and is_missing_word(label.strip())
     }
-    note = f"target {name}: {counted(words)} are labels; only blanks are missing"
-    return TargetColumn(codes, "classification", tuple(distinct), rows, (note,) if words else ())
+    notes = []
+    if words:
+        notes.append(f"target {name}: {counted(words)} are labels; only blanks are missing")
+    if alike:
+        shown = ", ".join(f"{odd[:30]!r} ({n}) counts as {to[:30]!r}" for odd, to, n in alike[:3])
+        notes.append(f"target {name}: labels that differ in blanks at their ends only: {shown}")
+    return TargetColumn(codes, "classification", tuple(distinct), rows, tuple(notes))
+
+
+def _without_slips(labels: list[Any]) -> tuple[list[Any], list[tuple[str, str, int]]]:
+    """Labels that differ in blanks at their ends only are one class, written as most of its rows.
+
+    Returns:
+      The labels, and (as it was written, as it counts, rows) of those that changed.
+    """
+    if all(not isinstance(label, str) or label == label.strip() for label in labels):
+        return labels, []
+    counts = Counter(label for label in labels if isinstance(label, str))
+    usual: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], len(label), label)):
+        usual.setdefault(label.strip(), label)
+    alike = [(label, usual[label.strip()], counts[label]) for label in sorted(counts)]
+    found = [usual[label.strip()] if isinstance(label, str) else label for label in labels]
+    return found, [slip for slip in alike if slip[0] != slip[1]]
 
 
 def _order(labels: list[Any]) -> Any:
@@ -287,5 +310,5 @@ def _labels(present: pd.Series, name: str) -> list[Any]:
         whole = (numbers == np.floor(numbers)).all() and np.abs(numbers).max() < 2**53
         return [int(v) for v in numbers] if whole else numbers.tolist()
     if is_text(present) and all(isinstance(value, str) for value in present):
-        return [value.strip() for value in present]
+        return list(present)
     return to_categories(present).tolist()

@@ -32,7 +32,7 @@ NUM_CHILDREN = 256
 NUM_POOL = 1024
 #: Weight of `log_interior` against log expected improvement: a coordinate goes to the end of its
 #: range where that gains something, and stays inside where the model is indifferent.
-CAUTION = 0.1
+CAUTION = 0.3
 #: Gradient steps x choices x observations^2 that one call may spend on improving its choices.
 MAX_WORK = 1e8
 
