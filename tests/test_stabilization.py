@@ -256,6 +256,18 @@ def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Popu
     assert evidence_of(population, both).b2_calms == pytest.approx(2.0)
 
 
+def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:
+    most = QUIET._replace(noise_floor=0.15, train_fluctuation=0.02)
+    assert verdict(most)[0].name == "no_single_cause"
+    assert verdict(most._replace(valid_calms=6.0))[0].name == "evaluation_noise"
+    assert verdict(most._replace(valid_calms=1.5))[0].name == "no_single_cause"
+    # Of few rows the noise is not known for certain either.
+    assert verdict(most._replace(floor_error=0.24))[0].name == "evaluation_noise"
+    # A training that shakes by itself is not calmer for more rows.
+    shakes = most._replace(valid_calms=6.0, train_fluctuation=0.2)
+    assert verdict(shakes)[0].name == "no_single_cause"
+
+
 def test_without_signs_no_cause_is_named() -> None:
     (found,) = verdict(QUIET)
     assert found.name == "no_single_cause"
@@ -314,13 +326,16 @@ def test_nothing_is_called_calm_while_a_lower_rate_is_calmer_and_better() -> Non
     assert verdict(jitters._replace(rate_gain=0.99))[0].name == "no_problem"
 
 
-def test_what_few_validation_rows_cannot_tell_is_no_harm() -> None:
+def test_what_few_validation_rows_cannot_tell_is_no_harm_of_an_average() -> None:
     worse = Ratio(1.15, 0.9, 1.4)
-    assert not judge(around(0.2), worse, 0.5, error=0.01)[0]
-    accepted, why = judge(around(0.2), worse, 0.5, error=0.15)
+    assert not judge(around(0.2), worse, 0.5, error=0.01, averages=True)[0]
+    accepted, why = judge(around(0.2), worse, 0.5, error=0.15, averages=True)
     assert accepted
     assert "too few to tell a loss of +15%" in why
-    assert not judge(around(0.2), around(2.0), 0.5, error=0.15)[0]
+    assert not judge(around(0.2), around(2.0), 0.5, error=0.15, averages=True)[0]
+    accepted, why = judge(around(0.2), worse, 0.5, error=0.15)
+    assert not accepted
+    assert why == "calmer, but the validation rows are too few to tell a loss of +15%"
 
 
 def test_an_interval_over_rows_is_wider_than_one_over_seeds() -> None:

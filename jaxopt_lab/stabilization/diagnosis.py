@@ -149,8 +149,8 @@ class Diagnosis:
             return f"{self._said()}."
         best, idle = np.mean(self.before.best), self.setting["idle_loss"]
         return (
-            f"{self._said()}. It has learned nothing: its best loss is {best:.3g}, and a constant "
-            f"prediction has {idle:.3g}."
+            f"{self._said()}. As given, it learns nothing: its best loss is {best:.3g}, and a "
+            f"constant prediction has {idle:.3g}."
         )
 
     def _said(self) -> str:
@@ -198,6 +198,8 @@ class Diagnosis:
     def _hidden_rate(self) -> str:
         """Where an average is recommended against a rate that is too high: what the rate does."""
         if self.chosen is None or not self.chosen.settings.get("ema"):
+            return ""
+        if self.recommended["learning_rate"] < self.base["learning_rate"]:
             return ""
         if all(cause.name != "learning_rate_too_high" for cause in self.causes):
             return ""
