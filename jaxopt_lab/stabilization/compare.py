@@ -23,8 +23,8 @@ from jaxopt_lab.stabilization.thresholds import (
 
 #: Where rows leave a greater standard error in a ratio of losses, they are too few to tell it.
 FEW_ROWS = 0.05
-#: So many of them may a ratio stand above 1 there.
-_ERRORS = 1.645
+#: So many of them may a ratio stand above 1 there, but it may not be beyond the second number.
+_ERRORS, _MOST_UNTOLD = 1.645, 1.0 / FREES
 
 
 class Remedy(NamedTuple):
@@ -120,6 +120,12 @@ def compare(
         averages = member.family == "average"
         accepted, why = judge(spread, loss, higher, end, error, averages)
         calm = mean(found.fluctuation) <= limit and np.mean(found.num_spikes) < 1
+        if not accepted and spread.value <= CALMER and overfits(found) and not against_rise:
+            # What has stopped learning does not rise.
+            why = (
+                f"calmer, but it overfits then: ends {found.end_over_lowest - 1:.0%} above its "
+                f"lowest, best loss {loss.value - 1:+.1%}"
+            )
         if not accepted and calm and loss.value <= FREES and loss.high < 1.0:
             # What has not learned is as calm as can be.
             accepted, why = True, f"calm, and best loss {1 - loss.value:.0%} better"
@@ -170,7 +176,9 @@ def judge(
       averages: whether the cure only averages weights, which learn what they learn without it: what
         the rows cannot tell is no harm then. Of other cures nobody knows.
     """
-    told = max(HARMLESS, float(np.exp(_ERRORS * error))) if error > FEW_ROWS else HARMLESS
+    told = HARMLESS
+    if error > FEW_ROWS:
+        told = min(max(HARMLESS, float(np.exp(_ERRORS * error))), _MOST_UNTOLD)
     harmless = told if averages else HARMLESS
     stopped = max(STOPPED, told)
     calmer = spread.value <= CALMER and spread.high < 1.0

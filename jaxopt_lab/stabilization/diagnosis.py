@@ -182,8 +182,14 @@ class Diagnosis:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}{self._hidden_rate()}"
+            f"{level}{self._falls_short()}{self._hidden_rate()}"
         )
+
+    def _falls_short(self) -> str:
+        """Of a fix that helps and does not do the whole job."""
+        if self.solved:
+            return ""
+        return "; it helps, but nothing that was tried does more without harm"
 
     def _because(self, cause: Cause) -> str:
         """One cause in words, with the rows that are to blame, or that are missing."""
