@@ -236,7 +236,16 @@ class Diagnosis:
         if is_calm(found):
             stuck = name == "exploding_gradients"
             return f"is calm, but {'stuck at a high level' if stuck else 'higher than it need be'},"
-        return f"stands {found.fluctuation:.0%} off its trend"
+        return self._spikes or f"stands {found.fluctuation:.0%} off its trend"
+
+    @property
+    def _spikes(self) -> str:
+        """Of a curve that is calm but for its spikes, that it has them."""
+        found = self.evidence
+        if found.fluctuation > found.calm_limit or found.num_spikes < 1:
+            return ""
+        number = f"{found.num_spikes:.0f} time{'s' if round(found.num_spikes) != 1 else ''}"
+        return f"spikes ({number} in its later half, else {found.fluctuation:.1%} off its trend)"
 
     def _not_the_best(self, better: Remedy) -> str:
         """What stands beside a calm curve where something is better."""

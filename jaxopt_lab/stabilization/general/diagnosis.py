@@ -41,7 +41,7 @@ class GeneralDiagnosis(Diagnosis):
                 return f"{metric} is calm ({by}), but no better than without learning."
             return f"Nothing is wrong: {metric} is calm ({by})."
         rises = self.main_cause == "overfitting"
-        where = f"{metric} fluctuates ({by})"
+        where = f"{metric} {self._spikes or f'fluctuates ({by})'}"
         if rises:
             where = f"{metric} ends worse than it was ({found.overfit_rise - 1:.0%})"
         elif is_calm(found):
