@@ -212,7 +212,7 @@ class Engine:
         """
         args = (state, *self.compiler.put((clock.packed(), packed(hparams))))
         body = partial(self._probe, probe, num)
-        return self.compiler.call("probe", body, args, (self.key, self.data), once=True)
+        return self.compiler.call("probe", body, args, (self.key, self.data))
 
     def final(self, state: PyTree) -> tuple[PyTree, PyTree]:
         """What is kept of the trials of a wave, and what the host is told: `result` and `info`.

@@ -53,11 +53,10 @@ def make_probe(signature: Signature, criterion: Criterion, model: Any) -> Probe:
         if state.plateau != ():
             rate = rate * state.plateau.scale
         rate = rate * hparams["learning_rate"]
-        largest, gradient = _largest(loss, state.params, scale, NUM_PRODUCTS)
-        small, big = small_gradients(state.params, batch, hparams, mean_loss), gradient @ gradient
+        small, big = gradient_norms(state.params, batch, hparams, mean_loss)
         num_small, num_big = min(SMALL_ROWS, batch.mask.shape[0]), batch.mask.sum()
         return {
-            "sharpness": largest,
+            "sharpness": sharpness(loss, state.params, scale),
             "threshold": stability_threshold(optimizer, hparams) / rate,
             "noise_scale": noise_scale(small, big, num_small, num_big),
             "gradient_norm": jnp.sqrt(big),
@@ -78,29 +77,24 @@ def sharpness(
         eigenvalues of P^-1 H. None: P = 1.
       num_products: Hessian-vector products.
     """
-    return _largest(loss, params, scale, num_products)[0]
-
-
-def _largest(
-    loss: Loss, params: Params, scale: Params | None, num_products: int
-) -> tuple[Scalar, Array]:
-    """What `sharpness` gives, and the flat gradient, which comes with every product."""
     flat, unflatten = ravel_pytree(params)
     root = 1.0 if scale is None else jnp.sqrt(ravel_pytree(scale)[0])
     gradient = jax.grad(lambda x: loss(unflatten(x)))
 
-    def body(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        v = carry[0]
-        found, hv = jax.jvp(gradient, (flat,), (v / root,))
-        hv = hv / root
-        return hv / jnp.maximum(jnp.linalg.norm(hv), 1e-30), v @ hv, found
+    def product(v: Array) -> Array:
+        return jax.jvp(gradient, (flat,), (v / root,))[1] / root
+
+    def body(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        v, _ = carry
+        hv = product(v)
+        return hv / jnp.maximum(jnp.linalg.norm(hv), 1e-30), v @ hv
 
     start = jax.random.normal(jax.random.key(0, impl="threefry2x32"), flat.shape)
     # A trial's own from the start: JAX mistakes the shape of a product whose weights differ by
     # trial and whose tangent does not.
     start += 0.0 * flat
-    carry = (start / jnp.linalg.norm(start), jnp.zeros(()), jnp.zeros_like(flat))
-    return jax.lax.fori_loop(0, num_products, body, carry)[1:]
+    carry = (start / jnp.linalg.norm(start), jnp.zeros(()))
+    return jax.lax.fori_loop(0, num_products, body, carry)[1]
 
 
 def stability_threshold(optimizer: str, hparams: Hparams) -> Array:
@@ -142,10 +136,10 @@ def preconditioner(
     return jax.tree.map(lambda nu: first * (jnp.sqrt(nu / squared) + eps), second)
 
 
-def small_gradients(
+def gradient_norms(
     params: Params, batch: Batch, hparams: Hparams, mean_loss: Callable[..., Scalar]
-) -> Scalar:
-    """Mean squared norm of gradients on `SMALL_ROWS` rows each.
+) -> tuple[Scalar, Scalar]:
+    """Mean squared norm of gradients on `SMALL_ROWS` rows each, and squared norm on all rows.
 
     Only whole small batches of real rows count (or one of all rows, where there are fewer).
     """
@@ -167,7 +161,8 @@ def small_gradients(
 
     carry = (jnp.zeros(()), jnp.zeros((), jnp.int32))
     total, count = jax.lax.fori_loop(0, num, body, carry)
-    return total / jnp.maximum(count, 1)
+    big = optax.tree.norm(jax.grad(mean_loss)(params, batch, hparams), squared=True)
+    return total / jnp.maximum(count, 1), big
 
 
 def noise_scale(small: Scalar, big: Scalar, num_small: Any, num_big: Any) -> Scalar:
