@@ -22,7 +22,7 @@ from jaxopt_lab.problems.mlp.recurrent import make_rnn
 from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
 from jaxopt_lab.stabilization import diagnose, length, members, run, two_causes
-from jaxopt_lab.stabilization.compare import Remedy, judge, ranked
+from jaxopt_lab.stabilization.compare import Remedy, compare, judge, ranked
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.finished import FOLDER, Finished
@@ -31,7 +31,7 @@ from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.probes import make_probe
 from jaxopt_lab.stabilization.stages import Stages
-from jaxopt_lab.stabilization.summary import summarize
+from jaxopt_lab.stabilization.summary import Summary, summarize
 from jaxopt_lab.stabilization.thresholds import HEALTHY
 
 SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 16, "activation": "tanh"}
@@ -256,6 +256,18 @@ def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Popu
     assert evidence_of(population, both).b2_calms == pytest.approx(2.0)
 
 
+def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:
+    most = QUIET._replace(noise_floor=0.15, train_fluctuation=0.02)
+    assert verdict(most)[0].name == "no_single_cause"
+    assert verdict(most._replace(valid_calms=6.0))[0].name == "evaluation_noise"
+    assert verdict(most._replace(valid_calms=1.5))[0].name == "no_single_cause"
+    # Of few rows the noise is not known for certain either.
+    assert verdict(most._replace(floor_error=0.24))[0].name == "evaluation_noise"
+    # A training that shakes by itself is not calmer for more rows.
+    shakes = most._replace(valid_calms=6.0, train_fluctuation=0.2)
+    assert verdict(shakes)[0].name == "no_single_cause"
+
+
 def test_without_signs_no_cause_is_named() -> None:
     (found,) = verdict(QUIET)
     assert found.name == "no_single_cause"
@@ -314,13 +326,52 @@ def test_nothing_is_called_calm_while_a_lower_rate_is_calmer_and_better() -> Non
     assert verdict(jitters._replace(rate_gain=0.99))[0].name == "no_problem"
 
 
-def test_what_few_validation_rows_cannot_tell_is_no_harm() -> None:
+def test_what_few_validation_rows_cannot_tell_is_no_harm_of_an_average() -> None:
     worse = Ratio(1.15, 0.9, 1.4)
-    assert not judge(around(0.2), worse, 0.5, error=0.01)[0]
-    accepted, why = judge(around(0.2), worse, 0.5, error=0.15)
+    assert not judge(around(0.2), worse, 0.5, error=0.01, averages=True)[0]
+    accepted, why = judge(around(0.2), worse, 0.5, error=0.15, averages=True)
     assert accepted
     assert "too few to tell a loss of +15%" in why
-    assert not judge(around(0.2), around(2.0), 0.5, error=0.15)[0]
+    assert not judge(around(0.2), around(2.0), 0.5, error=0.15, averages=True)[0]
+    accepted, why = judge(around(0.2), worse, 0.5, error=0.15)
+    assert not accepted
+    assert why == "calmer, but the validation rows are too few to tell a loss of +15%"
+
+
+def summary(spread: float, loss: float, rise: float = 1.0) -> Summary:
+    """Four seeds that are alike, whose training loss falls."""
+    same = {name: np.ones(4) for name in Summary._fields}
+    return Summary(**same)._replace(
+        fluctuation=np.full(4, spread),
+        num_spikes=np.zeros(4),
+        rise=np.full(4, np.log(rise)),
+        train_drift=np.full(4, -1.0),
+        best=np.full(4, loss),
+        best_rows=np.full((4, 1), loss),
+    )
+
+
+def test_a_calmer_cure_that_is_worse_is_said_to_overfit_or_to_have_stopped() -> None:
+    cure, base = Member("b2 0.999", {"b2": 0.999}, "b2"), summary(0.5, 1.0)
+    assert "stopped learning" in compare(cure, summary(0.01, 2.0), base).why
+    overfits = compare(cure, summary(0.01, 2.0, rise=3.0), base)
+    assert not overfits.accepted
+    assert overfits.why == (
+        "calmer, but it overfits then: ends 200% above its lowest, best loss +100.0%"
+    )
+
+
+def test_no_average_is_recommended_that_few_rows_see_much_worse() -> None:
+    rng = np.random.default_rng(0)
+    average = Member("averaged weights 0.99", {"ema": True, "ema_decay": 0.99}, "average")
+    noisy = np.exp(rng.normal(0, 0.5, (4, 32)))
+    base = summary(0.5, 1.0)._replace(best_rows=np.ones((4, 32)))
+
+    def worse(factor: float) -> Summary:
+        return summary(0.1, factor)._replace(best_rows=factor * noisy / noisy.mean())
+
+    assert compare(average, worse(1.2), base).accepted
+    assert not compare(average, worse(2.0), base).accepted
 
 
 def test_an_interval_over_rows_is_wider_than_one_over_seeds() -> None:

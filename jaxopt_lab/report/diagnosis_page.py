@@ -36,7 +36,7 @@ NOTES = {
     "overfit_rise": "end of the validation trend over its lowest point",
     "train_fall": "fall of the training loss in the second half",
     "above_floor": "fluctuation over the noise floor",
-    "floor_share": "noise floor over the fluctuation",
+    "rows_explain": "noise floor over 0.8 of the fluctuation, or what more rows calm over 3",
     "train_calm": "noise floor over the fluctuation of the training loss",
     "fluctuation": "spread around the trend",
     "decay_calms": "fluctuation over that of the calmest harmless decay or average",

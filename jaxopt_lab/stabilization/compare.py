@@ -23,8 +23,8 @@ from jaxopt_lab.stabilization.thresholds import (
 
 #: Where rows leave a greater standard error in a ratio of losses, they are too few to tell it.
 FEW_ROWS = 0.05
-#: So many of them may a ratio stand above 1 there.
-_ERRORS = 1.645
+#: So many of them may a ratio stand above 1 there, but it may not be beyond the second number.
+_ERRORS, _MOST_UNTOLD = 1.645, 1.0 / FREES
 
 
 class Remedy(NamedTuple):
@@ -116,8 +116,16 @@ def compare(
         final = ratio_of_means(found.final, base.final)
         higher = float(np.mean(found.peak) / max(np.mean(base.peak), 1e-9))
         error = row_error(found.best_rows, base.best_rows)
-        accepted, why = judge(spread, loss, higher, final if against_rise else None, error)
+        end = final if against_rise else None
+        averages = member.family == "average"
+        accepted, why = judge(spread, loss, higher, end, error, averages)
         calm = mean(found.fluctuation) <= limit and np.mean(found.num_spikes) < 1
+        if not accepted and spread.value <= CALMER and overfits(found) and not against_rise:
+            # What has stopped learning does not rise.
+            why = (
+                f"calmer, but it overfits then: ends {found.end_over_lowest - 1:.0%} above its "
+                f"lowest, best loss {loss.value - 1:+.1%}"
+            )
         if not accepted and calm and loss.value <= FREES and loss.high < 1.0:
             # What has not learned is as calm as can be.
             accepted, why = True, f"calm, and best loss {1 - loss.value:.0%} better"
@@ -149,7 +157,12 @@ def overfits(found: Summary) -> bool:
 
 
 def judge(
-    spread: Ratio, loss: Ratio, peak: float, final: Ratio | None = None, error: float = 0.0
+    spread: Ratio,
+    loss: Ratio,
+    peak: float,
+    final: Ratio | None = None,
+    error: float = 0.0,
+    averages: bool = False,
 ) -> tuple[bool, str]:
     """Accept a cure or say why not.
 
@@ -159,14 +172,19 @@ def judge(
       peak: the highest rise above the trend over the base's.
       final: ratio of final validation losses, where the base overfits: lowering it is a cure, too.
       error: standard error that the validation rows leave in `loss`, log scale; above `FEW_ROWS`
-        what they cannot tell from 1 is no harm.
+        they are too few to tell some losses above 1 from it.
+      averages: whether the cure only averages weights, which learn what they learn without it: what
+        the rows cannot tell is no harm then. Of other cures nobody knows.
     """
-    harmless, stopped = HARMLESS, STOPPED
+    told = HARMLESS
     if error > FEW_ROWS:
-        harmless = max(HARMLESS, float(np.exp(_ERRORS * error)))
-        stopped = max(STOPPED, harmless)
+        told = min(max(HARMLESS, float(np.exp(_ERRORS * error))), _MOST_UNTOLD)
+    harmless = told if averages else HARMLESS
+    stopped = max(STOPPED, told)
     calmer = spread.value <= CALMER and spread.high < 1.0
     worse = f"best loss {loss.value - 1:.1%} worse"
+    if harmless < loss.value <= told:
+        worse = _untold(loss)
     if calmer and loss.value > stopped:
         return False, f"calmer because it stopped learning: {worse}"
     if calmer and loss.value > harmless:
@@ -176,7 +194,7 @@ def judge(
     if calmer:
         better = f", best loss {1 - loss.value:.1%} better" if loss.high < 1.0 else ""
         if loss.value > HARMLESS:
-            better = f"; the validation rows are too few to tell a loss of {loss.value - 1:+.0%}"
+            better = f"; {_untold(loss)}"
         return True, f"fluctuation divided by {1 / max(spread.value, 1e-9):.1f}{better}"
     if loss.value > stopped:
         return False, f"no calmer, and {worse}"
@@ -188,6 +206,10 @@ def judge(
     if spread.value <= CALMER:
         return False, "calmer on some seeds only"
     return False, "no calmer" if spread.value <= 1.25 else "less calm"
+
+
+def _untold(loss: Ratio) -> str:
+    return f"the validation rows are too few to tell a loss of {loss.value - 1:+.0%}"
 
 
 def ranked(remedies: list[Remedy], preferred: tuple[str, ...]) -> list[Remedy]:

@@ -17,6 +17,7 @@ from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
+    GOAL_RATIO,
     HARMLESS,
     HEALTHY,
     STILL_FALLS,
@@ -89,6 +90,9 @@ class Evidence(NamedTuple):
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
       shaking_costs: base best loss over the best of what only shakes less, if that is certainly
         better: see `gain`.
+      floor_error: standard error of the noise floor over it, which is as that of a standard
+        deviation of so many validation rows.
+      valid_calms: base fluctuation over that on more validation rows; NaN where not tried.
     """
 
     fluctuation: float
@@ -123,6 +127,8 @@ class Evidence(NamedTuple):
     scale_gain: float = 1.0
     calm_limit: float = HEALTHY
     shaking_costs: float = 1.0
+    floor_error: float = 0.0
+    valid_calms: float = math.nan
 
 
 def gather(
@@ -134,6 +140,7 @@ def gather(
     tail_share: float = math.nan,
     input_scale: float = 1.0,
     calm_limit: float = HEALTHY,
+    num_valid: int | None = None,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -146,6 +153,7 @@ def gather(
       tail_share: see `Evidence`.
       input_scale: see `Evidence`.
       calm_limit: see `Evidence`.
+      num_valid: validation rows; None: as many as leave no doubt about their noise.
     """
 
     def of(*families: str) -> list[Remedy]:
@@ -209,6 +217,8 @@ def gather(
         scale_gain=gain(of("scale")),
         calm_limit=calm_limit,
         shaking_costs=cost_of_shaking(remedies.values(), config),
+        floor_error=0.0 if num_valid is None else 1.0 / math.sqrt(2.0 * max(num_valid - 1, 1)),
+        valid_calms=if_tried("validation", calms("validation")),
     )
 
 
@@ -310,11 +320,10 @@ def _of_schedules(found: Evidence) -> dict[str, Conditions]:
 def _of_rows(found: Evidence) -> dict[str, Conditions]:
     """Causes that lie in the rows."""
     t = THRESHOLDS
-    share = found.noise_floor / max(found.fluctuation, 1e-12)
     calm_train = found.noise_floor / max(found.train_fluctuation, 1e-12)
     return {
         "evaluation_noise": {
-            "floor_share": (share, t["floor_share"]),
+            "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
         },
@@ -334,6 +343,16 @@ def _above_floor(found: Evidence) -> float:
     """Fluctuation over what the choice of validation rows alone makes."""
     share = found.noise_floor / max(found.fluctuation, 1e-12)
     return 1.0 / max(share, 1e-9)
+
+
+def _rows_explain(found: Evidence) -> float:
+    """How far the noise of the validation rows is beyond what counts: its share of the fluctuation,
+    one standard error above what so few rows give, or how much calmer more of them are.
+    """
+    share = found.noise_floor / max(found.fluctuation, 1e-12) * (1.0 + found.floor_error)
+    explained = share / THRESHOLDS["floor_share"]
+    tried = found.valid_calms / GOAL_RATIO
+    return explained if math.isnan(tried) else max(explained, tried)
 
 
 def _outliers_help(found: Evidence) -> float:

@@ -149,8 +149,8 @@ class Diagnosis:
             return f"{self._said()}."
         best, idle = np.mean(self.before.best), self.setting["idle_loss"]
         return (
-            f"{self._said()}. It has learned nothing: its best loss is {best:.3g}, and a constant "
-            f"prediction has {idle:.3g}."
+            f"{self._said()}. As given, it learns nothing: its best loss is {best:.3g}, and a "
+            f"constant prediction has {idle:.3g}."
         )
 
     def _said(self) -> str:
@@ -182,8 +182,14 @@ class Diagnosis:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}{self._hidden_rate()}"
+            f"{level}{self._falls_short()}{self._hidden_rate()}"
         )
+
+    def _falls_short(self) -> str:
+        """Of a fix that helps and does not do the whole job."""
+        if self.solved:
+            return ""
+        return "; it helps, but nothing that was tried does more without harm"
 
     def _because(self, cause: Cause) -> str:
         """One cause in words, with the rows that are to blame, or that are missing."""
@@ -198,6 +204,8 @@ class Diagnosis:
     def _hidden_rate(self) -> str:
         """Where an average is recommended against a rate that is too high: what the rate does."""
         if self.chosen is None or not self.chosen.settings.get("ema"):
+            return ""
+        if self.recommended["learning_rate"] < self.base["learning_rate"]:
             return ""
         if all(cause.name != "learning_rate_too_high" for cause in self.causes):
             return ""
@@ -228,7 +236,16 @@ class Diagnosis:
         if is_calm(found):
             stuck = name == "exploding_gradients"
             return f"is calm, but {'stuck at a high level' if stuck else 'higher than it need be'},"
-        return f"stands {found.fluctuation:.0%} off its trend"
+        return self._spikes or f"stands {found.fluctuation:.0%} off its trend"
+
+    @property
+    def _spikes(self) -> str:
+        """Of a curve that is calm but for its spikes, that it has them."""
+        found = self.evidence
+        if found.fluctuation > found.calm_limit or found.num_spikes < 1:
+            return ""
+        number = f"{found.num_spikes:.0f} time{'s' if round(found.num_spikes) != 1 else ''}"
+        return f"spikes ({number} in its later half, else {found.fluctuation:.1%} off its trend)"
 
     def _not_the_best(self, better: Remedy) -> str:
         """What stands beside a calm curve where something is better."""

@@ -53,7 +53,7 @@ def ladder(base: Config, num_rows: int, num_epochs: int) -> list[Member]:
     for factor in RATE_LADDER:
         lower = 0 < factor < 1
         name = f"learning rate ÷{round(1 / factor)}" if lower else f"learning rate ×{factor:g}"
-        found.append(Member(name, {"learning_rate": rate * factor}, "learning rate", lower))
+        found.append(Member(name, {"learning_rate": times(rate, factor)}, "learning rate", lower))
     if base["optimizer"] in ADAPTIVE:
         found += [
             Member(f"b2 {b2:g}", {"b2": b2}, "b2")
@@ -97,12 +97,14 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
         Member("L2 0.1", {"l2": 0.1}, "regularisation"),
         Member("dropout 0.3 and L2 0.01", {"dropout": 0.3, **l2}, "regularisation"),
         Member("decay to 0 and averaged weights", {**cosine, **average}, "pair"),
-        Member("rate ÷3 and clip at the median", {"learning_rate": rate * 0.3, **clip}, "pair"),
+        Member(
+            "rate ÷3 and clip at the median", {"learning_rate": times(rate, 0.3), **clip}, "pair"
+        ),
         Member("clip at the median and decay to 0", {**clip, **cosine}, "pair"),
         Member("L2 0.01 and decay to 0", {**l2, **cosine}, "pair"),
         Member("warm-up and decay to 0", {"warmup_fraction": 0.1, **cosine}, "pair"),
-        Member("rate ÷3 and decay to 0", {"learning_rate": rate * 0.3, **cosine}, "pair"),
-        Member("rate ÷10 and decay to 0", {"learning_rate": rate * 0.1, **cosine}, "pair"),
+        Member("rate ÷3 and decay to 0", {"learning_rate": times(rate, 0.3), **cosine}, "pair"),
+        Member("rate ÷10 and decay to 0", {"learning_rate": times(rate, 0.1), **cosine}, "pair"),
     ]
     if base["optimizer"] in ("adam", "adamw", "lion"):
         found.append(Member("b1 0.95", {"b1": 0.95}, "b1"))
@@ -114,9 +116,14 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
             # they are as much larger, as the noise of an update allows.
             power = 0.5 if base["optimizer"] in ADAPTIVE else 1.0
             more = float(f"{factor**power:g}")
-            both = {"batch_size": size, "learning_rate": rate * more}
+            both = {"batch_size": size, "learning_rate": times(rate, more)}
             found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
     return _others(found, base)
+
+
+def times(rate: float, factor: float) -> float:
+    """A rate that a person would write: 3e-4, not 0.00030000000000000003."""
+    return float(f"{rate * factor:.12g}")
 
 
 def plateau(rate: float) -> Config:

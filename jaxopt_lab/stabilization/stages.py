@@ -149,6 +149,7 @@ class Stages(Comparison):
             self.population.rows.tail_share,
             self.population.rows.input_scale,
             self.healthy,
+            self.population.num_valid,
         )
 
     def _causes(self) -> list[Cause]:

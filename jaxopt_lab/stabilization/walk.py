@@ -111,7 +111,7 @@ def _rate(start: Start, divisor: int) -> Step:
     title, rate = f"learning rate ÷{divisor}", start.values.get("learning_rate")
     if not rate or rate < 0:
         return Step(title, {}, "not declared" if rate is None else "the rate is 0")
-    lower = rate * (0.1 if divisor == 10 else 0.01)
+    lower = members.times(rate, 0.1 if divisor == 10 else 0.01)
     return Step(f"{title} ({rate:.3g} → {lower:.3g})", {start.names["learning_rate"]: lower})
 
 
@@ -119,7 +119,7 @@ def _plateau(start: Start, factor: float = 1.0) -> Step:
     title, rate = "reduce on plateau (0.2, patience 5, to 1e-5)", start.values.get("learning_rate")
     if start.plateau is None or not rate or rate < 0:
         return Step(title, {}, "not declared")
-    return Step(title, start.plateau(rate * factor))
+    return Step(title, start.plateau(members.times(rate, factor)))
 
 
 def _raised(start: Start, role: str, value: float, title: str) -> Step:

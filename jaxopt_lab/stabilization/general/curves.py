@@ -77,14 +77,17 @@ def summarize(
     costs = scale.costs(curves_of(results, name))
     trained = [None] * len(costs) if train is None else list(curves_of(results, train))
     with np.errstate(invalid="ignore", over="ignore"):
-        rows = [_of_one(cost, mine, at) for cost, mine in zip(costs, trained, strict=True)]
+        rows = [
+            _of_one(cost, mine, at, scale.relative)
+            for cost, mine in zip(costs, trained, strict=True)
+        ]
     return Summary(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
 
 
-def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str) -> list[Any]:
+def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str, relative: bool) -> list[Any]:
     nan = float("nan")
     found = fluctuation.measure(cost)
-    final = _final(cost)
+    final = _final(cost, relative)
     lowest = final
     if at == "best" and final < _FAILED:
         lowest = float(np.exp(fluctuation.trend(np.log(cost)).min()))
@@ -111,8 +114,11 @@ def _of_one(cost: np.ndarray, train: np.ndarray | None, at: str) -> list[Any]:
     ]
 
 
-def _final(cost: np.ndarray) -> float:
+def _final(cost: np.ndarray, relative: bool = False) -> float:
+    """Mean of the last tenth, of the objective: who stops at any of its units can expect that. A
+    geometric mean of a loss would be the lower, the more it shakes.
+    """
     tail = cost[-max(round(_TAIL * len(cost)), 1) :]
     if not np.isfinite(tail).all() or (tail <= 0).any():
         return _FAILED
-    return float(np.exp(np.mean(np.log(tail))))
+    return float(np.mean(tail) if relative else np.exp(np.mean(np.log(tail))))

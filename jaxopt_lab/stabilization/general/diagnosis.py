@@ -41,7 +41,7 @@ class GeneralDiagnosis(Diagnosis):
                 return f"{metric} is calm ({by}), but no better than without learning."
             return f"Nothing is wrong: {metric} is calm ({by})."
         rises = self.main_cause == "overfitting"
-        where = f"{metric} fluctuates ({by})"
+        where = f"{metric} {self._spikes or f'fluctuates ({by})'}"
         if rises:
             where = f"{metric} ends worse than it was ({found.overfit_rise - 1:.0%})"
         elif is_calm(found):
@@ -65,7 +65,10 @@ class GeneralDiagnosis(Diagnosis):
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
         level += "" if abs(change) < 0.005 else ("better" if change < 0 else "worse")
-        return f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is {level}."
+        return (
+            f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is "
+            f"{level}{self._falls_short()}."
+        )
 
     def _off(self, fluctuation: float) -> str:
         if self.setting["relative"]:

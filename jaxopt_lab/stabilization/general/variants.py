@@ -5,7 +5,7 @@ import math
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.general import decay
 from jaxopt_lab.stabilization.general.knobs import Knobs
-from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.members import BASE, Member, times
 from jaxopt_lab.stabilization.walk import Start
 
 #: Learning rates of the ladder, as multiples of the base's; 0 shows what training gains.
@@ -42,7 +42,7 @@ def ladder(knobs: Knobs) -> list[Member]:
     for factor in RATE_LADDER:
         lower = 0 < factor < 1
         name = f"learning rate ÷{round(1 / factor)}" if lower else f"learning rate ×{factor:g}"
-        changes = knobs.settings("learning_rate", rate * factor)
+        changes = knobs.settings("learning_rate", times(rate, factor))
         found.append(Member(name, changes, "learning rate", lower))
     if knobs.can_decay:
         found.append(Member("cosine decay to 0", {decay.NAME: decay.COSINE}, "schedule"))
@@ -91,14 +91,24 @@ def _plateau(rate: float) -> Config:
 
 
 def _batches(knobs: Knobs) -> list[Member]:
+    """Larger batches, at the same rate and at one that is as much larger as their noise allows: in
+    as many epochs they make fewer updates. By how much is the optimizer's affair, which nobody
+    knows here: by the root, which is the less.
+    """
     size, rows = knobs.value("batch_size"), knobs.num_rows
     if size is None or size < 1:
         return []
-    return [
-        Member(f"batch ×{factor}", {knobs.names["batch_size"]: int(size) * factor}, "batch")
-        for factor in (4, 16)
-        if (factor == 4 if rows is None else size * factor <= _LARGEST_BATCH * rows)
-    ]
+    rate, found = knobs.value("learning_rate"), []
+    for factor in (4, 16):
+        if not (factor == 4 if rows is None else size * factor <= _LARGEST_BATCH * rows):
+            continue
+        larger = {knobs.names["batch_size"]: int(size) * factor}
+        found.append(Member(f"batch ×{factor}", larger, "batch"))
+        if rate and rate > 0:
+            more = factor**0.5
+            both = {**larger, **knobs.settings("learning_rate", times(rate, more))}
+            found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
+    return found
 
 
 def _pairs(knobs: Knobs) -> list[Member]:
@@ -106,5 +116,8 @@ def _pairs(knobs: Knobs) -> list[Member]:
     rate, clip = knobs.value("learning_rate"), knobs.value("clip_norm")
     if not rate or rate <= 0 or clip is None or clip <= 1.0:
         return []
-    changes = {**knobs.settings("learning_rate", rate * 0.3), **knobs.settings("clip_norm", 1.0)}
+    changes = {
+        **knobs.settings("learning_rate", times(rate, 0.3)),
+        **knobs.settings("clip_norm", 1.0),
+    }
     return [Member("learning rate ÷3 and clip norm at 1", changes, "pair")]
