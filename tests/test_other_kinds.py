@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxopt_lab.datasets import baselines
 from jaxopt_lab.problems.tabular.trees import from_hist_gradient_boosting, from_lightgbm
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.sklearn import TunedRegressor
-from jaxopt_lab.tuning import other_candidates
+from jaxopt_lab.tuning import boosting, other_candidates
 from jaxopt_lab.tuning.other_candidates import fit
 from jaxopt_lab.tuning.settings import Settings
 
@@ -26,6 +27,14 @@ needs_lightgbm = pytest.mark.skipif(
     importlib.util.find_spec("lightgbm") is None, reason="LightGBM is not installed"
 )
 SPACE = "[space]\nlearning_rate = { uniform = [0.01, 0.1] }\nnum_layers = 1\nhidden_size = 4\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_setting() -> Iterator[None]:
+    """What is tried of trees is not what these tests are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boosting, "TRIED", {name: t[:1] for name, t in boosting.TRIED.items()})
+        yield
 
 
 def rooms(rows: int, seed: int) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import calibration, ensemble, other_candidates
+from jaxopt_lab.tuning.boosting import DEFAULT
 from jaxopt_lab.tuning.other_candidates import Candidate
 
 #: Trials that the ensemble may choose from.
@@ -67,7 +68,7 @@ def final_predictor(
     return replace(
         models,
         residuals=_residuals(study, winner, chosen, others),
-        others=_refitted(study, chosen.others, len(models.encoders) - 1),
+        others=_refitted(study, chosen.others, others, len(models.encoders) - 1),
         temperatures=_temperatures(study, winner, chosen, others),
     )
 
@@ -79,16 +80,20 @@ def _others(study: Study, failed: dict[str, str]) -> list[Candidate]:
     return other_candidates.candidates(*where, study.problem.target_loss)
 
 
-def _refitted(study: Study, chosen: dict[str, float], place: int) -> tuple[Other, ...]:
+def _refitted(
+    study: Study, chosen: dict[str, float], others: Sequence[Candidate], place: int
+) -> tuple[Other, ...]:
     """Models of other kinds, fitted to all rows that are no test rows."""
     prepared = prepared_rows(study)
     rows = study.problem.table.take(prepared.development)
     transform = prepared.transforms[-1] if prepared.transforms else None
+    settings = {other.name: other.settings or DEFAULT for other in others}
     found = []
     for name, weight in chosen.items():
         try:
             where = (rows, prepared.encoders[-1], transform, study.seed, weight, place)
-            found.append(other_candidates.fit(name, *where, study.problem.target_loss))
+            how = (study.problem.target_loss, settings[name])
+            found.append(other_candidates.fit(name, *where, *how))
         except ValueError as error:
             raise MachineError(
                 f"{name} fits the folds but not all rows: {error}; run again with --ensemble "

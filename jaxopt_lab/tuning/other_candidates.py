@@ -1,11 +1,10 @@
 """Boosted trees and linear models that the greedy ensemble may choose beside networks.
 
-Their settings are those that a person gets without a thought, except that ridge regression chooses
-its penalty: what is searched here are networks.
+Trees have the best of a few settings, ridge regression the best of some penalties; logistic
+regression has one that a person would start with.
 """
 
 import importlib.util
-import os
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,21 +14,16 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import Encoder, Table, TargetLoss, kin_of
 from jaxopt_lab.datasets.encoders import fit_raw
 from jaxopt_lab.datasets.target_losses import SQUARED
-from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
+from jaxopt_lab.problems.tabular.other_kinds import TREES, Linear, Other
 from jaxopt_lab.problems.tabular.task import Prepared, Transform, to_averaged
-from jaxopt_lab.problems.tabular.trees import (
-    Trees,
-    from_hist_gradient_boosting,
-    from_lightgbm,
-    places_of,
-)
+from jaxopt_lab.problems.tabular.trees import places_of
+from jaxopt_lab.tuning import boosting
+from jaxopt_lab.tuning.boosting import Boosting, Rows
 
 #: What ensembles are made of: networks alone, or these models, too.
 ENSEMBLES = ("networks", "all")
 _ALPHAS = np.logspace(-1, 4, 11)
 _LOGISTIC_C = 0.1
-#: Rows whose predictions are compared with the library's own.
-_COMPARED = 256
 
 
 class Candidate(NamedTuple):
@@ -38,10 +32,12 @@ class Candidate(NamedTuple):
     Attributes:
       name: of `other_kinds`.
       predicted: out-of-fold predictions [n, o], on the scale that is averaged.
+      settings: of trees; None for a linear model.
     """
 
     name: str
     predicted: np.ndarray
+    settings: Boosting | None = None
 
 
 def names(is_regression: bool, loss: TargetLoss = SQUARED) -> tuple[str, ...]:
@@ -88,17 +84,74 @@ def candidates(
     from jaxopt_lab.datasets.baselines import noting
 
     rows, found = table.take(prepared.development), []
-    for name in names(table.task == "regression", loss):
+    is_regression = table.task == "regression"
+    for name in names(is_regression, loss):
         with noting(name, failed):
-            parts = []
-            for fold in range(num_folds):
-                train, valid = prepared.folds[fold]
-                encoder = prepared.encoders[fold]
-                transform = prepared.transforms[fold] if prepared.transforms else None
-                other = fit(name, rows.take(train), encoder, transform, seed, loss=loss)
-                parts.append(_predicted(other, rows.take(valid), encoder, transform))
-            found.append(Candidate(name, np.concatenate(parts)))
+            how = _of_trees if name in TREES else _of_linear
+            found.append(how(name, rows, prepared, num_folds, seed, loss))
     return found
+
+
+def _of_trees(
+    name: str, rows: Table, prepared: Prepared, num_folds: int, seed: int, loss: TargetLoss
+) -> Candidate:
+    from jaxopt_lab.datasets.baselines import few_threads
+
+    transforms = _transforms(prepared, num_folds)
+    folds, labels = [], []
+    for (train, valid), encoder, transform in zip(
+        prepared.folds[:num_folds], prepared.encoders[:num_folds], transforms, strict=True
+    ):
+        known, new = rows.take(train), rows.take(valid)
+        reader = _reader(known, encoder)
+        inputs = reader.raw(known.frame, kin_of(known))
+        watched = Rows(reader.raw(new.frame), _learnt(new, transform), new.weights)
+        folds.append((Rows(inputs, _learnt(known, transform), known.weights), watched))
+        labels.append(_label_columns(reader))
+    how = (rows.num_classes or 1, not rows.num_classes, seed, loss)
+    with few_threads(len(rows)):
+        best = boosting.search(name, folds, labels, *how)
+    parts = [_averaged(o, t) for o, t in zip(best.predicted, transforms, strict=True)]
+    return Candidate(name, np.concatenate(parts), best.settings)
+
+
+def _of_linear(
+    name: str, rows: Table, prepared: Prepared, num_folds: int, seed: int, loss: TargetLoss
+) -> Candidate:
+    parts = []
+    for fold, transform in enumerate(_transforms(prepared, num_folds)):
+        train, valid = prepared.folds[fold]
+        encoder = prepared.encoders[fold]
+        other = fit(name, rows.take(train), encoder, transform, seed, loss=loss)
+        outputs = other.model.predict(encoder.transform(rows.take(valid).frame))
+        parts.append(_averaged(outputs, transform))
+    return Candidate(name, np.concatenate(parts))
+
+
+def _transforms(prepared: Prepared, num_folds: int) -> list[Transform | None]:
+    """Of the target of each fold."""
+    return list(prepared.transforms[:num_folds]) if prepared.transforms else [None] * num_folds
+
+
+def _learnt(table: Table, transform: Transform | None) -> np.ndarray:
+    """The target as it is fitted: standardised, or indices of classes."""
+    if transform is None:
+        return table.target
+    return np.asarray(transform.forward(table.target), np.float64)
+
+
+def _averaged(outputs: np.ndarray, transform: Transform | None) -> np.ndarray:
+    """Predictions [n, o] as they are averaged."""
+    found = to_averaged(outputs, transform)
+    return found if transform is None else found[:, None]
+
+
+def _reader(train: Table, encoder: Encoder) -> Encoder:
+    """What reads a table for trees, which are told of neighbours as networks are."""
+    read = fit_raw(
+        train.frame, train.kinds, date_formats=train.date_formats, readings=train.readings
+    )
+    return replace(read, near=encoder.near)
 
 
 def fit(
@@ -110,6 +163,7 @@ def fit(
     weight: float = 1.0,
     place: int = 0,
     loss: TargetLoss = SQUARED,
+    settings: Boosting = boosting.DEFAULT,
 ) -> Other:
     """Fit one kind.
 
@@ -122,17 +176,16 @@ def fit(
       weight: of the ensemble.
       place: of `encoder` and `transform` in the predictor.
       loss: of a regression; trees are fitted by it where their library has it, Huber's apart.
+      settings: of trees.
 
     Raises:
       ValueError: if the rows are too few or too odd for it.
     """
     from jaxopt_lab.datasets.baselines import few_threads
 
-    target = train.target if transform is None else transform.forward(train.target).astype(float)
-    classes = None if transform is not None else np.unique(target)
+    target = _learnt(train, transform)
+    classes = None if transform is not None else boosting.classes_of(target)
     num_outputs = train.num_classes or 1
-    if classes is not None and len(classes) < 2:
-        raise ValueError("its training rows are of one class")
     kin = kin_of(train)
     with few_threads(len(train)):
         if name in _LINEAR:
@@ -140,23 +193,11 @@ def fit(
             made = _LINEAR[name](inputs, target, train.weights)
             linear = _linear(made, classes, num_outputs)
             return Other(name, weight, linear, place)
-        reader = fit_raw(
-            train.frame, train.kinds, date_formats=train.date_formats, readings=train.readings
-        )
-        reader = replace(reader, near=encoder.near)
-        rows = (reader, reader.raw(train.frame, kin), target, train.weights)
-        trees = _TREES[name](*rows, classes, seed, loss)
-        return Other(name, weight, trees(num_outputs), place, reader)
-
-
-def _predicted(
-    other: Other, rows: Table, encoder: Encoder, transform: Transform | None
-) -> np.ndarray:
-    """Predictions [n, o] as they are averaged."""
-    reader = other.reader
-    inputs = encoder.transform(rows.frame) if reader is None else reader.raw(rows.frame)
-    found = to_averaged(other.model.predict(inputs), transform)
-    return found if transform is None else found[:, None]
+        reader = _reader(train, encoder)
+        rows = Rows(reader.raw(train.frame, kin), target, train.weights)
+        how = (settings, rows, _label_columns(reader), classes, seed, loss)
+        trees = boosting.FITS[name](*how).trees(num_outputs, settings.rounds)
+        return Other(name, weight, trees, place, reader)
 
 
 def _ridge(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray | None) -> Any:
@@ -181,79 +222,6 @@ def _linear(model: Any, classes: np.ndarray | None, num_outputs: int) -> Linear:
     return Linear(kernel, bias)
 
 
-def _hist_gradient_boosting(
-    reader: Encoder,
-    inputs: np.ndarray,
-    target: np.ndarray,
-    weights: np.ndarray | None,
-    classes: np.ndarray | None,
-    seed: int,
-    loss: TargetLoss,
-) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    from jaxopt_lab.datasets.baselines import boosting_loss
-
-    kind = HistGradientBoostingRegressor if classes is None else HistGradientBoostingClassifier
-    labels = _label_columns(reader)
-    model = kind(categorical_features=labels or None, random_state=seed, **boosting_loss(loss))
-    model.fit(inputs, target, sample_weight=weights)
-
-    def trees(num_outputs: int) -> Trees:
-        try:
-            found = from_hist_gradient_boosting(model, classes, num_outputs)
-        except (AttributeError, KeyError, TypeError) as error:  # what is private may change
-            raise ValueError(f"trees of this scikit-learn cannot be read ({error})") from None
-        some = inputs[:_COMPARED]
-        theirs = model.predict(some) if classes is None else model.decision_function(some)
-        _compare(found, some, theirs, classes)
-        return found
-
-    return trees
-
-
-def _lightgbm(
-    reader: Encoder,
-    inputs: np.ndarray,
-    target: np.ndarray,
-    weights: np.ndarray | None,
-    classes: np.ndarray | None,
-    seed: int,
-    loss: TargetLoss,
-) -> Any:
-    import lightgbm
-
-    from jaxopt_lab.datasets.baselines import ROWS_PER_THREAD
-
-    kind = lightgbm.LGBMRegressor if classes is None else lightgbm.LGBMClassifier
-    threads = 1 if len(inputs) < ROWS_PER_THREAD else os.cpu_count()
-    model = kind(
-        random_state=seed,
-        deterministic=True,
-        force_row_wise=True,
-        n_jobs=threads,
-        verbose=-1,
-        **_lightgbm_loss(loss),
-    )
-    model.fit(inputs, target, sample_weight=weights, categorical_feature=_label_columns(reader))
-
-    def trees(num_outputs: int) -> Trees:
-        found = from_lightgbm(model.booster_.dump_model(), classes, num_outputs)
-        some = inputs[:_COMPARED]
-        _compare(found, some, np.asarray(model.booster_.predict(some, raw_score=True)), classes)
-        return found
-
-    return trees
-
-
-def _lightgbm_loss(loss: TargetLoss) -> dict[str, Any]:
-    """What tells LightGBM of a loss that scikit-learn has, too."""
-    if loss.name == "absolute":
-        return {"objective": "regression_l1"}
-    return {"objective": "quantile", "alpha": loss.quantile} if loss.name == "quantile" else {}
-
-
-_TREES = {"hist_gradient_boosting": _hist_gradient_boosting, "lightgbm": _lightgbm}
 _LINEAR = {"ridge": _ridge, "logistic_regression": _logistic}
 
 
@@ -261,17 +229,3 @@ def _label_columns(reader: Encoder) -> list[int]:
     from jaxopt_lab.datasets.column_codes import CategoryCode
 
     return [i for i, code in enumerate(reader.codes) if isinstance(code, CategoryCode)]
-
-
-def _compare(
-    trees: Trees, inputs: np.ndarray, theirs: np.ndarray, classes: np.ndarray | None
-) -> None:
-    """Hold our predictions against the library's own.
-
-    Raises:
-      ValueError: if they differ by more than rounding.
-    """
-    outputs, _ = places_of(classes, trees.num_outputs)
-    ours = trees.predict(inputs)[:, outputs]
-    if not np.allclose(ours, theirs.reshape(ours.shape), rtol=1e-9, atol=1e-9):
-        raise ValueError("its trees predict something else than the library that made them")

@@ -5,7 +5,7 @@ Arrays of nodes can be checked, and need no library to predict.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ _KINDS = {
     "outputs": (np.int32, 1),
     "baseline": (np.float64, 1),
 }
+#: Rows times trees that are gone through together.
+_AT_ONCE = 2**19
+#: Arrays with an entry for each node.
+_NODES = ("feature", "threshold", "left", "right", "missing_left", "labels", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +74,7 @@ class Trees:
             if array.dtype != kind or array.ndim != rank:
                 raise ValueError(f"trees: {name} is {array.dtype} of rank {array.ndim}")
         num = len(self.feature)
-        nodes = ("threshold", "left", "right", "missing_left", "labels", "value")
-        if any(len(getattr(self, name)) != num for name in nodes):
+        if any(len(getattr(self, name)) != num for name in _NODES):
             raise ValueError("trees: arrays of nodes differ in length")
         if self.sets.shape[1] != MAX_LABELS or len(self.roots) != len(self.outputs):
             raise ValueError("trees: sets or outputs of the wrong shape")
@@ -106,30 +109,48 @@ class Trees:
           inputs: numbers, and positions of labels, as training saw them; NaN where missing.
         """
         total = np.repeat(self.baseline[None], len(inputs), axis=0)
-        columns = np.asfortranarray(inputs)
-        whole = np.where(np.isnan(columns), 0.0, np.clip(columns, 0, MAX_LABELS - 1)).astype(int)
-        rows = np.arange(len(inputs))
-        for root, output in zip(self.roots.tolist(), self.outputs.tolist(), strict=True):
-            waiting = [(root, rows)] if len(rows) else []
-            while waiting:
-                node, here = waiting.pop()
-                column = int(self.feature[node])
-                if column < 0:
-                    total[here, output] += self.value[node]
-                    continue
-                values = columns[here, column]
-                if self.labels[node] < 0:
-                    is_left = values <= self.threshold[node]
-                else:
-                    is_left = self.sets[self.labels[node], whole[here, column]]
-                if self.missing_left[node]:
-                    is_left = is_left | np.isnan(values)
-                else:
-                    is_left = is_left & ~np.isnan(values)
-                for child, chosen in ((self.left, is_left), (self.right, ~is_left)):
-                    if chosen.any():
-                        waiting.append((int(child[node]), here[chosen]))
+        if not len(self.roots):
+            return total
+        columns = [np.flatnonzero(self.outputs == place) for place in range(self.num_outputs)]
+        step = max(_AT_ONCE // len(self.roots), 1)
+        for begin in range(0, len(inputs), step):
+            rows = slice(begin, begin + step)
+            found = self.value[self._leaves(inputs[rows])]
+            for output, mine in enumerate(columns):
+                # In memory one after the other: how a row is summed depends on no other row.
+                total[rows, output] += np.ascontiguousarray(found[:, mine]).sum(axis=1)
         return total
+
+    def _leaves(self, inputs: np.ndarray) -> np.ndarray:
+        """Places [n, T] of the leaf that each row of [n, F] comes to in each tree."""
+        whole = np.where(np.isnan(inputs), 0.0, np.clip(inputs, 0, MAX_LABELS - 1)).astype(int)
+        places = np.tile(self.roots.astype(np.int64), len(inputs))
+        waiting = np.flatnonzero(self.feature[places] >= 0)
+        while len(waiting):
+            node, row = places[waiting], waiting // len(self.roots)
+            values = inputs[row, self.feature[node]]
+            is_left = values <= self.threshold[node]
+            labels = self.labels[node]
+            of_labels = np.flatnonzero(labels >= 0)
+            if len(of_labels):
+                position = whole[row[of_labels], self.feature[node[of_labels]]]
+                is_left[of_labels] = self.sets[labels[of_labels], position]
+            is_left = np.where(np.isnan(values), self.missing_left[node], is_left)
+            places[waiting] = np.where(is_left, self.left[node], self.right[node])
+            waiting = waiting[self.feature[places[waiting]] >= 0]
+        return places.reshape(len(inputs), len(self.roots))
+
+    def first(self, num_trees: int) -> "Trees":
+        """The first of the trees.
+
+        Args:
+          num_trees: how many; all where there are not more.
+        """
+        if num_trees >= len(self.roots):
+            return self
+        end = int(self.roots[num_trees])
+        kept = {name: getattr(self, name)[:end] for name in _NODES}
+        return replace(self, **kept, roots=self.roots[:num_trees], outputs=self.outputs[:num_trees])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; `Trees(**arrays)` is the same again."""
