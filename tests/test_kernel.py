@@ -417,7 +417,7 @@ def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits() -> None:
         assert choose_executor(FOOTPRINT, platform, None, lambda interpret: "")[0] == "vmap"
     with pytest.raises(UserError, match=r"only lab\.supervised and tables tell the executor"):
         choose_executor(FOOTPRINT, "gpu", "kernel", None)
-    assert choose_width(FOOTPRINT, "kernel", "gpu", 10**6) == 16384
+    assert choose_width(FOOTPRINT, "kernel", "gpu", 10**6) == 4096
     assert choose_width(FOOTPRINT, "kernel", "gpu", 100) == 128
 
 

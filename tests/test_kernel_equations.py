@@ -79,6 +79,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x: (jax.lax.integer_pow(jnp.zeros((2, 16)), -1), x**-1),
         (np.ones((2, 16), np.float32),),
     ),
+    "rounded": (
+        lambda x: (jnp.round(x), jax.lax.round(x, jax.lax.RoundingMethod.AWAY_FROM_ZERO)),
+        (np.concatenate([3 * X, np.arange(-5, 5).reshape(2, 5) / np.float32(2)]),),
+    ),
+    "choices by a number": (
+        lambda x, i: [
+            jnp.select([i == k for k in range(n)], [jnp.sin(x), jnp.cos(x), x][:n], 1.0 - x)
+            for n in (1, 2, 3)
+        ],
+        (X, np.int32(1)),
+    ),
     "integers": (lambda n: (n // 3, n % 7, n << 2, ~n, jnp.clip(n, 1, 3)), (LABELS,)),
     "random numbers": (_draws, (KEY,)),
 }

@@ -103,6 +103,21 @@ def _chosen(shape: tuple[int, ...], which: Any, *cases: Any) -> Any:
     return found
 
 
+def _round(context: Context, equation: Any, values: list[Padded]) -> Padded:
+    """Of floats: a kernel rounds down only."""
+    del context
+    (value,) = values
+    x = value.array
+    if int(equation.params["rounding_method"]) == 0:  # halves away from zero
+        found = jnp.sign(x) * jnp.floor(jnp.abs(x) + 0.5)
+    else:  # halves to even numbers
+        below = jnp.floor(x)
+        is_odd = below != 2 * jnp.floor(0.5 * below)
+        over = x - below
+        found = jnp.where((over > 0.5) | ((over == 0.5) & is_odd), below + 1, below)
+    return Padded(found, value.shape, value.clean, value.rows)
+
+
 def _static_or_elementwise(context: Context, equation: Any, values: list[Any]) -> list[Any]:
     """Numbers that are known stay known: which branch a platform takes, say."""
     if all(isinstance(value, Static) for value in values):
@@ -500,6 +515,7 @@ RULES: dict[str, Rule] = {
             "reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin"
         )
     },
+    "round": _array_rule(_round),
     "platform_index": _platform,
     "iota": _array_rule(_iota),
     "broadcast_in_dim": _array_rule(_broadcast),

@@ -19,8 +19,8 @@ INTERPRETED: Executor = "kernel-interpreted"
 
 #: Widest cohort on an accelerator, and on a CPU.
 MAX_ACCELERATOR_WIDTH, MAX_CPU_WIDTH = 1024, 256
-#: Of a kernel, whose trials do not wait for each other: enough to fill a GPU many times, and few enough
-#: that the host takes one cohort apart while the next one trains.
+#: Of a kernel, whose trials do not wait for each other: enough to fill a GPU many times, and few
+#: enough that the host takes one cohort apart while the next one trains.
 MAX_KERNEL_WIDTH = 4096
 #: Up to this width, batching still saves much: a cohort may fill `CACHE_BYTES` of a core's caches,
 #: and `FAR_CACHE_BYTES` if more than `LARGE_SHARE` of a lone trial's time is fixed cost.
