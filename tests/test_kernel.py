@@ -385,7 +385,7 @@ def choice(training: Any, executor: str | None, on_cpu: bool) -> tuple[str, str]
 
 
 def test_the_planner_says_why_a_trial_does_not_fit(wide: Any) -> None:
-    reason = "294,912 bytes of shared memory wanted, 232,448 there"
+    reason = "331,776 bytes of shared memory wanted, 232,448 there"
     assert choice(wide, None, on_cpu=False) == ("vmap", reason)
     with pytest.raises(UserError, match=reason):
         choice(wide, "kernel", on_cpu=False)
@@ -422,18 +422,20 @@ def test_a_kernel_is_taken_on_a_gpu_only_and_where_one_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "width", "precision", "expected"),
+    ("layers", "width", "precision", "reported"),
     [
-        (2, 128, "tf32x3", 294_912),  # as a compiler reported
+        (2, 128, "tf32x3", 294_912),
+        (4, 64, "tf32x3", 238_592),
         (3, 128, "float32", 282_624),
     ],
 )
-def test_shared_memory_is_what_a_compiler_reported(
-    layers: int, width: int, precision: str, expected: int
+def test_shared_memory_is_at_least_what_a_compiler_reported_and_little_more(
+    layers: int, width: int, precision: str, reported: int
 ) -> None:
     shapes = [(16, width), *[(width, width)] * (layers - 1), (width, 1)]
     gradient = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    assert fitting.sizes_of(3 * gradient, gradient, 32, precision).shared_bytes == expected
+    found = fitting.sizes_of(3 * gradient, gradient, 32, precision).shared_bytes
+    assert reported <= found <= 1.15 * reported
 
 
 @pytest.mark.parametrize(("width", "most"), [(32, 256), (64, 128), (128, 64)])
