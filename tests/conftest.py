@@ -97,11 +97,15 @@ def pytest_sessionstart() -> None:
 #: `--runslow`: what they state holds within tolerances, or of any code. The others, about
 #: bits, resuming and XLA's own choices, compile what users run.
 QUICKLY_COMPILED = {
-    "test_docs", "test_effects", "test_experiments", "test_gaussian_process",
-    "test_members", "test_models", "test_notebooks", "test_optimizers",
-    "test_optuna_adapter", "test_padded_models", "test_predictor", "test_records",
-    "test_schedules", "test_search", "test_several_targets", "test_sklearn",
-    "test_stabilization", "test_stabilize_any", "test_stopping", "test_supervised",
+    "test_baselines", "test_boosting", "test_docs", "test_effects", "test_ensemble",
+    "test_experiments", "test_gaussian_process", "test_intervals", "test_members",
+    "test_members_study", "test_mlp_kernel", "test_models", "test_neighbours", "test_notebooks",
+    "test_optimizers", "test_optuna_adapter", "test_other_kinds", "test_padded_models",
+    "test_planning", "test_population_search", "test_refusals", "test_rungs", "test_runner", "test_sweep",
+    "test_predictor", "test_probes", "test_records", "test_report", "test_report_injection",
+    "test_row_roles", "test_rows", "test_schedules", "test_search", "test_sequences",
+    "test_several_targets", "test_sizing", "test_sklearn", "test_stabilization",
+    "test_stabilize_any", "test_stopping", "test_supervised", "test_supervised_metrics",
     "test_target_losses", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {

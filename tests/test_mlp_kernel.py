@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lab.core import compilation
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.executors import fitting, kernel
@@ -90,12 +89,9 @@ def run(
 
 
 @pytest.fixture(autouse=True)
-def compiled_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both in float32 without passes, so that they can be compared; optimised little."""
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both in float32 without passes, so that they can be compared."""
     monkeypatch.setitem(fitting.PRECISIONS, "float32", "scalar")
-    if not ON_GPU:
-        fast = lambda self, once: compilation._FAST_COMPILE  # noqa: E731
-        monkeypatch.setattr(compilation.Compiler, "_options", fast)
 
 
 def same(found: list[Any], expected: list[Any], rtol: float = 2e-4) -> None:

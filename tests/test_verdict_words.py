@@ -136,11 +136,11 @@ def test_what_frees_a_dead_network_need_not_be_calmer() -> None:
 def test_a_base_that_learned_nothing_is_told_so() -> None:
     calm, sign = trained(0.01, 1.0), evidence(fluctuation=0.01)
     nothing = diagnosis(sign, {}, calm, idle=1.01)
-    assert "learned nothing: its best loss is 1, and a constant prediction has 1.01" in (
+    assert "learns nothing: its best loss is 1, and a constant prediction has 1.01" in (
         nothing.sentence
     )
     assert "othing is wrong" not in nothing.sentence
-    assert "learned nothing" not in diagnosis(sign, {}, calm, idle=2.0).sentence
+    assert "learns nothing" not in diagnosis(sign, {}, calm, idle=2.0).sentence
     assert diagnosis(sign, {}, calm).sentence.startswith("Nothing is wrong")
 
 
