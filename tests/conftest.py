@@ -101,12 +101,12 @@ QUICKLY_COMPILED = {
     "test_experiments", "test_gaussian_process", "test_intervals", "test_members",
     "test_members_study", "test_mlp_kernel", "test_models", "test_neighbours", "test_notebooks",
     "test_optimizers", "test_optuna_adapter", "test_other_kinds", "test_padded_models",
-    "test_planning", "test_population_search", "test_refusals", "test_rungs", "test_runner", "test_sweep",
-    "test_predictor", "test_probes", "test_records", "test_report", "test_report_injection",
-    "test_row_roles", "test_rows", "test_schedules", "test_search", "test_sequences",
+    "test_planning", "test_population_search", "test_predictor", "test_probes", "test_records",
+    "test_refusals", "test_report", "test_report_injection", "test_row_roles", "test_rows",
+    "test_rungs", "test_runner", "test_schedules", "test_search", "test_sequences",
     "test_several_targets", "test_sizing", "test_sklearn", "test_stabilization",
     "test_stabilize_any", "test_stopping", "test_supervised", "test_supervised_metrics",
-    "test_target_losses", "test_trainer",
+    "test_sweep", "test_target_losses", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {
     "xla_backend_optimization_level": 0,
