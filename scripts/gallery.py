@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, make_friedman1
 
 #: Of the window, pixels: the width, and a height for each picture.
 WIDTH, HEIGHTS = 1300, {"tune": 2600, "population": 3040, "stabilize": 2900, "diagnose": 2300}
@@ -75,10 +75,13 @@ def table(work: Path) -> Path:
 def tune(work: Path) -> Path:
     """A table, with Hyperband: the search, who was stopped, what matters."""
     (work / "space.toml").write_text(SPACE, encoding="utf-8")
-    options = ["--trials", "32", "--epochs", "9", "--folds", "1", "--scheduler", "hyperband"]
-    options += ["--space", str(work / "space.toml"), "--out", str(work / "diabetes")]
-    command("tune", table(work), "--target", "progression", *options)
-    return work / "diabetes" / "report.html"
+    inputs, target = make_friedman1(800, noise=1.0, random_state=0)
+    frame = pd.DataFrame(inputs, columns=[f"x{i}" for i in range(inputs.shape[1])])
+    frame.assign(y=target).to_csv(work / "friedman1.csv", index=False)
+    options = ["--trials", "32", "--epochs", "27", "--folds", "2", "--scheduler", "hyperband"]
+    options += ["--space", str(work / "space.toml"), "--out", str(work / "friedman1")]
+    command("tune", work / "friedman1.csv", "--target", "y", *options)
+    return work / "friedman1" / "report.html"
 
 
 def population(work: Path) -> Path:

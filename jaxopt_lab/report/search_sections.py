@@ -34,7 +34,6 @@ def search(page: Page, contents: Contents) -> None:
         if len(contents.finished) > MAX_CURVES:
             note += f" The best {MAX_CURVES} trials."
         cards.append(tables.card("Curves of all trials", tables.plot(curves), note=note))
-    cards.append(_curve_findings(contents))
     fronts = search_figures.score_against_size(contents)
     if fronts:
         page.figures.append(fronts)
@@ -47,6 +46,7 @@ def search(page: Page, contents: Contents) -> None:
         page.figures.append(figure)
         note = contents.analysis.get("budget") or curve.verdict
         cards.append(tables.card("Was the budget enough?", tables.plot(figure), note=note))
+    cards.append(_curve_findings(contents))
     page.section("search", "Search", "The search", "", cards)
 
 
@@ -56,14 +56,14 @@ def _curve_findings(contents: Contents) -> Markup:
         return Markup()
     found = contents.analysis["curves"]
     if found["findings"]:
-        return tables.card("What the curves say", _listed(found["findings"]))
+        return tables.card("What the curves say", _listed(found["findings"]), kind="wide")
     if found["trials"] < FEWEST_TRIALS:
         return Markup()
     note = (
         f"Of {found['trials']} trials: runs are neither too long nor too short, the best do not "
         "overfit, and no training loss of theirs rises."
     )
-    return tables.card("What the curves say", note=note)
+    return tables.card("What the curves say", note=note, kind="wide")
 
 
 def _listed(findings: list[dict[str, Any]]) -> Markup:
