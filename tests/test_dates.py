@@ -35,6 +35,10 @@ WRITTEN = {
     "%d.%m.%Y %H:%M:%S,5": "minute",
 }
 
+FAR = pytest.mark.skipif(
+    int(pd.__version__.split(".")[0]) < 3, reason="pandas 2 holds the years 1678 to 2262 only"
+)
+
 
 @pytest.mark.parametrize("written", WRITTEN)
 def test_written_dates_come_back(written):
@@ -57,8 +61,8 @@ def test_written_dates_come_back(written):
         ("Sept 5, 2014", "2014-09-05"),
         ("May 2nd, 2014 at 11:40 p.m.", "2014-05-02 23:40"),
         ("2014-05-02T11:40:00.123+02:00", "2014-05-02 09:40:00.123"),
-        ("9999-12-31", "9999-12-31"),
-        ("0001-01-01", "0001-01-01"),
+        pytest.param("9999-12-31", "9999-12-31", marks=FAR),
+        pytest.param("0001-01-01", "0001-01-01", marks=FAR),
     ],
 )
 def test_single_dates(cell, date):
