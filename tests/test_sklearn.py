@@ -86,6 +86,13 @@ def test_checks_of_classifiers(name: str) -> None:
     getattr(estimator_checks, name)("TunedClassifier", TunedClassifier(**SMALL))
 
 
+def test_targets_may_be_what_only_becomes_an_array() -> None:
+    target = estimator_checks._NotAnArray(np.arange(5.0))
+    found, classes = TunedRegressor(**SMALL)._target(target)
+    np.testing.assert_array_equal(found, np.arange(5.0))
+    assert classes == ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [TunedRegressor, TunedClassifier])
 def test_all_checks_of_scikit_learn(kind: Any) -> None:

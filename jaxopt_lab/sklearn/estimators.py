@@ -361,7 +361,9 @@ class TunedRegressor(RegressorMixin, _Tuned):
         return TargetLoss(self.loss, plain(self.quantile))
 
     def _target(self, y: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
-        values = np.asarray(y) if np.ndim(y) == 2 else column_or_1d(y, warn=True)
+        values = np.asarray(y)
+        if values.ndim != 2:
+            values = column_or_1d(y, warn=True)
         assert_all_finite(values, input_name="y")
         try:
             numbers = np.asarray(values, np.float64)
