@@ -168,6 +168,16 @@ def test_encodings_are_detected(tmp_path):
         ("12 été", "cp1252"),
         ("üç", "cp1252"),
         ("ÄÖÜ", "cp1252"),
+        ("12 µg/l", "cp1252"),
+        ("café µm", "cp1252"),
+        ("1 200 zł", "cp1250"),
+        ("1\xa0200 Kč", "cp1250"),
+        ("1200円", "cp932"),
+        ("1200원", "cp949"),
+        ("12 万元", "gb18030"),
+        ("12 m³", "cp1252"),
+        ("€ 12", "cp1252"),
+        ("ľudia", "iso8859-2"),
     ],
 )
 def test_one_word_beyond_ascii_tells_the_encoding(cell, encoding):

@@ -38,6 +38,7 @@ CELLS = {
     "kr": (["1 234,50 kr", "12,- kr"], [1234.5, 12.0]),
     "R$": (["R$ 1.234,50", "R$ 0,75"], [1234.5, 0.75]),
     "Rs.": (["Rs.350", "Rs. 1,200"], [350.0, 1200.0]),
+    "rupees, no paise": (["Rs. 2,500/-", "Rs.500/-", "(Rs 20/-)"], [2500.0, 500.0, -20.0]),
     "zł": (["1 234,50 zł", "5 zł"], [1234.5, 5.0]),
     "percent": (["0.5%", "12 %"], [0.5, 12.0]),
     "percent beside fractions": (["0.02", "1%", "0.5"], [0.02, 0.01, 0.5]),
@@ -146,6 +147,18 @@ def test_one_odd_reading_among_many_numbers_counts_as_missing(word):
     assert found is not None
     assert found.accepted
     assert found.strays == {word: 8}
+
+
+def test_some_words_among_many_numbers_count_as_missing():
+    words = ["closed", "broken", "see note", "withdrawn", "spoilt"]
+    numbers = [f"{k * 1.25}" for k in range(70)]
+    found = decide(numbers + 2 * words)
+    assert found is not None
+    assert found.accepted
+    assert found.strays == dict.fromkeys(words, 2)
+    few = decide(numbers[:40] + 2 * words)
+    assert few is not None
+    assert not few.accepted, "five words to forty numbers"
 
 
 def test_the_example_of_an_ambiguous_column_shows_the_separator():

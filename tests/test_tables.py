@@ -577,10 +577,24 @@ def test_thousands_between_semicolons(tmp_path):
     assert notes_with(table, "could be read in two ways ('100,830' is 100830, ',' taken as thous")
 
 
+def test_points_that_could_be_thousands_are_noted_unless_other_columns_tell(tmp_path):
+    lines = [f"{k};{100 + k}.830;{k}.5" for k in range(ROWS)]
+    doubtful = "\n".join(line.rpartition(";")[0] for line in lines)
+    table = load_table(write(tmp_path / "t.csv", f"size;price\n{doubtful}\n"), "price")
+    assert table.target[0] == 100.83
+    assert notes_with(table, "two ways ('100.830' is 100.83, '.' taken as the decimal sign)")
+    text = "size;price;rate\n" + "\n".join(lines) + "\n"
+    sure = load_table(write(tmp_path / "s.csv", text), "price")
+    assert sure.target[0] == 100.83
+    assert not notes_with(sure, "two ways")
+
+
 def test_a_dropped_column_that_mostly_parses_is_noted():
     cells = [f"{k * 7919 % 100}.{k}" if k % 4 else f"{k} or {k + 1}" for k in range(ROWS)]
     table = load_table(make_frame(guess=cells), "price")
     assert notes_with(table, "guess (75% of its values are numbers, but not '0 or 1')")
+    ranges = load_table(make_frame(guess=[f"{k}-{k + 5}" for k in range(ROWS)]), "price")
+    assert notes_with(ranges, "differ in nearly every row: guess (such as '0-5')")
 
 
 def test_large_identifiers_are_labels_not_numbers(tmp_path):

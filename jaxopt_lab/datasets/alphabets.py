@@ -63,6 +63,35 @@ _HEBREW, _HEBREW_LAST = set("абвгдежзийклмнопрстуфхцчш�
 _GREEK_LAST, _GREEK_ACCENTS = "т", set("ЬЭЮЯьэю")
 
 
+#: Units that may be all that a table of numbers holds beyond ASCII.
+_UNITS = {"cp1250": {"zł", "Kč", "kč"}, "cp932": {"円"}, "cp949": {"원"}, "gb18030": {"元", "万元"}}
+#: Of micrograms and the like; no word of a language is as short and begins so.
+MICRO = re.compile(r"(?<![^\W\d_])µ(?=[A-Za-z]{0,2}(?![^\W\d_]))")
+
+
+def find_by_unit(sample: bytes) -> str | None:
+    """Find the encoding in which nothing but units beyond ASCII stand behind numbers.
+
+    Args:
+      sample: the lines that are not ASCII.
+
+    Returns:
+      Name of the encoding; None if there is more, or none fits.
+    """
+    for encoding, units in _UNITS.items():
+        try:
+            text = sample.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        words = {word for word in re.findall(r"[^\W\d_]+", text) if not word.isascii()}
+        rest = text
+        for word in words & units:
+            rest = rest.replace(word, "")
+        if words and rest.replace("\xa0", "").isascii():
+            return encoding
+    return None
+
+
 def find_by_alphabet(sample: bytes) -> str | None:
     """Find the encoding in which the words of a text are those of one language.
 
@@ -76,7 +105,7 @@ def find_by_alphabet(sample: bytes) -> str | None:
         return "cp1251"
     for encoding, languages in _ENCODINGS:
         try:
-            words = set(_WORD.findall(sample.decode(encoding)))
+            words = set(_WORD.findall(MICRO.sub("u", sample.decode(encoding))))
         except UnicodeDecodeError:
             continue
         words = {word for word in words if not word.isascii()}

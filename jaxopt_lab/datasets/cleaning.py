@@ -131,7 +131,7 @@ def clean_features(
         useless, missing = _useless(cleaned, column)
         if useless:
             found.setdefault(useless, []).append(
-                f"{name}{_mostly(values, column) if useless == 'unique' else ''}"
+                f"{name}{_such_as(values, column) if useless == 'unique' else ''}"
             )
             continue
         for repair, detail in repairs:
@@ -222,7 +222,7 @@ def how_read(column: Column) -> _Repairs:
     shown = f"{example[:30]!r} is {value:.15g}"
     if reading.kind == "clock":
         return [*repairs, ("clock", f" ({example!r} is {value:.4g})")]
-    if decision.ambiguous == "," or (decision.ambiguous and reading.group):
+    if decision.ambiguous:
         taken = f"{decision.ambiguous!r} taken as " + (
             "the decimal sign" if reading.decimal == decision.ambiguous else "thousands"
         )
@@ -317,6 +317,12 @@ def telling_columns(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> dict[str,
         if _useless(values, Column(kind))[0] is None:
             kept[name] = kind
     return kept or dict(kinds)
+
+
+def _such_as(values: pd.Series, column: Column) -> str:
+    """For a dropped column of text: what stands in the way of numbers or dates, or any value."""
+    present = values[~is_missing(values)]
+    return _mostly(values, column) or f" (such as {str(present.iloc[0]).strip()[:30]!r})"
 
 
 def _mostly(values: pd.Series, column: Column) -> str:

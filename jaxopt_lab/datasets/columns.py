@@ -205,7 +205,10 @@ def decide_columns(frame: pd.DataFrame) -> dict[str, Column]:
     votes = majority(column.numbers for column in found.values() if column.numbers is not None)
     for name, column in found.items():
         if column.reading is not None and column.numbers is not None:
-            found[name] = column._replace(reading=resolve(column.numbers, votes))
+            numbers = column.numbers
+            if votes.get(numbers.ambiguous) == "decimal" and numbers.ambiguous == ".":
+                numbers = numbers._replace(ambiguous="")  # nothing to tell: it is read as usual
+            found[name] = column._replace(reading=resolve(column.numbers, votes), numbers=numbers)
     return found
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from charset_normalizer import from_bytes
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.datasets.alphabets import find_by_alphabet
+from jaxopt_lab.datasets.alphabets import MICRO, find_by_alphabet, find_by_unit
 
 _NAMES = {f"cp125{k}": f"Windows-125{k}" for k in range(9)}
 _LOOKED_AT = 2**17
@@ -62,6 +62,9 @@ def _find_encoding(data: bytes) -> str:
     alphabets of languages, which say more of a few names than frequencies of letters do.
     """
     sample = _with_odd_lines(data)
+    unit = find_by_unit(sample)
+    if unit is not None:
+        return unit
     western = _western_share(sample)
     if western == 0.0:
         return "cp1252"
@@ -99,7 +102,7 @@ def _western_share(sample: bytes) -> float | None:
       Windows-1252 at all.
     """
     try:
-        text = sample.decode("cp1252")
+        text = MICRO.sub(" ", sample.decode("cp1252"))
     except UnicodeDecodeError:
         return None
     accented = letters = 0

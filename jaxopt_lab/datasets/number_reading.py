@@ -194,10 +194,11 @@ def accept(numbers: int, distinct: int, strays: Mapping[str, int]) -> bool:
     total = numbers + sum(strays.values())
     if numbers >= MOSTLY * total:
         return True
+    nearly = numbers >= _NEARLY_ALL * total
     few = len(strays) <= _MAX_STRAY_WORDS and distinct >= max(_MIN_NUMBERS, 3 * len(strays))
     if any(c.isdecimal() for stray in strays for c in stray):  # "<0.5", "90+": labels, where few
-        return few and distinct >= _MANY_NUMBERS and numbers >= _NEARLY_ALL * total
-    return few and numbers >= 0.5 * total
+        return few and distinct >= _MANY_NUMBERS and nearly
+    return (few and numbers >= 0.5 * total) or (nearly and 10 * len(strays) <= distinct)
 
 
 def _decide_words(rest: Mapping[str, int], words: Mapping[str, int]) -> Decision | None:

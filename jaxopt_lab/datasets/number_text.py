@@ -50,6 +50,7 @@ _ABOUT = re.compile(
     r"\.?\s*(?=[\d.(+-]|\W?\s?\d)"
 )
 _PRICE_MARK = re.compile(r"^(?:--?|–|—)\s*")
+_INDIAN_MARK = re.compile(r"(?<=[\d.])\s*/-(?=\)?$)")
 _PLAIN = str.maketrans(
     {
         **dict.fromkeys("\u2212\ufe63\uff0d\u2010\u2011\u2012", "-"),
@@ -117,7 +118,7 @@ def split_cell(cell: str) -> NumberCell | None:
     if about:
         rest = split_cell(cell[about.end() :])
         return rest._replace(about=True) if rest is not None and not rest.about else None
-    found = _NUMBER.fullmatch(cell)
+    found = _NUMBER.fullmatch(_INDIAN_MARK.sub("", cell))  # "Rs. 500/-"
     if found is None:
         return None
     head, number, tail = found["head"].strip(), found["number"], (found["tail"] or "").strip()
