@@ -197,6 +197,22 @@ def test_a_cure_that_learns_nothing_is_none() -> None:
     assert compare(slow, trained(0.01, 0.9), base, Idle(1.2, "a constant")).accepted
 
 
+def test_a_loss_of_other_units_is_not_held_against_a_constant() -> None:
+    base = trained(0.4, 0.068)
+    logs = Member("a log scale of the target", {}, "target", split=1, comparable=False)
+    remedy = compare(logs, trained(0.06, 0.187), base, Idle(0.133, "a constant prediction"))
+    assert remedy.accepted
+    assert "learns nothing" not in remedy.why
+    tail = evidence(fluctuation=0.4, log_calms=6.5, tail_share=0.08)
+    found = diagnosis(tail, {}, base)
+    known = {**found.members, logs.name: logs}
+    found = replace(found, members=known, chosen=remedy, after=trained(0.06, 0.187))
+    assert found.main_cause == "heavy_tailed_target"
+    assert "Use a log scale of the target: on fresh seeds the fluctuation falls" in found.sentence
+    assert "not compared" in found.sentence
+    assert "the same" not in found.sentence
+
+
 def test_what_frees_a_dead_network_need_not_be_calmer() -> None:
     dead = trained(1e-6, 1.0)
     scaled = Member("standardised inputs", {}, "scale", split=1)

@@ -183,9 +183,13 @@ class Diagnosis:
             what = f"the curve {self.chosen.why}"
         if rises:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
+        loss = f", with the best validation loss {level}"
+        member = self.members.get(self.chosen.name)
+        if member is not None and not member.comparable:
+            loss = "; its loss is of other rows or units, so it is not compared"
         return (
-            f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}{self._falls_short()}{self._hidden_rate()}"
+            f"{text}. Use {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
+            f"{self._hidden_rate()}"
         )
 
     def _rows_tell(self) -> str:

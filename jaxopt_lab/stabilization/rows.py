@@ -127,7 +127,7 @@ def faults(
     away = _distances(inputs[used])
     # Encodings bend: where many rows are far from a column's middle, none is an outlier of it.
     rare = np.mean(away > FAR, axis=0) <= RARE
-    far = _seldom(np.where(rare, away, 0.0).max(axis=1, initial=0.0))
+    far = _seldom(away.max(axis=1, initial=0.0, where=rare))
     tail_share = float("nan")
     if targets is not None:
         off = _distances(targets[used][:, None].astype(np.float64)).max(axis=1, initial=0.0)
