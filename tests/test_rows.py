@@ -55,6 +55,19 @@ def test_rows_far_from_all_others_are_named_and_left_out(where: str) -> None:
     np.testing.assert_array_equal(arrays.train_rows[0], given.train_rows[0])
 
 
+def test_a_column_that_bends_hides_no_outlier() -> None:
+    # As a piecewise linear encoding: 0, then 1 from just above the lower quartile on.
+    bent = np.clip(20 * (INPUTS[:, :1] - np.quantile(INPUTS[:, 0], 0.25)) + 0.97, 0, 1)
+    values = {"inputs": np.hstack([INPUTS, bent]), "targets": TARGETS.copy()}
+    values["targets"][[7, 500]] = 1e3
+    assert rows_of(**values)[0].outliers == (7, 500)
+    # More than a hundredth of the rows far off, each in another column, is how inputs are.
+    wide = np.repeat(INPUTS, 8, axis=1)
+    wide[np.arange(24), np.arange(24)] = 1e3
+    assert rows_of(inputs=wide)[0].outliers == ()
+    assert rows_of(inputs=wide, targets=values["targets"])[0].outliers == (7, 500)
+
+
 def test_many_are_no_outliers_but_a_tail() -> None:
     heavy = np.exp(2 * TARGETS).astype(np.float32)
     found, given = rows_of(targets=heavy)

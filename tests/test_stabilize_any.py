@@ -13,11 +13,16 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab import report
+from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.runner import Result
 from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
+from jaxopt_lab.stabilization.general import variants
 from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
-from jaxopt_lab.stabilization.scale import scale_of
+from jaxopt_lab.stabilization.general.curves import summarize
+from jaxopt_lab.stabilization.general.knobs import read_knobs
+from jaxopt_lab.stabilization.scale import Scale, scale_of
 
 
 class MLP(nn.Module):
@@ -253,6 +258,36 @@ def test_costs_do_not_depend_on_unit_and_sign() -> None:
     assert scale_of(losses, [losses], 1).relative
     np.testing.assert_array_equal(scale_of(losses, [losses], 1).costs(losses), losses)
     assert not scale_of(losses, [losses, losses - 5], 1).relative
+
+
+def test_shaking_does_not_lower_the_last_tenth_of_a_loss() -> None:
+    def final(losses: Any, scale: Scale) -> float:
+        job = Job(0, 0, 0, {}, None, 40, 40)
+        result = Result(job, {"loss": np.asarray(losses)}, {}, dict, {})
+        return float(summarize([result], "loss", scale, "last", None).final[0])
+
+    shakes = np.tile([1.0, 9.0], 20)
+    # The geometric mean would be 3.
+    assert final(shakes, Scale(True, 1, 0.0, 1.0)) == pytest.approx(5.0)
+    # Costs of a reward are exponentials: the mean of the reward itself is what counts.
+    reward = Scale(False, -1, 0.0, 10.0)
+    assert final(shakes, reward) == pytest.approx(np.exp(-0.5))
+
+
+def test_a_larger_batch_is_tried_with_the_rate_that_goes_with_it() -> None:
+    knobs = read_knobs(waves(), {"learning_rate": 3e-4, "batch_size": 16})
+    batches = {m.name: m.settings for m in variants.cures(knobs) if m.family == "batch"}
+    # 16 times as many rows would be more than a quarter of those that are trained on.
+    assert batches == {
+        "batch ×4": {"batch_size": 64},
+        "batch ×4 with rate ×2": {"batch_size": 64, "learning_rate": 6e-4},
+    }
+    small = read_knobs(waves(), {"learning_rate": 3e-4, "batch_size": 4})
+    most = {m.name: m.settings for m in variants.cures(small)}
+    assert most["batch ×16 with rate ×4"] == {"batch_size": 64, "learning_rate": 1.2e-3}
+    # Without a rate there is none to raise.
+    alone = read_knobs(lab.from_steps(noisy, budget=40), {"lr": 0.8, "batch_size": 4})
+    assert [m.name for m in variants.cures(alone) if m.family == "batch"] == ["batch ×4"]
 
 
 def test_flat_and_infinite_curves_have_a_scale() -> None:

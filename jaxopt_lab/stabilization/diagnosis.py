@@ -17,7 +17,7 @@ from jaxopt_lab.problems.mlp.optimizers import averaging_code
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.gain import is_calm
-from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
+from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean, row_error
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES
@@ -43,6 +43,8 @@ SENTENCES = {
     "no_problem": "nothing is wrong: the validation loss is calm",
     "no_single_cause": "no single cause was found",
 }
+#: A calm curve whose loss is so uncertain for its rows (half of a 95 % interval) is told so.
+_UNTOLD = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +159,12 @@ class Diagnosis:
         off = f"{self.evidence.fluctuation:.1%} off its trend"
         if self.main_cause == "no_problem":
             if self.better is not None:
-                return f"The validation loss is calm ({off}), {self._not_the_best(self.better)}"
+                told = self._not_the_best(self.better) + self._rows_tell()
+                return f"The validation loss is calm ({off}), {told}"
             said = SENTENCES["no_problem"]
             if self.learned_nothing:
                 said = "the validation loss is calm"
-            return f"{said[0].upper()}{said[1:]} ({off})"
+            return f"{said[0].upper()}{said[1:]} ({off}){self._rows_tell()}"
         rises = self.main_cause == "overfitting"
         text = f"The validation loss {self._where()}"
         if self.main_cause == "no_single_cause":
@@ -180,10 +183,22 @@ class Diagnosis:
             what = f"the curve {self.chosen.why}"
         if rises:
             what = f"it ends {self.chosen.rise - 1:.0%} above its lowest"
+        loss = f", with the best validation loss {level}"
+        member = self.members.get(self.chosen.name)
+        if member is not None and not member.comparable:
+            loss = "; its loss is of other rows or units, so it is not compared"
         return (
-            f"{text}. Use {self.chosen.name}: on fresh seeds {what}, with the best validation loss "
-            f"{level}{self._falls_short()}{self._hidden_rate()}"
+            f"{text}. Use {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
+            f"{self._hidden_rate()}"
         )
+
+    def _rows_tell(self) -> str:
+        """How well a calm loss is known, where validation rows are few: calm is not certain."""
+        rows = self.before.best_rows
+        half = 1.96 * row_error(rows, np.ones_like(rows))
+        if half < _UNTOLD:
+            return ""
+        return f"; its {self.setting['num_valid']:,} validation rows tell it to ±{half:.0%} only"
 
     def _falls_short(self) -> str:
         """Of a fix that helps and does not do the whole job."""

@@ -124,16 +124,17 @@ def faults(
       valid: indices of validation rows.
     """
     used = np.unique(np.concatenate([train, valid]))
-    far = _distances(inputs[used])
+    away = _distances(inputs[used])
+    # Encodings bend: where many rows are far from a column's middle, none is an outlier of it.
+    rare = np.mean(away > FAR, axis=0) <= RARE
+    far = _seldom(away.max(axis=1, initial=0.0, where=rare))
     tail_share = float("nan")
     if targets is not None:
-        off = _distances(targets[used][:, None].astype(np.float64))
+        off = _distances(targets[used][:, None].astype(np.float64)).max(axis=1, initial=0.0)
         tail_share = float(np.mean(off > TAIL))
         if tail_share < THRESHOLDS["tail_share"]:
-            far = np.maximum(far, off)
+            far = np.maximum(far, _seldom(off))
     outliers = used[far > FAR]
-    if len(outliers) > RARE * len(used):
-        outliers = outliers[:0]
     return Faults(outliers, tail_share, _scale(inputs[np.setdiff1d(train, outliers)]))
 
 
@@ -157,20 +158,25 @@ def remarks(found: Faults) -> list[str]:
     return lines
 
 
+def _seldom(far: np.ndarray) -> np.ndarray:
+    """Distances of rows; 0 throughout where more of them than `RARE` are far."""
+    return far if np.mean(far > FAR) <= RARE else np.zeros_like(far)
+
+
 def _distances(values: np.ndarray) -> np.ndarray:
-    """The greatest distance of each row's values from their column's median, in usual spreads;
-    columns half of whose values are the same are left out."""
+    """The greatest distance of each row's values from each column's median [N, columns], in usual
+    spreads; columns half of whose values are the same are left out."""
     if not values.size or values.size > _MOST_VALUES:
-        return np.zeros(len(values))
+        return np.zeros((len(values), 1))
     columns = values.reshape(len(values), -1, values.shape[-1])
     sample = columns[:: max(len(columns) // _SAMPLE, 1)].reshape(-1, values.shape[-1])
     low, middle, high = np.quantile(sample, [0.25, 0.5, 0.75], axis=0)
     spread = (high - low) / _QUARTILES
     known = spread > 1e-9 * np.maximum(np.abs(middle), 1e-30)
     if not known.any():
-        return np.zeros(len(values))
+        return np.zeros((len(values), 1))
     away = np.abs(columns[..., known] - middle[known]) / spread[known]
-    return away.max(axis=(1, 2))
+    return away.max(axis=1)
 
 
 def _scale(inputs: np.ndarray) -> float:
