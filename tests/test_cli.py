@@ -18,6 +18,7 @@ from test_files import nobody
 
 from jaxopt_lab import cli, datasets, search
 from jaxopt_lab.cli import arguments, console, grid, predict, process, progress, summary, tune
+from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.datasets import columns
 from jaxopt_lab.study.callbacks import Progress
@@ -447,3 +448,10 @@ def test_a_study_keeps_the_number_of_devices_it_began_with() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize("option", ["--trials", "--seed", "--time-limit"])
+def test_a_value_of_thousands_of_digits_is_not_repeated_whole(option: str) -> None:
+    with pytest.raises(UserError, match=r"must be .*, got '-9{39}'\.\.\.") as caught:
+        arguments.parse(["tune", "t.csv", "--target", "y", f"{option}=-{'9' * 5000}"])
+    assert len(str(caught.value)) < 200

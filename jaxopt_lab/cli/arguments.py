@@ -25,6 +25,8 @@ LOSSES = ("squared", "absolute", "huber", "quantile")
 ENSEMBLES = ("networks", "all")
 #: The greatest seed that scikit-learn's splitters take.
 _MAX_SEED = 2**32 - 1
+#: Characters of a value that a mistake repeats.
+_MAX_SHOWN = 40
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +84,11 @@ def _check_options(given: Sequence[str], parser: argparse.ArgumentParser) -> Non
             raise UserError(f"unknown option {name!r}.{hint} See '{parser.prog} --help'")
 
 
+def _shown(text: str) -> str:
+    """`repr`, cut where it is long."""
+    return repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}..."
+
+
 def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def convert(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d+", text.strip()):
@@ -92,7 +99,7 @@ def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
             words = f"at most {most}"
         else:
             return int(text)
-        raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be {words}, got {_shown(text)}")
 
     return convert
 
@@ -104,7 +111,7 @@ def _number(words: str, fits: Callable[[float], bool]) -> Callable[[str], float]
         except ValueError:
             value = float("nan")
         if not fits(value):
-            raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be {words}, got {_shown(text)}")
         return value
 
     return convert
