@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import flax.linen as nn
@@ -11,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kernel_harness import an_h100
 
 import jaxopt_lab as lab
 from jaxopt_lab.core import compilation
 from jaxopt_lab.core.controls import Clock
 from jaxopt_lab.core.engine import Engine
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.executors import fitting, kernel, pallas
+from jaxopt_lab.core.executors import fitting, kernel, launches, pallas
 from jaxopt_lab.core.executors.noise import THREEFRY
 from jaxopt_lab.core.executors.padding import NoKernelForm
 from jaxopt_lab.core.hparams import Hparams
@@ -244,21 +244,12 @@ def built(given: Any, interpret: bool = False, **keywords: Any) -> tuple[kernel.
     return found, (state, hparams), shared_at
 
 
-def an_h100() -> AbstractContextManager[Any]:
-    """What programs are lowered for, which later versions of JAX want to know."""
-    if not hasattr(jax.sharding, "AbstractDevice"):
-        return nullcontext()
-    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
-    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-    return jax.sharding.use_abstract_mesh(mesh)
-
-
 def test_a_kernel_lowers_for_cuda_and_all_its_sizes_are_powers_of_two() -> None:
     found, one, shared_at = built(problem())
     many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((7, *x.shape), x.dtype), one)
 
     def run(state: Any, hparams: Any, num_units: Any) -> Any:
-        return kernel.advance(found, state, hparams, shared_at, num_units, 4)
+        return launches.advance(found, state, hparams, shared_at, num_units, 4)
 
     with an_h100():
         traced = jax.jit(run).trace(*many, 3)

@@ -1,16 +1,18 @@
 """The tabular MLP in the executor `kernel`, interpreted where no GPU is: what vmap trains."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+from kernel_harness import an_h100
 
+import jaxopt_lab as lab
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.executors import fitting, kernel
+from jaxopt_lab.core.executors import fitting, kernel, launches
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.problems.mlp import hyperparameters
@@ -151,15 +153,6 @@ def test_what_a_network_keeps_from_epoch_to_epoch_is_kept_in_a_kernel() -> None:
     assert not all(found[0][0].curves["keep"])
 
 
-def an_h100() -> AbstractContextManager[Any]:
-    """What programs are lowered for, which later versions of JAX want to know."""
-    if not hasattr(jax.sharding, "AbstractDevice"):
-        return nullcontext()
-    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
-    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-    return jax.sharding.use_abstract_mesh(mesh)
-
-
 def traced(client: RowsClient, changes: list[dict[str, Any]], merged: bool) -> Any:
     """A kernel, the shapes of one trial, and what its trials share in a unit."""
     configs = [hyperparameters.complete({**BASE, **change}) for change in changes]
@@ -186,7 +179,7 @@ def test_kernels_of_tables_lower_for_cuda(changes: Any) -> None:
     many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((7, *x.shape), x.dtype), one)
 
     def train(state: Any, hparams: Any, num_units: Any) -> Any:
-        return kernel.advance(found, state, hparams, shared_at, num_units, 4)
+        return launches.advance(found, state, hparams, shared_at, num_units, 4)
 
     with an_h100():
         lowered = jax.jit(train).trace(*many, 3).lower(lowering_platforms=("cuda",))
@@ -229,3 +222,12 @@ def test_what_is_observed_within_an_epoch_has_no_kernel() -> None:
     client = RowsClient(arrays_of(), regression(), evaluations=2, executor="kernel-interpreted")
     with pytest.raises(UserError, match="observed within an epoch"):
         client.executor(programs([config], False).signature(config), on_cpu=True)
+
+
+def test_a_table_may_ask_for_an_executor_that_there_is() -> None:
+    frame = pd.DataFrame({"x": np.arange(40.0) % 7, "y": np.arange(40.0) % 5})
+    table = lab.datasets.load_table(frame, target="y")
+    asked = lab.tasks.tabular(table, executor="vmap")
+    assert asked.describe()["executor"] == "vmap"
+    with pytest.raises(UserError, match="executor must be one of"):
+        lab.tasks.tabular(table, executor="pmap")

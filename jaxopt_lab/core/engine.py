@@ -21,7 +21,7 @@ from jaxopt_lab.core import keys
 from jaxopt_lab.core.compilation import Compiler
 from jaxopt_lab.core.controls import Clock, Packed, Values, packed
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.executors import kernel
+from jaxopt_lab.core.executors import kernel, launches
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.keys import fold_in
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
@@ -342,7 +342,7 @@ class Engine:
             found = kernel.build(self.trainable.row_loop, one, own, shared_at(0), interpret)
         except kernel.NoKernelForm as error:
             raise UserError(f"the executor kernel cannot train it: {error}") from None
-        return kernel.advance(found, state, hparams, shared_at, num_units, self.curve_length)
+        return launches.advance(found, state, hparams, shared_at, num_units, self.curve_length)
 
     def _final(self, copied: tuple[()], stored: PyTree) -> tuple[PyTree, PyTree]:
         """Body of one device."""

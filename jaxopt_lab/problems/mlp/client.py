@@ -37,7 +37,7 @@ class RowsClient:
       make_model: the network of a signature; the MLP by default.
       evaluations: per epoch; curves have so many entries for each.
       shared: whether compiled programs serve other clients of this process, too.
-      executor: "vmap" or "kernel"; None leaves the choice to the planner.
+      executor: "vmap", "map" or "kernel"; None leaves the choice to the planner.
     """
 
     curve_length = CURVE_LENGTH

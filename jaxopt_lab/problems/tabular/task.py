@@ -13,6 +13,7 @@ from jaxopt_lab import datasets
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
+from jaxopt_lab.core.tracing.executors import checked_executor
 from jaxopt_lab.datasets import Encoder, Table, TargetLoss, TargetTransform, TargetTransforms
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.data import (
@@ -77,7 +78,7 @@ class TabularTask:
       quantile: of the loss quantile, between 0 and 1.
       near: two columns of numbers that say where a row is. Means of the target over the nearest
         training rows, a row itself apart, are encoded columns, too. None for none.
-      executor: "vmap" or "kernel"; None leaves the choice to the planner.
+      executor: "vmap", "map" or "kernel"; None leaves the choice to the planner.
     """
 
     table: Table
@@ -89,10 +90,11 @@ class TabularTask:
     loss: Any = "squared"
     quantile: Any = None
     near: Any = None
-    executor: str | None = None
+    executor: Any = None
     _cache: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        checked_executor(self.executor)
         if not 0.0 <= self.test_fraction < 1.0:
             raise UserError(
                 f"test fraction must be at least 0 and below 1, got {self.test_fraction}"
