@@ -620,3 +620,10 @@ def test_extreme_targets():
         assert table.target[0] == -scale
     with pytest.raises(UserError, match=r"1e\+305 in data row 40: too large"):
         load_table(make_frame(price=[*np.arange(39.0), 1e305]), "price")
+
+
+def test_a_constant_beside_words_for_missing_says_how_they_become_labels() -> None:
+    frame = pd.DataFrame({"x": range(60), "y": ["None", "NA", "01"] * 20})
+    with pytest.raises(UserError, match=r"every row is 1 but for .*'NA'.*--task classification"):
+        load_table(frame, target="y")
+    assert load_table(frame, target="y", task="classification").classes == ("01", "NA", "None")

@@ -179,6 +179,7 @@ def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> 
         reading = column.numbers.reading if column.numbers is not None else NumberReading()
     numbers, stray = to_numbers(present, reading)
     notes: list[str] = []
+    dropped = ""
     if is_text(present):
         cells = [cell.strip() for cell in as_cells(present)]
         gone = np.isnan(numbers) & ~stray
@@ -190,7 +191,8 @@ def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> 
             notes += [f"target {name}: {_HOW[kind]}{detail}" for kind, detail in how_read(column)]
         if words and not unknown:
             counts = {word: cells.count(word) for word in words}
-            notes.append(f"target {name}: rows dropped that hold {counted(counts)}")
+            dropped = counted(counts)
+            notes.append(f"target {name}: rows dropped that hold {dropped}")
     if stray.any():
         _refuse_stray(present, name, stray)
     keep = ~np.isnan(numbers)
@@ -211,7 +213,8 @@ def _numbers(present: pd.Series, name: str, rows: BoolArray, column: Column) -> 
             f" to compute with (at most {LARGEST:g}); use other units"
         )
     if np.ptp(numbers) == 0.0:
-        raise UserError(f"target {name!r} is constant: every row is {numbers[0]:g}")
+        way = f" but for {dropped}; are these labels? --task classification" if dropped else ""
+        raise UserError(f"target {name!r} is constant: every row is {numbers[0]:g}{way}")
     kept = np.zeros(len(rows), dtype=bool)
     kept[index] = True
     return TargetColumn(numbers, "regression", (), kept, tuple(notes))
