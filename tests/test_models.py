@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.test_util import check_grads
 
 from jaxopt_lab import models
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.models.activations import activation_function
-from jaxopt_lab.models.rnn import GATES
+from jaxopt_lab.models.recurrences import CELLS, recurrence
 
 OUTPUTS, ROWS, MAX_STEPS = 3, 12, 150
 Builder = Callable[[int | None], nn.Module]
@@ -62,7 +63,7 @@ each_kind = pytest.mark.parametrize(
         for name in MODELS
     ],
 )
-each_cell = pytest.mark.parametrize("cell", GATES)
+each_cell = pytest.mark.parametrize("cell", CELLS)
 each_pooling = pytest.mark.parametrize("pooling", ["last", "mean"])
 
 
@@ -260,6 +261,31 @@ def test_a_layer_computes_what_flax_computes(cell: str) -> None:
     head = params["output"]
     expected = states[:, -1] @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(ours.apply({"params": params}, inputs), expected, atol=1e-5)
+
+
+@each_cell
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+def test_the_derivative_of_a_recurrence(
+    cell: str, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against differences in float64, with steps of padding between others."""
+    chosen = lambda *args, **branches: branches[platform](*args)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    gates, rng = CELLS[cell].num_gates, np.random.default_rng(0)
+    real = rng.random((6, 3)) > 0.3
+    with jax.enable_x64():
+        inputs = jnp.asarray(rng.normal(size=(6, 3, 4)))
+        shapes = (4, 5), (5,), (5, 5)
+        weights = [[jnp.asarray(rng.normal(size=s)) for _ in range(gates)] for s in shapes]
+
+        @jax.jit
+        def states(inputs: Any, weights: Any) -> Any:
+            return recurrence(cell, inputs, jnp.asarray(real), *weights)
+
+        check_grads(states, (inputs, weights), order=1, modes=["rev"], rtol=1e-6)
+        found = np.asarray(states(inputs, weights))
+    held = ~real[1:]
+    np.testing.assert_array_equal(found[1:][held], found[:-1][held])
 
 
 def convolutions() -> Iterator[Any]:

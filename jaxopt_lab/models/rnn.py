@@ -10,10 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxopt_lab.core.types import PRNGKey
 from jaxopt_lab.models.dropout import Dropout, dropout_rate
-
-Carry = tuple[Array, ...]
-#: Cell -> how many products each step has, side by side in one: its gates and its candidate.
-GATES = {"vanilla": 1, "gru": 3, "lstm": 4}
+from jaxopt_lab.models.recurrences import CELLS, recurrence
 
 
 class RNN(nn.Module):
@@ -23,11 +20,12 @@ class RNN(nn.Module):
     padding (`datasets.pad` makes it). A step of padding leaves the state as it is, so neither what
     stands in the padding nor how much there is of it changes anything.
 
-    Inputs of all steps are multiplied at once, and the gates of a step in one product.
+    Inputs of all steps are multiplied at once; the gradient is `models.recurrences`' own, for
+    reverse mode only.
 
     Attributes:
       num_outputs: size of the head; None: one number per sequence, shape [b].
-      cell: key of `GATES`.
+      cell: key of `CELLS`.
       num_layers: recurrent layers.
       hidden_size: units of each.
       pooling: what the head sees: `"last"` state, or the `"mean"` over real steps.
@@ -46,8 +44,8 @@ class RNN(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.cell not in GATES:
-            raise ValueError(f"unknown cell {self.cell!r}, choose from {', '.join(GATES)}")
+        if self.cell not in CELLS:
+            raise ValueError(f"unknown cell {self.cell!r}, choose from {', '.join(CELLS)}")
         if self.pooling not in ("last", "mean"):
             raise ValueError(f"unknown pooling {self.pooling!r}, choose from last, mean")
         super().__post_init__()
@@ -86,52 +84,26 @@ class RNN(nn.Module):
         self, inputs: Float[Array, "b t c"], real: Bool[Array, "b t"], number: int
     ) -> Float[Array, "b t h"]:
         """States of one layer at all steps."""
-        size, gates = self.hidden_size, GATES[self.cell]
+        size, gates = self.hidden_size, CELLS[self.cell].num_gates
         name = f"layer_{number}"
-        drive = nn.Dense(gates * size, bias_init=_bias(self.cell), name=f"{name}_input")(inputs)
-        kernel = self.param(f"{name}_kernel", _orthogonal_blocks, (size, gates * size))
-
-        def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, Array]:
-            drive, real = at
-            new = STEPS[self.cell](carry, drive, carry[0] @ kernel)
-            carry = tuple(
-                jnp.where(real[:, None], n, old) for n, old in zip(new, carry, strict=True)
-            )
-            return carry, carry[0]
-
-        zeros = jnp.zeros((len(inputs), size), inputs.dtype)
-        start: Carry = (zeros, zeros) if self.cell == "lstm" else (zeros,)
-        steps_first = (drive.swapaxes(0, 1), real.T)
-        return jax.lax.scan(step, start, steps_first)[1].swapaxes(0, 1)
+        kernel, bias = _Affine(gates * size, _bias(self.cell), name=f"{name}_input")(inputs)
+        recurrent = self.param(f"{name}_kernel", _orthogonal_blocks, (size, gates * size))
+        weights = ([*jnp.split(x, gates, axis=-1)] for x in (kernel, bias, recurrent))
+        states = recurrence(self.cell, inputs.swapaxes(0, 1), real.T, *weights)
+        return states.swapaxes(0, 1)
 
 
-def _vanilla(carry: Carry, drive: Array, recurrent: Array) -> Carry:
-    return (jnp.tanh(drive + recurrent),)
+class _Affine(nn.Module):
+    """Kernel and bias, named and drawn as those of `flax.linen.Dense`."""
 
+    features: int
+    bias_init: Callable[..., Any]
 
-def _gru(carry: Carry, drive: Array, recurrent: Array) -> Carry:
-    (state,) = carry
-    size = state.shape[-1]
-    reset, update = jnp.split(
-        jax.nn.sigmoid(drive[..., : 2 * size] + recurrent[..., : 2 * size]), 2, axis=-1
-    )
-    candidate = jnp.tanh(drive[..., 2 * size :] + reset * recurrent[..., 2 * size :])
-    return ((1.0 - update) * candidate + update * state,)
-
-
-def _lstm(carry: Carry, drive: Array, recurrent: Array) -> Carry:
-    _, memory = carry
-    kept, written, shown, candidate = jnp.split(drive + recurrent, 4, axis=-1)
-    memory = jax.nn.sigmoid(kept) * memory + jax.nn.sigmoid(written) * jnp.tanh(candidate)
-    return jax.nn.sigmoid(shown) * jnp.tanh(memory), memory
-
-
-#: Cell -> (states, input part, recurrent part) -> states; the first state is the output.
-STEPS: dict[str, Callable[[Carry, Array, Array], Carry]] = {
-    "vanilla": _vanilla,
-    "gru": _gru,
-    "lstm": _lstm,
-}
+    @nn.compact
+    def __call__(self, inputs: Array) -> tuple[Array, Array]:
+        shape = (inputs.shape[-1], self.features)
+        kernel = self.param("kernel", nn.linear.default_kernel_init, shape)
+        return kernel, self.param("bias", self.bias_init, shape[1:])
 
 
 def _bias(cell: str) -> Callable[..., Array]:
