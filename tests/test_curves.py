@@ -90,6 +90,28 @@ def test_spikes_are_told_by_epoch_and_by_what_precedes_them() -> None:
     )
 
 
+def test_a_training_loss_is_judged_where_it_alone_is_long_enough() -> None:
+    """Validation every tenth epoch, as language models are trained."""
+    valid = np.full(80, np.nan)
+    valid[9::10] = FALLS[9::10]
+    log = {**spiky(), "eval_loss": valid, "lr": 1e-3 * (1 - EPOCHS / 79)}
+    log["loss"] = log.pop("val_loss")
+    found = lab.diagnose_curves(log)
+    assert found.main_cause == "exploding_gradients"
+    (run,) = found.runs
+    assert run.run.main == "train_loss"
+    assert (
+        "eval_loss has 8 values, too few to judge; loss has 80, and is judged" in run.run.notes[0]
+    )
+    assert any("log 16 values of eval_loss or more" in step for step in run.next_steps)
+    assert run.measures.rate_fall == np.inf  # a schedule that ends at zero decays
+    assert 0 < run.measures.rate < 1e-4
+    assert json.dumps(found.to_dict(), allow_nan=False)
+    assert lab.diagnose_curves(log, loss="eval_loss").main_cause == "too_short"
+    log["loss"] = valid
+    assert lab.diagnose_curves(log).main_cause == "too_short"
+
+
 def test_a_constant_prediction_tells_what_learned_nothing() -> None:
     calm = {"val_loss": 1.0 * CALM}
     assert lab.diagnose_curves(calm).main_cause == "never_fell"

@@ -108,7 +108,7 @@ def findings(found: Measures, constant: float | None) -> tuple[list[Finding], li
     if not math.isnan(found.not_finite_at):
         check = Check("not_finite_at", found.not_finite_at, 0.0, True, "position of the first")
         return [Finding("diverged", 1.0, True, (check,))], []
-    if math.isnan(found.fluctuation):
+    if found.too_short:
         check = Check("values", found.num_values, FEWEST - 1, False, "values of the curve")
         return [Finding("too_short", 1.0, True, (check,))], []
     everything = [_finding(name, checks) for name, checks in _checks(found, constant).items()]

@@ -80,6 +80,11 @@ class Measures(NamedTuple):
     rate_fall: float = _UNKNOWN
 
     @property
+    def too_short(self) -> bool:
+        """Whether the curve has too few values to be judged."""
+        return math.isnan(self.fluctuation) and math.isnan(self.not_finite_at)
+
+    @property
     def share_preceded(self) -> float:
         """Share of the spikes that a high gradient norm preceded; NaN without spikes or norms."""
         known = [spike.preceded for spike in self.spikes if spike.preceded is not None]
@@ -237,6 +242,9 @@ def _with_clocks(found: Measures, run: LoggedRun, at: Float[np.ndarray, " t"]) -
         )
     if rates is not None:
         known = rates.values[np.isfinite(rates.values)]
-        if len(known) and known[-1] > 0:
-            found = found._replace(rate=float(known[-1]), rate_fall=float(known.max() / known[-1]))
+        some = known[known > 0]
+        if len(some):
+            # Schedules that end at zero have their last rate before.
+            fall = known.max() / known[-1] if known[-1] > 0 else math.inf
+            found = found._replace(rate=float(some[-1]), rate_fall=float(fall))
     return found

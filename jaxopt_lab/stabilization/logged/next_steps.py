@@ -30,7 +30,10 @@ def next_steps(
     if verdict.name in ("no_single_cause", "rate_never_decays", "exploding_gradients"):
         steps += _of_shaking(run, found, verdict)
         steps.append(_rows(found, num_valid))
-    if run.main != "loss":
+    if run.main != "loss" and "loss" in run.columns:
+        name = run.columns["loss"]
+        steps.append(f"log {FEWEST} values of {name} or more: overfitting shows in nothing else")
+    elif run.main != "loss":
         steps.append("log a validation loss too: overfitting shows in nothing else")
     elif "train_loss" not in run.series:
         steps.append("log the training loss too: it tells overfitting from a rate that is too high")

@@ -37,7 +37,8 @@ def diagnose_curves(
         run -> table; path of a CSV file (Keras' or Lightning's `CSVLogger`, or any other), of
         Lightning's folder, or of TensorBoard's folder or event file; or a list of such.
       loss: column of the validation loss; found by its name by default, as are the others. Without
-        one the training loss is judged. Lower is better.
+        one, or if one that was not named has too few values, the training loss is judged. Lower is
+        better.
       train_loss: column of the training loss.
       grad_norm: column of gradient norms.
       lr: column of learning rates.
@@ -75,7 +76,19 @@ def diagnose_curves(
     }
     runs = read_runs(source, given)
     rows = None if num_valid is None else int(num_valid)
-    return CurvesDiagnosis(tuple(_diagnose(each, constant, rows) for each in runs))
+    chosen = runs if loss is not None else [_judgeable(each) for each in runs]
+    return CurvesDiagnosis(tuple(_diagnose(each, constant, rows) for each in chosen))
+
+
+def _judgeable(run: LoggedRun) -> LoggedRun:
+    """With its training loss alone where that is long enough to be judged, and the other is not."""
+    if run.main != "loss" or "train_loss" not in run.series or not measure_run(run).too_short:
+        return run
+    valid, train = (
+        f"{run.columns[role]} has {len(run.series[role].values)}" for role in ("loss", "train_loss")
+    )
+    longer = run.of_training(f"{valid} values, too few to judge; {train}, and is judged instead")
+    return run if measure_run(longer).too_short else longer
 
 
 def _diagnose(run: LoggedRun, constant: float | None, num_valid: int | None) -> RunDiagnosis:

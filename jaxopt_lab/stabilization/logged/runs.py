@@ -1,7 +1,7 @@
 """One training as a log has it: series of numbers, each with its own positions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,11 @@ class LoggedRun:
     def main(self) -> str:
         """The role of the curve that is judged: validation, or training where there is no other."""
         return "loss" if "loss" in self.series else "train_loss"
+
+    def of_training(self, note: str) -> "LoggedRun":
+        """The same without its validation loss, and a further note."""
+        rest = {role: series for role, series in self.series.items() if role != "loss"}
+        return replace(self, series=rest, notes=(*self.notes, note))
 
 
 def runs_of_frame(
