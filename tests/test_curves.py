@@ -112,6 +112,21 @@ def test_a_training_loss_is_judged_where_it_alone_is_long_enough() -> None:
     assert lab.diagnose_curves(log).main_cause == "too_short"
 
 
+def test_the_log_of_hugging_face_is_read(tmp_path: Path) -> None:
+    log: list[dict[str, float]] = [
+        {"epoch": i / 8, "grad_norm": 1.0, "learning_rate": 1e-3, "loss": loss, "step": 10 * i}
+        for i, loss in enumerate(FALLS * SHAKES)
+    ]
+    log.insert(40, {"epoch": 5.0, "eval_loss": 0.5, "eval_runtime": 3.0, "step": 400})
+    state = {"best_metric": None, "epoch": 10.0, "log_history": log, "max_steps": 800}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    found = lab.diagnose_curves(tmp_path / "trainer_state.json")
+    assert found.main_cause == "rate_never_decays"
+    (run,) = found.runs
+    assert run.run.unit == "epoch"
+    assert len(run.run.series["train_loss"].values) == 80
+
+
 def test_a_constant_prediction_tells_what_learned_nothing() -> None:
     calm = {"val_loss": 1.0 * CALM}
     assert lab.diagnose_curves(calm).main_cause == "never_fell"
