@@ -2,6 +2,7 @@
 
     python scripts/bench_scale.py > scripts/results/scale.jsonl
     python scripts/bench_scale.py --quick
+    python scripts/bench_scale.py --host
 
 Cases: `small-1000` and `small-20000`, networks of 2 x 32 on 2,048 rows, one hold-out split, random
 search, a study on disk. `seconds` of `ours` is the wall time of `Study.optimize`, compilation
@@ -9,6 +10,10 @@ apart; of `programs_alone` that of the same networks through the runner without 
 `ratio`, its seconds over ours, is the share of the wall time inside compiled programs (fetching
 results included). `store_ms` is the time per trial in transactions and weight files, `propose_ms`
 that of proposals; medians of alternating rounds. `peak_gib` is the process's peak memory.
+
+`--host` measures on a CPU what the host costs where programs cost next to nothing: processor time
+of the thread that runs the study, 20,000 networks of 1 x 2 on 64 rows in cohorts as wide as an
+accelerator's.
 """
 
 import argparse
@@ -29,7 +34,8 @@ import numpy as np
 import pandas as pd
 
 import jaxopt_lab as lab
-from jaxopt_lab.study import records, searching
+from jaxopt_lab.core import cohorts
+from jaxopt_lab.study import records, searching, trainings
 
 SPACE = lab.SearchSpace(
     learning_rate=lab.LogUniform(3e-4, 3e-3),
@@ -44,17 +50,59 @@ CASES = {"small-1000": (1000, 10, 5), "small-20000": (20_000, 2, 1)}
 QUICK = {"small-1000": (1000, 10, 3)}
 
 
-def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+def timed(
+    function: Callable[..., Any],
+    spent: list[float],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[..., Any]:
     """The function; adds its seconds to `spent`."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started = clock()
         try:
             return function(*args, **kwargs)
         finally:
-            spent.append(time.perf_counter() - started)
+            spent.append(clock() - started)
 
     return call
+
+
+def measure_host(num_trials: int, rounds: int) -> dict[str, Any]:
+    """Medians of processor seconds of the thread that runs a study, and of its parts."""
+    cohorts.MAX_WIDTH = cohorts.MAX_ACCELERATOR_WIDTH
+    parts: dict[str, list[float]] = {"store": [], "propose": [], "jobs": []}
+    records.write_wave = timed(records.write_wave, parts["store"], time.thread_time)
+    searching.propose = timed(searching.propose, parts["propose"], time.thread_time)
+    missing = timed(trainings.Trainings.missing, parts["jobs"], time.thread_time)
+    trainings.Trainings.missing = missing  # type: ignore[method-assign]
+    x = np.random.default_rng(0).standard_normal((80, 2))
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(y=np.sin(2 * x[:, 0]) + x[:, 1])
+    space = lab.SearchSpace(
+        **SPACE.parameters, num_layers=1, hidden_size=2, batch_size=SPACE.fixed["batch_size"]
+    )
+    whole: list[float] = []
+    each: dict[str, list[float]] = {name: [] for name in parts}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        frame.to_csv(path, index=False)
+        table = lab.datasets.load_table(str(path), target="y")
+        task = lab.tasks.tabular(table, numeric="standard")
+        for i in range(rounds + 1):
+            with lab.Study(task, space, Path(folder) / f"study-{i}") as study:
+                started = time.thread_time()
+                study.optimize(lab.search.random(), num_trials, 2, 1)
+                whole.append(time.thread_time() - started)
+            for name, spent in parts.items():
+                each[name].append(sum(spent))
+                spent.clear()
+    # The first compiles.
+    found = {f"{name}_ms": 1e3 * statistics.median(x[1:]) / num_trials for name, x in each.items()}
+    return {
+        "system": "ours",
+        "host_seconds": statistics.median(whole[1:]),
+        **found,
+        "rounds": [round(value, 3) for value in whole[1:]],
+    }
 
 
 def measure(num_trials: int, num_epochs: int, rounds: int) -> list[dict[str, Any]]:
@@ -113,11 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1,000 trials only")
     parser.add_argument("--case", help="only cases whose name contains this")
+    parser.add_argument("--host", action="store_true", help="what the host costs, on a CPU")
     parser.add_argument("--child", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         lab.use_all_cores()
         print(json.dumps(measure(*args.child)))
+        return
+    if args.host:
+        line = {"bench": "scale", "case": "host-20000", **measure_host(20_000, 3)}
+        print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}))
         return
     for case, size in (QUICK if args.quick else CASES).items():
         if args.case and args.case not in case:

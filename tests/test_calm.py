@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.mlp.data import classification
 from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.problems.mlp.observation import NUM_BINS

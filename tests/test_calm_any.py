@@ -14,7 +14,7 @@ import pytest
 import jaxopt_lab as lab
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.hparams import Hparams
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.general import GeneralDiagnosis, decay

@@ -455,3 +455,14 @@ def test_a_study_in_kernels_goes_on_where_it_was_cut(tmp_path: Any) -> None:
     again = study("cut")
     again.optimize("random", 6, budget=3, round_size=2)
     assert again.trials.equals(whole.trials)
+
+
+def test_who_plans_and_who_runs_trace_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    trace = kernel._traced
+    monkeypatch.setattr(kernel, "_traced", lambda *args: seen.append(args) or trace(*args))
+    study = lab.Study(problem(executor=EXECUTOR), SPACE, seed=0)
+    study.optimize("random", 2, budget=1)
+    (program,) = {job.program for job in [study.job(0, study.store.trials()[0].config, 0)]}
+    assert study.training.client.choice(program, not ON_GPU)[0] == EXECUTOR
+    assert len(seen) == 1

@@ -186,6 +186,21 @@ def test_kernels_of_tables_lower_for_cuda(changes: Any) -> None:
     assert "triton" in lowered.as_text()
 
 
+def test_who_plans_and_who_runs_trace_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again for other arithmetic."""
+    seen = []
+    trace = kernel._traced
+    monkeypatch.setattr(kernel, "_traced", lambda *args: seen.append(args) or trace(*args))
+    run(EXECUTOR, [{"num_layers": 1}])
+    assert len(seen) == 1
+    client = RowsClient(arrays_of(), regression(), executor=EXECUTOR)
+    found = [traced(client, [{}], False)[0] for _ in range(2)]
+    assert found[0].gradient is found[1].gradient
+    monkeypatch.setitem(fitting.PRECISIONS, "float32", "tf32")
+    assert traced(client, [{}], False)[0].gradient is not found[0].gradient
+    assert len(seen) == 3
+
+
 def test_dropout_is_drawn_anew_and_the_same_in_any_company() -> None:
     still = {"learning_rate": 1e-8, "dropout": 0.3, "num_layers": 1}
     alone, other = run(EXECUTOR, [still])[0], run("vmap", [still])[0]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.problems.mlp import observation
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import lay_out, regression

@@ -8,6 +8,7 @@ import pytest
 from jaxopt_lab import search
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.search import History, Sampler
+from jaxopt_lab.search.base import MAX_PROPOSALS
 from jaxopt_lab.search.encoding import parents_first, row_keys, snap
 from jaxopt_lab.search.region import Region, frame_of, hull
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, LogUniform, Uniform
@@ -222,6 +223,34 @@ def test_batches_do_not_matter(name: str, space: SearchSpace) -> None:
         one_by_one += configs
         history = history.extended(space, configs, [0.0])
     assert same(one_by_one, propose(key, space, History.empty(space), 7))
+
+
+@pytest.mark.parametrize("name", ["random", "quasi_random", "grid", "halton"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        MIXED,
+        CONDITIONAL,
+        FINITE,
+        SearchSpace(seed=IntUniform(0, 900)),
+        SearchSpace(rate=LogUniform(1.0, 1.0 + 1e-6)),
+    ],
+    ids=["mixed", "conditional", "finite", "repeats", "narrow"],
+)
+def test_many_at_once_are_what_calls_in_turn_would_give(name: str, space: SearchSpace) -> None:
+    """Also where a draw comes again, and after the last configuration of a finite space."""
+    sampler, key, history = SAMPLERS[name], jax.random.key(9), History.empty(space)
+    first = sampler.propose(key, space, history, 3)
+    history = history.extended(space, first, np.zeros(len(first)))
+    assert sampler.propose_many is not None
+    many = sampler.propose_many(key, space, history, 2 * MAX_PROPOSALS + 100)
+    in_turn: list[dict] = []
+    for n in (MAX_PROPOSALS, MAX_PROPOSALS, 100):
+        more = sampler.propose(key, space, history, n)
+        in_turn += more
+        history = history.extended(space, more, np.full(len(more), np.nan))
+    assert same(many, in_turn)
+    assert many[:3] != first
 
 
 def test_grid_order_and_size() -> None:

@@ -104,6 +104,14 @@ CONDITIONAL = SearchSpace(
 )
 
 
+@pytest.mark.parametrize("dist", [Uniform(-1, 2), LogUniform(1e-5, 3e-2), IntUniform(0, 9)])
+def test_a_column_is_mapped_as_its_numbers_are(dist: Distribution) -> None:
+    column = [0.0, -0.0, 1.0, 1e-300, 1 - 2**-53, *np.random.default_rng(0).random(500)]
+    values = dist.from_units(column)
+    assert values == [dist.from_unit(u) for u in column]
+    assert {type(value) for value in values} == {type(dist.from_unit(0.5))}
+
+
 @given(st.lists(UNIT, min_size=6, max_size=6))
 def test_inactive_parameters_are_left_out_and_lie_in_the_middle(row: list[float]) -> None:
     (config,) = CONDITIONAL.from_unit([row])

@@ -15,7 +15,7 @@ import jaxopt_lab as lab
 from jaxopt_lab import report
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general import variants

@@ -1,5 +1,6 @@
 """The study's file: whole transactions, exact arrays, one writer."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -15,11 +16,15 @@ from hypothesis import strategies as st
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.status import Status
 from jaxopt_lab.storage.files import write_file
-from jaxopt_lab.storage.packing import pack_state, unpack_state
+from jaxopt_lab.storage.packing import pack_curves, pack_curves_of, pack_state, unpack_state
 from jaxopt_lab.storage.rows import Member, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.store import NoStudy, Store
+from jaxopt_lab.storage.texts import texts_of
 
 FULL, NORMAL = 2, 1  # of SQLite's synchronous
+VALUES = st.one_of(
+    st.floats(), st.integers(), st.booleans(), st.none(), st.text(), st.tuples(st.integers())
+)
 FLOATS = hnp.arrays(np.float32, (3, 2), elements=st.floats(width=32, allow_nan=True))
 
 
@@ -38,6 +43,24 @@ def test_arrays_come_back_bit_for_bit(curve: np.ndarray, outputs: np.ndarray) ->
     for name, values in curves.items():
         assert found.curves[name].tobytes() == np.ascontiguousarray(values).tobytes()
     assert (found.fold, found.score, found.best_unit, found.num_units) == (1, 0.5, 2, 5)
+
+
+@given(hnp.arrays(np.float32, (4, 3), elements=st.floats(width=32, allow_nan=True)))
+def test_many_curves_are_packed_as_one_is(values: np.ndarray) -> None:
+    half = np.zeros((4, 2, 2), ml_dtypes.bfloat16)
+    for curves in (
+        {"loss": values, "train_loss": values[:, ::-1]},
+        {"loss": values, "keep": values > 0, "by_class": half},
+        {"loss": values[:, :0]},
+        {},
+    ):
+        alone = [pack_curves({name: x[i] for name, x in curves.items()}) for i in range(4)]
+        assert pack_curves_of(curves, 4) == alone
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", 'b%"', "c,"]), VALUES), max_size=4))
+def test_configurations_are_written_as_json_writes_them(configs: list[dict]) -> None:
+    assert texts_of(configs) == [json.dumps(config) for config in configs]
 
 
 def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:

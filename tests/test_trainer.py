@@ -14,7 +14,8 @@ import pytest
 from jaxopt_lab.core import engine
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.keys import fold_in
-from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.problems.mlp import epochs as mlp_epochs
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.client import RowsClient

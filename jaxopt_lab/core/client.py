@@ -64,7 +64,7 @@ class Client(Protocol):
         ...
 
     def curves(self, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Metrics of one training by name, [units, ...] each, as they are stored."""
+        """Metrics of n trainings by name, [n, units, ...] each, as they are stored."""
         ...
 
     def finished(self, kept: PyTree, job: Job) -> PyTree:

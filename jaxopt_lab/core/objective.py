@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
@@ -53,10 +53,14 @@ class Objective:
         Args:
           curve: the metric after each unit.
         """
+        return int(self.best_units(np.asarray(curve)[np.newaxis])[0])
+
+    def best_units(self, curves: Float[np.ndarray, "n units"]) -> Int[np.ndarray, " n"]:
+        """`best_unit` of each of n curves."""
         if self.at == "last":
-            return len(curve) - 1
-        costs = np.where(np.isfinite(curve), self.sign * curve, np.inf)
-        return int(np.argmin(costs))
+            return np.full(len(curves), curves.shape[1] - 1)
+        costs = np.where(np.isfinite(curves), self.sign * curves, np.inf)
+        return np.argmin(costs, axis=1)
 
 
 def is_on_front(costs: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:

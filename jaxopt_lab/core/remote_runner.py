@@ -10,7 +10,8 @@ import numpy as np
 from jaxopt_lab.core.client import Client
 from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.errors import MachineError
-from jaxopt_lab.core.runner import Begin, MakeProbe, Result, Runner, WaveReport
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Begin, MakeProbe, Runner, WaveReport
 from jaxopt_lab.core.workers import Order, Trained, Transport
 
 #: Orders that a worker has at a time: one that it trains, and one for when that is done.

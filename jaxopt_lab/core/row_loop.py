@@ -84,6 +84,8 @@ class RowLoop(NamedTuple):
         the unit's scores; None if a unit ends with those.
       carried: a trial's state -> what of it changes in training.
       whole: (state before, what was carried, hparams, shared of the last unit) -> a trial's state.
+      memory: what an executor remembers of the functions that it has traced, so that who asks
+        whether they fit and who runs them trace once; None: nothing.
     """
 
     training: Callable[[Any, int], Minibatches]
@@ -99,3 +101,4 @@ class RowLoop(NamedTuple):
     ended: Ended | None = None
     carried: Callable[[PyTree], PyTree] = whole_state
     whole: Callable[[PyTree, PyTree, Any, Any], PyTree] = as_carried
+    memory: dict[Any, Any] | None = None

@@ -1,13 +1,10 @@
 """Run jobs on the engine, wave by wave: the host side of training."""
 
-import copy
 import functools
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +15,7 @@ from jaxopt_lab.core.cohorts import Job, Wave, make_waves
 from jaxopt_lab.core.controls import Clock, Values
 from jaxopt_lab.core.engine import Curves, Engine
 from jaxopt_lab.core.errors import MachineError
+from jaxopt_lab.core.results import CohortResults, Result, Results
 from jaxopt_lab.core.sharing import shared_engine
 from jaxopt_lab.core.types import PyTree
 
@@ -29,32 +27,6 @@ MAX_COMPILING = 4
 MakeProbe = Callable[[Any], Callable[..., Any]]
 #: A wave -> the state in which it begins, where that is on the devices already; else None.
 Begin = Callable[[Wave], PyTree | None]
-
-
-class Result(NamedTuple):
-    """What one job came to.
-
-    Attributes:
-      job: the job.
-      curves: name -> metrics [num_units, ...], or of several evaluations per unit.
-      info: small arrays that the trainable tells at the end (`Trainable.info`).
-      fetch: gives `params`.
-      probed: what a probe measured at the end; empty without one.
-      state: of a resumable job, all arrays from which it goes on; else None.
-    """
-
-    job: Job
-    curves: dict[str, np.ndarray]
-    info: Mapping[str, Any]
-    fetch: Callable[[], Any]
-    probed: dict[str, np.ndarray]
-    state: list[np.ndarray] | None = None
-
-    @property
-    def params(self) -> Any:
-        """What is kept, as numpy arrays, brought from the device for the first who asks; so long
-        the device keeps that of the whole wave."""
-        return self.fetch()
 
 
 class WaveReport(NamedTuple):
@@ -70,11 +42,17 @@ class WaveReport(NamedTuple):
     """
 
     wave: Wave
-    results: list[Result]
+    results: Sequence[Result]
     seconds: float
     compile_seconds: float
     state: PyTree = None
     worker: str = ""
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those of the results."""
+        known = self.results
+        return known.jobs if isinstance(known, Results) else [result.job for result in known]
 
 
 class Runner:
@@ -356,8 +334,7 @@ class Runner:
             raise _out_of_memory(error, self.width(running.wave.program)) from error
         metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces).metrics
         params = functools.cache(lambda: jax.device_get(final))
-        with _collecting_later():
-            results = self._results(running.wave, metrics, info, params, probed, states)
+        results = self._results(running.wave, metrics, info, params, probed, states)
         now = time.perf_counter()
         seconds = max(now - max(running.started, self._last_finish) - waited, 0.0)
         if running.started < self._last_finish:
@@ -374,8 +351,8 @@ class Runner:
         params: Callable[[], Any],
         probed: Mapping[str, np.ndarray],
         states: Sequence[np.ndarray],
-    ) -> list[Result]:
-        """One for each job of a wave, from arrays of all its places.
+    ) -> Results:
+        """Of all jobs of a wave, from arrays of all its places.
 
         Args:
           wave: its cohorts have `width` places each.
@@ -387,54 +364,28 @@ class Runner:
         """
         width = self.width(wave.program)
         num_probed = min((len(x) for x in probed.values()), default=0) // len(self.devices)
-        results = []
+        cohorts = []
         for i, cohort in enumerate(wave.cohorts):
-            jobs, first = cohort.jobs, i * width
-            here = slice(first, first + len(jobs))
-            of_cohort = {name: x[here, : cohort.num_units] for name, x in metrics.items()}
-            curves, told = _rows_of(of_cohort, jobs), _rows_of(info, jobs, here)
-            measured = _rows_of(probed, jobs, slice(i * num_probed, (i + 1) * num_probed))
-            results += [
-                Result(
-                    job,
-                    self.client.curves(curves[j]),
-                    told[j],
-                    functools.partial(self._kept, params, first + j, job),
-                    measured[j] if j < num_probed else {},
-                    [np.asarray(leaf[first + j]) for leaf in states] if job.resumable else None,
+            first, num = i * width, len(cohort.jobs)
+            here = slice(first, first + num)
+            measured = slice(i * num_probed, i * num_probed + min(num_probed, num))
+            cohorts.append(
+                CohortResults(
+                    cohort.jobs,
+                    self.client.curves(
+                        {name: x[here, : cohort.num_units] for name, x in metrics.items()}
+                    ),
+                    jax.tree.map(lambda x, here=here: x[here], info),
+                    functools.partial(self._kept, params, first, cohort.jobs),
+                    {name: x[measured] for name, x in probed.items()},
+                    [leaf[here] for leaf in states],
                 )
-                for j, job in enumerate(jobs)
-            ]
-        return results
+            )
+        return Results(cohorts)
 
-    def _kept(self, params: Callable[[], Any], slot: int, job: Job) -> Any:
-        own = jax.tree.map(lambda x: np.asarray(x[slot]), params())
-        return self.client.finished(own, job)
-
-
-@contextmanager
-def _collecting_later() -> Iterator[None]:
-    """Python looks for cycles after some thousand new objects, through all that JAX holds; results
-    have none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _rows_of(tree: Any, jobs: Sequence[Job], here: slice = slice(None)) -> list[Any]:
-    """Take some rows of a tree of arrays apart, as fast as Python can: one tree for each job."""
-    leaves, structure = jax.tree.flatten(tree)
-    if not leaves:
-        return [copy.copy(tree) for _ in jobs]
-    rows = zip(*(list(leaf[here]) for leaf in leaves), strict=True)
-    if isinstance(tree, dict) and len(tree) == len(leaves):
-        names = sorted(tree)
-        return [dict(zip(names, row, strict=True)) for row in rows]
-    return [jax.tree.unflatten(structure, row) for row in rows]
+    def _kept(self, params: Callable[[], Any], first: int, jobs: Sequence[Job], place: int) -> Any:
+        own = jax.tree.map(lambda x: np.asarray(x[first + place]), params())
+        return self.client.finished(own, jobs[place])
 
 
 class _Running(NamedTuple):

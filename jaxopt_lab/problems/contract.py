@@ -8,7 +8,7 @@ import numpy as np
 from jaxopt_lab.core.client import Client
 from jaxopt_lab.core.cohorts import Wave
 from jaxopt_lab.core.objective import Objective
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import CohortResults, Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.plan import Plan
@@ -68,6 +68,28 @@ class Judged(NamedTuple):
     best_unit: int
     curves: dict[str, np.ndarray]
     outputs: np.ndarray
+
+
+class JudgedCohort(NamedTuple):
+    """The members of a cohort as they are stored, one row for each.
+
+    Attributes:
+      scores, reasons, best_units: n of each, see `Judged`.
+      curves: name -> [n, units, ...].
+      outputs: [n, m, o].
+    """
+
+    scores: list[float | None]
+    reasons: list[str]
+    best_units: list[int]
+    curves: dict[str, np.ndarray]
+    outputs: np.ndarray
+
+    def row(self, i: int) -> Judged:
+        """One of them."""
+        curves = {name: x[i] for name, x in self.curves.items()}
+        facts = (self.scores[i], self.reasons[i], self.best_units[i])
+        return Judged(*facts, curves, self.outputs[i])
 
 
 @runtime_checkable
@@ -158,6 +180,14 @@ class Training(Protocol):
         scheduler: Scheduler | None,
     ) -> Plan:
         """What a study of these configurations would compile and run."""
+        ...
+
+    def judge_cohort(self, cohort: CohortResults) -> JudgedCohort:
+        """What trainings came to that did not go on from earlier ones.
+
+        Args:
+          cohort: from the runner.
+        """
         ...
 
     def judge(self, result: Result, before: TrainedMember | None) -> Judged:

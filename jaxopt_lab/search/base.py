@@ -155,6 +155,10 @@ class History:
         return History(*joined, self.frame)  # type: ignore[call-arg, arg-type]
 
 
+#: (key, space, history, n) -> configurations.
+Propose = Callable[[PRNGKey, SearchSpace, History, int], list[Config]]
+
+
 class Sampler(NamedTuple):
     """A way of searching: a name, and a pure function that proposes configurations.
 
@@ -167,6 +171,8 @@ class Sampler(NamedTuple):
         Only `grid` may return fewer than n: what is left of it.
       sees_scores: whether proposals depend on scores; else a study asks for many at once, and
         devices never wait for them.
+      propose_many: as `propose`, for any n at once: what calls for up to `MAX_PROPOSALS` at a time
+        would give, each told of those before. None: it is called so.
 
     Examples:
       >>> from jaxopt_lab import search
@@ -182,14 +188,17 @@ class Sampler(NamedTuple):
     """
 
     name: str
-    propose: Callable[[PRNGKey, SearchSpace, History, int], list[Config]]
+    propose: Propose
     sees_scores: bool = True
+    propose_many: Propose | None = None
 
 
-def check_request(space: SearchSpace, history: History, n: int) -> None:
+def check_request(
+    space: SearchSpace, history: History, n: int, largest: float = MAX_PROPOSALS
+) -> None:
     """Raise ValueError for a number of proposals or a history that does not fit the space."""
-    if not 1 <= n <= MAX_PROPOSALS:
-        raise ValueError(f"n must lie in [1, {MAX_PROPOSALS}], got {n}")
+    if not 1 <= n <= largest:
+        raise ValueError(f"n must lie in [1, {largest}], got {n}")
     if history.points.shape[1] != space.num_dims:
         raise ValueError(
             f"the history has {history.points.shape[1]} dimensions, the space {space.num_dims}"

@@ -21,6 +21,8 @@ from jaxopt_lab.spaces.space import INACTIVE, SearchSpace
 
 #: Finite spaces up to this size are enumerated when few configurations are left.
 MAX_ENUMERATED = 100_000
+#: Points that are looked at together for new ones.
+_PIECE = 512
 
 
 def parents_first(space: SearchSpace) -> tuple[str, ...]:
@@ -138,15 +140,21 @@ def first_new(
     space: SearchSpace, points: Float[np.ndarray, "m d"], known: set[bytes], n: int
 ) -> Float[np.ndarray, "k d"]:
     """Snap points and return the first n whose keys are not known yet; adds their keys."""
-    snapped = snap(space, points)
-    rows: list[int] = []
-    for i, key in enumerate(row_keys(snapped)):
-        if len(rows) == n:
+    found, num_found = [np.zeros((0, points.shape[1]))], 0
+    for start in range(0, len(points), _PIECE):
+        snapped = snap(space, points[start : start + _PIECE])
+        rows: list[int] = []
+        for i, key in enumerate(row_keys(snapped)):
+            if num_found + len(rows) == n:
+                break
+            if key not in known:
+                known.add(key)
+                rows.append(i)
+        found.append(snapped[rows])
+        num_found += len(rows)
+        if num_found == n:
             break
-        if key not in known:
-            known.add(key)
-            rows.append(i)
-    return snapped[rows]
+    return np.concatenate(found)
 
 
 class Enumeration:

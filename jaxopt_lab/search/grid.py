@@ -1,6 +1,6 @@
 """Grid search: every combination of listed values, in a stated order."""
 
-from collections.abc import Sequence
+import math
 from itertools import islice
 from typing import Any
 
@@ -78,12 +78,16 @@ def grid(points_per_range: int = 5) -> Sampler:
 
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
+        return propose_many(key, space, history, n)
+
+    def propose_many(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
+        check_request(space, history, n, largest=math.inf)
         known = known_keys(space, history.points)
-        left: Sequence[Config] = []
+        left: list[Config] = []
         configs = iter(_enumeration(space, points_per_range))
         while len(left) < n and (chunk := list(islice(configs, _CHUNK))):
             keys = row_keys(snap(space, space.to_unit(chunk)))
-            left = [*left, *(c for c, k in zip(chunk, keys, strict=True) if k not in known)]
-        return list(left[:n])
+            left += [c for c, k in zip(chunk, keys, strict=True) if k not in known]
+        return left[:n]
 
-    return Sampler("grid", propose, sees_scores=False)
+    return Sampler("grid", propose, sees_scores=False, propose_many=propose_many)

@@ -1,12 +1,14 @@
 """Quasi-random search: points of low discrepancy, scrambled by the key."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import Config, PRNGKey
-from jaxopt_lab.search.base import History, Sampler, check_request, generator
+from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys
 from jaxopt_lab.spaces.space import SearchSpace
 
@@ -51,11 +53,22 @@ def quasi_random(kind: str = "sobol") -> Sampler:
 
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
-        known = known_keys(space, history.points)
-        num_before = len(history)
-        points = sequence(key, 4 * (num_before + n), space.num_dims, kind)
-        new = first_new(space, points[num_before:], known, n)
-        rows = fill_up(space, new, points, known, n, generator(key, 2, num_before))
-        return space.from_unit(rows)
+        return propose_many(key, space, history, n)
 
-    return Sampler("quasi_random", propose, sees_scores=False)
+    def propose_many(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
+        check_request(space, history, n, largest=math.inf)
+        known, configs = known_keys(space, history.points), list[Config]()
+        # A longer sequence begins with the shorter one.
+        whole = sequence(key, 4 * (len(history) + n), space.num_dims, kind)
+        for start in range(0, n, MAX_PROPOSALS):
+            num, num_before = min(n - start, MAX_PROPOSALS), len(history) + start
+            points, told = whole[: 4 * (num_before + num)], set(known)
+            new = first_new(space, points[num_before:], told, num)
+            rows = fill_up(space, new, points, told, num, generator(key, 2, num_before))
+            more = space.from_unit(rows)
+            configs += more
+            if len(configs) < n:
+                known |= known_keys(space, space.to_unit(more))
+        return configs
+
+    return Sampler("quasi_random", propose, sees_scores=False, propose_many=propose_many)

@@ -1,5 +1,6 @@
 """Random search: every proposal is drawn on its own."""
 
+import math
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.types import Config, PRNGKey
-from jaxopt_lab.search.base import History, Sampler, check_request, generator
+from jaxopt_lab.search.base import MAX_PROPOSALS, History, Sampler, check_request, generator
 from jaxopt_lab.search.encoding import fill_up, first_new, known_keys, row_keys, snap
 from jaxopt_lab.spaces.space import SearchSpace
 
@@ -31,11 +32,13 @@ def _draws(key: PRNGKey, indices: Int[Array, " m"], num_dims: int) -> Float[Arra
 def uniform_draws(key: PRNGKey, start: int, n: int, num_dims: int) -> Float[np.ndarray, "n a d"]:
     """Uniform points for the proposals start, ..., start + n - 1, a attempts each.
 
-    The draws of one proposal depend on the key and its index alone.
+    The draws of one proposal depend on the key and its index alone. Many are drawn by one program
+    for `MAX_PROPOSALS`, called several times before anything is waited for.
     """
-    padded = max(1 << max(n - 1, 0).bit_length(), MIN_DRAWN)
-    draws = _draws(key, np.arange(start, start + padded, dtype=np.int32), num_dims)
-    return np.asarray(draws, np.float64)[:n]
+    padded = min(max(1 << max(n - 1, 0).bit_length(), MIN_DRAWN), MAX_PROPOSALS)
+    firsts = range(start, start + max(n, 1), padded)
+    draws = [_draws(key, np.arange(i, i + padded, dtype=np.int32), num_dims) for i in firsts]
+    return np.concatenate(jax.device_get(draws)).astype(np.float64)[:n]
 
 
 @checked_call()
@@ -50,18 +53,41 @@ def random() -> Sampler:
 
     def propose(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
         check_request(space, history, n)
-        known = known_keys(space, history.points)
-        drawn = uniform_draws(key, len(history), n, space.num_dims)
-        first = snap(space, drawn[:, 0])
-        if len({*known, *row_keys(first)}) == len(known) + n:  # as nearly always
-            return space.from_unit(first)
-        rows = []
-        for i, draws in enumerate(drawn):
-            found = first_new(space, draws, known, 1)
-            if not len(found):
-                rng = generator(key, len(history) + i)
-                found = fill_up(space, found, draws, known, 1, rng)
-            rows.append(found[0])
-        return space.from_unit(np.array(rows))
+        return propose_many(key, space, history, n)
 
-    return Sampler("random", propose, sees_scores=False)
+    def propose_many(key: PRNGKey, space: SearchSpace, history: History, n: int) -> list[Config]:
+        check_request(space, history, n, largest=math.inf)
+        known = known_keys(space, history.points)
+        configs: list[Config] = []
+        drawn = uniform_draws(key, len(history), n, space.num_dims)
+        for start in range(0, n, MAX_PROPOSALS):
+            part = drawn[start : start + MAX_PROPOSALS]
+            more = space.from_unit(_new_points(key, space, known, part, len(history) + start))
+            configs += more
+            if len(configs) < n:
+                known |= known_keys(space, space.to_unit(more))
+        return configs
+
+    return Sampler("random", propose, sees_scores=False, propose_many=propose_many)
+
+
+def _new_points(
+    key: PRNGKey,
+    space: SearchSpace,
+    known: set[bytes],
+    drawn: Float[np.ndarray, "n a d"],
+    first_index: int,
+) -> Float[np.ndarray, "n d"]:
+    """For each proposal the first of its attempts that is not known, nor an earlier proposal."""
+    first = snap(space, drawn[:, 0])
+    keys = row_keys(first)
+    if len(set(keys)) == len(keys) and known.isdisjoint(keys):  # as nearly always
+        return first
+    known, rows = set(known), []
+    for i, draws in enumerate(drawn):
+        found = first_new(space, draws, known, 1)
+        if not len(found):
+            rng = generator(key, first_index + i)
+            found = fill_up(space, found, draws, known, 1, rng)
+        rows.append(found[0])
+    return np.array(rows)

@@ -51,6 +51,10 @@ class Distribution:
         """Map u in [0, 1] to a value."""
         raise NotImplementedError
 
+    def from_units(self, column: Sequence[float]) -> list[Any]:
+        """`from_unit` of each of many."""
+        return [self.from_unit(u) for u in column]
+
     def to_unit(self, value: Any) -> float:
         """Map a value to [0, 1]; `from_unit` takes it back to the value."""
         raise NotImplementedError
@@ -168,6 +172,12 @@ class LogUniform(Range):
         low, span = self._logs
         value = math.exp(low + u * span)
         return float(min(max(value, self.low), self.high)) if u > 0.0 else float(self.low)
+
+    def from_units(self, column: Sequence[float]) -> list[float]:
+        # The function of the standard library: NumPy's may differ in the last bit.
+        exp, (log, span), low, high = math.exp, self._logs, float(self.low), float(self.high)
+        values = [exp(log + u * span) if 0.0 < u < 1.0 else (high if u else low) for u in column]
+        return [low if x < low else high if x > high else x for x in values]
 
     def to_unit(self, value: int | float) -> float:
         low, span = self._logs

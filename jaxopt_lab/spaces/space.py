@@ -114,7 +114,7 @@ class SearchSpace:
         if any(dist.condition for dist in self.parameters.values()):
             return [self._config(row) for row in points]
         columns = zip(self.parameters.values(), points.T.tolist(), strict=True)
-        values = zip(*(map(dist.from_unit, column) for dist, column in columns), strict=True)
+        values = zip(*(dist.from_units(column) for dist, column in columns), strict=True)
         return [{**dict(zip(self.names, row, strict=True)), **self.fixed} for row in values]
 
     def _config(self, row: Float[np.ndarray, " d"]) -> Config:
@@ -129,10 +129,13 @@ class SearchSpace:
     def to_unit(self, configs: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, "n d"]:
         """Map configurations to the unit cube; an inactive parameter lies at `INACTIVE`."""
         out = np.full((len(configs), self.num_dims), INACTIVE)
-        for i, config in enumerate(configs):
-            for j, (name, dist) in enumerate(self.parameters.items()):
-                if name in config and self.is_active(name, config):
-                    out[i, j] = dist.to_unit(config[name])
+        for j, (name, dist) in enumerate(self.parameters.items()):
+            active = [
+                i
+                for i, config in enumerate(configs)
+                if name in config and (not dist.condition or self.is_active(name, config))
+            ]
+            out[active, j] = [dist.to_unit(configs[i][name]) for i in active]
         return out
 
     def why_outside(self, config: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from jaxopt_lab.core.errors import MachineError
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.stabilization import members, two_causes
 from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
 from jaxopt_lab.stabilization.gain import calm_limit

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.compare import Remedy, mean
 from jaxopt_lab.stabilization.decay import explains_less, never_decays

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.storage.files import check_folder, write_file
 
 FOLDER = "finished"

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.mlp import trainer

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.runner import MakeProbe, Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import MakeProbe, Runner
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.mlp import optimizers
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.problems.mlp.schedules import steps_per_epoch

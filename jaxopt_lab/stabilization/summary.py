@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.stabilization import fluctuation
 from jaxopt_lab.stabilization.population import curve

@@ -21,6 +21,20 @@ def pack_curves(curves: Mapping[str, np.ndarray]) -> bytes:
     return b"".join([head, *(array.tobytes() for array in arrays)])
 
 
+def pack_curves_of(curves: Mapping[str, np.ndarray], num: int) -> list[bytes]:
+    """`pack_curves` of each of n trainings, whose arrays are [n, ...]."""
+    arrays = [_plain(array) for array in curves.values()]
+    head = _head(*curves, kinds=tuple((array.dtype.str, array.shape[1:]) for array in arrays))
+    parts = [row_bytes(array) for array in arrays]
+    return [b"".join([head, *row]) for row in zip(*parts, strict=True)] if parts else [head] * num
+
+
+def row_bytes(array: np.ndarray) -> list[bytes]:
+    """`tobytes` of each row of an array [n, ...]."""
+    whole, size = array.tobytes(), array.nbytes // max(len(array), 1)
+    return [whole[i * size : (i + 1) * size] for i in range(len(array))]
+
+
 @lru_cache(256)
 def _head(*names: str, kinds: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
     """The line before the values."""

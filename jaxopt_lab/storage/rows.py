@@ -88,6 +88,22 @@ class TrainedMember(NamedTuple):
     outputs: np.ndarray
 
 
+class PackedMember(NamedTuple):
+    """A member as it is written.
+
+    Attributes:
+      member: without arrays.
+      curves: `packing.pack_curves` of them.
+      outputs: little-endian float32.
+      num_outputs: of each row.
+    """
+
+    member: Member
+    curves: bytes
+    outputs: bytes
+    num_outputs: int
+
+
 class WaveCost(NamedTuple):
     """What a wave cost.
 

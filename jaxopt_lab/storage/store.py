@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,15 @@ from jaxopt_lab.storage import locks
 from jaxopt_lab.storage.connection import connect_to_read, connect_to_write, leave
 from jaxopt_lab.storage.files import check_regular, explain, refuse_link
 from jaxopt_lab.storage.packing import pack_curves, unpack_curves
-from jaxopt_lab.storage.rows import Member, MemberKey, TrainedMember, Trial, WaveCost
+from jaxopt_lab.storage.rows import Member, MemberKey, PackedMember, TrainedMember, Trial, WaveCost
 from jaxopt_lab.storage.schema import MORE, SCHEMA, TABLES
+from jaxopt_lab.storage.texts import read_alike, texts_of
 
 FILE_NAME, LOCK_NAME = "study.sqlite", ".lock"
 #: Seconds within which what was committed is forced to the disk. To wait for the disk at every
 #: commit takes as long as a wave of small networks; without it SQLite's file is as consistent.
 #: https://www.sqlite.org/pragma.html#pragma_synchronous
 _SYNC_SECONDS = 0.5
-#: Values that JSON gives back as they were.
-_READ_ALIKE = frozenset({str, int, float, bool, type(None)})
 #: The numbers in a JSON list, however many: SQLite bounds the number of arguments.
 _LISTED = "(SELECT value FROM json_each(?))"
 
@@ -220,13 +220,13 @@ class Store:
 
     def add_trials(self, first: int, phase: str, configs: Sequence[Config]) -> None:
         """Write proposed trials as pending, numbered from `first` on."""
-        texts = [json.dumps(config) for config in configs]
+        texts, pending = texts_of(configs), str(Status.PENDING)
         for text, config in zip(texts, configs, strict=True):
-            if all(type(value) in _READ_ALIKE for value in config.values()):
+            if read_alike(config):
                 self._configs[text] = dict(config)
         self._db.executemany(
             "INSERT INTO trials (trial_id, phase, status, config) VALUES (?, ?, ?, ?)",
-            [(first + i, phase, Status.PENDING, text) for i, text in enumerate(texts)],
+            [(first + i, phase, pending, text) for i, text in enumerate(texts)],
         )
 
     def set_config(self, trial_id: int, config: Config) -> None:
@@ -253,7 +253,7 @@ class Store:
         """Write what became of trials: status, score, standard error, reason, trial."""
         self._db.executemany(
             "UPDATE trials SET status=?, score=?, standard_error=?, reason=? WHERE trial_id=?",
-            rows,
+            [(str(status), *others) for status, *others in rows],
         )
 
     def trials(
@@ -274,9 +274,10 @@ class Store:
         given = {words: value for words, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(given)} " if given else ""
         query = f"SELECT {', '.join(Trial._fields)} FROM trials {where}ORDER BY trial_id"
+        rows, known, read = self._rows(query, given.values()), self._configs, self._config
         return [
-            Trial(i, of, Status(code), score, error, reason, dict(self._config(text)))
-            for i, of, code, score, error, reason, text in self._rows(query, given.values())
+            Trial(i, of, _status(code), score, error, reason, dict(known.get(text) or read(text)))
+            for i, of, code, score, error, reason, text in rows
         ]
 
     def _config(self, text: str) -> Config:
@@ -321,16 +322,17 @@ class Store:
 
     def add_members(self, trained: Iterable[TrainedMember]) -> None:
         """Write trained networks of trials, in place of what was written of them before."""
-        rows = [
-            (
-                *(m.trial_id, m.fold, m.replicate, m.score, m.reason, m.best_unit),
-                pack_curves(m.curves),
-                np.ascontiguousarray(m.outputs, "<f4").tobytes(),
-                *(m.outputs.shape[-1], m.num_units),
-            )
-            for m in trained
-        ]
-        self._db.executemany("REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self.add_packed([packed(member) for member in trained])
+
+    def add_packed(self, rows: Iterable[PackedMember]) -> None:
+        """`add_members` of what is packed already."""
+        self._db.executemany(
+            "REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*member[:6], curves, outputs, num_outputs, member[6])
+                for member, curves, outputs, num_outputs in rows
+            ],
+        )
 
     def members(self, first: int = 0) -> list[Member]:
         """All members by (trial, fold, replicate), without arrays, from trial `first` on."""
@@ -404,6 +406,17 @@ class Store:
         """What each wave cost, in the order in which they finished."""
         rows = self._rows(f"SELECT {', '.join(WaveCost._fields)} FROM waves ORDER BY number")
         return [WaveCost._make(row) for row in rows]
+
+
+#: Quicker than the enumeration.
+_status = cache(Status)
+
+
+def packed(trained: TrainedMember) -> PackedMember:
+    """A member as it is written."""
+    content = np.ascontiguousarray(trained.outputs, "<f4").tobytes()
+    curves, num_outputs = pack_curves(trained.curves), trained.outputs.shape[-1]
+    return PackedMember(Member._make(trained[:-2]), curves, content, num_outputs)
 
 
 def _close(files: ExitStack) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.keys import fold_in, fold_in_name
 from jaxopt_lab.core.residents import Residents
-from jaxopt_lab.core.runner import Result, WaveReport
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import WaveReport
 from jaxopt_lab.core.types import Config, PyTree, Status
 from jaxopt_lab.schedulers.populations import Past, PopulationScheduler, Seen, axes_of
 from jaxopt_lab.spaces.space import SearchSpace

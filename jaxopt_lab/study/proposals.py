@@ -113,19 +113,27 @@ def propose(
         history = history_of(store, space, outer)
     else:
         space, history = history_at_ages(store, space, outer or space, budget)
-    configs: list[Config] = []
-    while True:
-        batch = min(n - len(configs), MAX_PROPOSALS)
-        more = sampler.propose(_key(seed, phase), space, history, batch)
-        configs += more
-        if not more or len(configs) >= n:
-            break
-        history = history.extended(space, more, np.full(len(more), np.nan))
-    for config in configs:
+    configs = _proposals(sampler, _key(seed, phase), space, history, n)
+    for config in configs if AGE in space.fixed else ():
         config.pop(AGE, None)
     with store.transaction():
         store.add_trials(num_known, phase, configs)
     return len(configs)
+
+
+def _proposals(
+    sampler: Sampler, key: jax.Array, space: SearchSpace, history: History, n: int
+) -> list[Config]:
+    """Up to n configurations, however many that is."""
+    if sampler.propose_many is not None:
+        return sampler.propose_many(key, space, history, n)
+    configs: list[Config] = []
+    while True:
+        more = sampler.propose(key, space, history, min(n - len(configs), MAX_PROPOSALS))
+        configs += more
+        if not more or len(configs) >= n:
+            return configs
+        history = history.extended(space, more, np.full(len(more), np.nan))
 
 
 def enough(store: Store, rule: StoppingRule | None, space: SearchSpace, phase: str) -> bool:

@@ -1,16 +1,18 @@
 """What a finished wave leaves behind, in one transaction."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from jaxopt_lab.core.runner import Result, WaveReport
+from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.core.results import CohortResults, Result, Results, collecting_later
+from jaxopt_lab.core.runner import WaveReport
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.problems.contract import Training
-from jaxopt_lab.storage.packing import pack_state
-from jaxopt_lab.storage.rows import TrainedMember
-from jaxopt_lab.storage.store import Store
+from jaxopt_lab.storage.packing import pack_curves_of, pack_state, row_bytes
+from jaxopt_lab.storage.rows import Member, PackedMember, TrainedMember
+from jaxopt_lab.storage.store import Store, packed
 from jaxopt_lab.study import trials
 from jaxopt_lab.study.weights import Weights
 
@@ -42,27 +44,45 @@ def write_wave(
       keep: the best trials of which results are kept.
     """
     num_folds, budget = training.num_members, int(store.setting("budget"))
-    found = [
-        _Entry(result, judged(training, result, _before(store, result)))
-        for result in report.results
-    ]
-    worthy = _worth_keeping(store, found, num_folds, budget, keep)
-    with store.transaction():
-        for entry in worthy:
-            job = entry.result.job
-            member = (job.trial_id, job.fold, job.replicate)
-            weights.put(member, entry.result.params, training)
-        store.add_members([entry.member for entry in found])
-        for result in report.results:
-            if result.state is not None:
-                member = (result.job.trial_id, result.job.fold, 0)
-                store.keep("state", member, pack_state(result.state))
-        trial_ids = list(dict.fromkeys(r.job.trial_id for r in report.results))
-        store.drop("state", trials.settle(store, trial_ids, num_folds, budget))
-        write_cost(store, report, phase, expected)
-        pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
-        refitted = {trial_id for trial_id, fold, _ in weights.members if fold == num_folds}
-        weights.keep_only([*store.best_trials(keep), *pending, *refitted])
+    results, jobs = report.results, report.jobs
+    with collecting_later():
+        found = _found(store, training, report)
+        members = [entry.member for entry in found]
+        worthy = _worth_keeping(store, jobs, members, num_folds, budget, keep)
+        with store.transaction():
+            for i in worthy:
+                weights.put(members[i].key, results[i].params, training)
+            store.add_packed(found)
+            for result in results if any(job.resumable for job in jobs) else ():
+                if result.state is not None:
+                    member = (result.job.trial_id, result.job.fold, 0)
+                    store.keep("state", member, pack_state(result.state))
+            trial_ids = list(dict.fromkeys(job.trial_id for job in jobs))
+            over = trials.settle(store, trial_ids, num_folds, budget, members)
+            store.drop("state", over)
+            write_cost(store, report, phase, expected)
+            pending = store.trials_with(Status.PENDING, among=sorted(weights.trials))
+            refitted = {trial_id for trial_id, fold, _ in weights.members if fold == num_folds}
+            weights.keep_only([*store.best_trials(keep), *pending, *refitted])
+
+
+def _found(store: Store, training: Training, report: WaveReport) -> list[PackedMember]:
+    """Judge the trainings of a wave: by arrays, those that go on and those from elsewhere apart."""
+    results, jobs = report.results, report.jobs
+    if not isinstance(results, Results) or any(job.start for job in jobs):
+        return [packed(judged(training, r, _before(store, r))) for r in results]
+    return [row for cohort in results.cohorts for row in _of_cohort(training, cohort)]
+
+
+def _of_cohort(training: Training, cohort: CohortResults) -> Iterator[PackedMember]:
+    scores, reasons, best_units, curves, outputs = training.judge_cohort(cohort)
+    jobs, num_outputs = cohort.jobs, outputs.shape[-1]
+    packed_curves = pack_curves_of(curves, len(jobs))
+    packed_outputs = row_bytes(np.ascontiguousarray(outputs, "<f4"))
+    for i, job in enumerate(jobs):
+        facts = (job.trial_id, job.fold, job.replicate, scores[i], reasons[i], best_units[i])
+        member = Member(*facts, job.num_units)
+        yield PackedMember(member, packed_curves[i], packed_outputs[i], num_outputs)
 
 
 def judged(training: Training, result: Result, before: TrainedMember | None) -> TrainedMember:
@@ -82,8 +102,7 @@ def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[flo
     """Write what a wave cost, and what it was expected to; inside a transaction."""
     _add_expected(store, str(report.wave.program), expected)
     if report.worker:
-        jobs = [result.job for result in report.results]
-        members = [[job.trial_id, job.fold, job.replicate] for job in jobs]
+        members = [[job.trial_id, job.fold, job.replicate] for job in report.jobs]
         facts = {"worker": report.worker, "members": members, "seconds": report.seconds}
         store.decide(WORKER, facts)
     store.add_wave(
@@ -91,38 +110,37 @@ def write_cost(store: Store, report: WaveReport, phase: str, expected: tuple[flo
         report.seconds,
         report.compile_seconds,
         len(report.results),
-        sum(r.job.num_units for r in report.results),
+        sum(job.num_units for job in report.jobs),
         str(report.wave.program),
     )
 
 
-class _Entry(NamedTuple):
-    """A result as it is written."""
-
-    result: Result
-    member: TrainedMember
-
-
 def _worth_keeping(
-    store: Store, found: Sequence[_Entry], num_folds: int, budget: int, keep: int
-) -> list[_Entry]:
-    """The networks whose weights may be wanted: those of trials that can still be among the best.
+    store: Store,
+    jobs: Sequence[Job],
+    members: Sequence[Member],
+    num_folds: int,
+    budget: int,
+    keep: int,
+) -> list[int]:
+    """Places of the networks whose weights may be wanted: those of trials that can still be among
+    the best.
 
     Writing weights safely costs more than training a small network.
 
     Args:
       store: of the study.
-      found: networks of a wave.
+      jobs: of a wave.
+      members: what they came to.
       num_folds: K.
       budget: epochs of a network trained to the end.
       keep: the best trials of which results are kept.
     """
-    ended = [entry for entry in found if not entry.result.job.resumable]
+    ended = [i for i, job in enumerate(jobs) if not job.resumable]
     scores: dict[int, dict[int, float | None]] = {}
-    for entry in ended:
-        job = entry.result.job
-        if job.fold < num_folds and not job.replicate:
-            scores.setdefault(job.trial_id, {})[job.fold] = entry.member.score
+    for i in ended:
+        if members[i].fold < num_folds and not members[i].replicate:
+            scores.setdefault(members[i].trial_id, {})[members[i].fold] = members[i].score
     for member in store.members_of(*scores) if num_folds > 1 else ():
         of_fold = member.fold < num_folds and member.replicate == 0
         if of_fold and member.num_units == budget:
@@ -136,9 +154,9 @@ def _worth_keeping(
     ranked = sorted([*store.best_scores(keep), *means.values()])
     worst = ranked[keep - 1] if len(ranked) >= keep else np.inf
     return [
-        entry
-        for entry in ended
-        for job in [entry.result.job]
+        place
+        for place in ended
+        for job in [jobs[place]]
         if job.fold == num_folds
         or job.replicate
         or (job.trial_id not in infeasible and not means.get(job.trial_id, -np.inf) > worst)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxopt_lab.core.cohorts import Job, Wave
-from jaxopt_lab.core.runner import Result, Runner, WaveReport
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.contract import Training
 from jaxopt_lab.storage.rows import TrainedMember

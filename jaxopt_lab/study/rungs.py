@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxopt_lab.core.cohorts import Job, Wave
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.planning.plan import count
 from jaxopt_lab.schedulers import Bracket, PopulationScheduler, Rung, Scheduler, Standing

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.remote_runner import RemoteRunner
+from jaxopt_lab.core.results import collecting_later
 from jaxopt_lab.core.runner import Runner, WaveReport
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.core.workers import Blueprint, Placement
@@ -125,12 +126,21 @@ class Trainings:
         """The members that these trials still lack on these folds, fold by fold."""
         first = min((row.trial_id for row in rows), default=0)
         done = {member.key for member in self.store.members(first)}
-        return [
-            self.job(row.trial_id, row.config, fold)
-            for fold in folds
-            for row in rows
-            if (row.trial_id, fold, 0) not in done
-        ]
+        if not rows:
+            return []
+        complete, signature = self.training.complete, self.programs.signature
+        ready = []
+        with collecting_later():
+            for row in rows:
+                config = complete(row.config)
+                ready.append((row.trial_id, config, signature(config)))
+            budget = self.budget
+            return [
+                Job(trial_id, fold, 0, config, program, budget, budget)
+                for fold in folds
+                for trial_id, config, program in ready
+                if (trial_id, fold, 0) not in done
+            ]
 
     def run(self, jobs: list[Job], watch: Watch) -> None:
         """Train jobs; each finished wave is one transaction."""

@@ -1,6 +1,6 @@
 """What a stored trial comes to: its status, score, rank and row in a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 TIME_LIMIT = "the time limit struck"
 
 
-def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) -> list[int]:
+def settle(
+    store: Store,
+    trial_ids: Sequence[int],
+    num_folds: int,
+    budget: int,
+    written: Iterable[Member] = (),
+) -> list[int]:
     """Give trials their status and score from the members they have; inside a transaction.
 
     Infeasible as soon as one fold is; complete when all folds have trained to the end, reruns
@@ -29,14 +35,25 @@ def settle(store: Store, trial_ids: Sequence[int], num_folds: int, budget: int) 
       trial_ids: which.
       num_folds: K.
       budget: epochs of a network trained to the end.
+      written: members that were just written: trials of which all folds are among them need not
+        be read.
 
     Returns:
       Those that are one of these.
     """
     by_trial: dict[int, list[Member]] = {trial_id: [] for trial_id in trial_ids}
-    for member in store.members_of(*trial_ids):
-        if member.fold < num_folds and member.replicate == 0:
-            by_trial[member.trial_id].append(member)
+
+    def note(members: Iterable[Member]) -> None:
+        for member in members:
+            if member.fold < num_folds and member.replicate == 0:
+                by_trial[member.trial_id].append(member)
+
+    note(written)
+    partly = [trial_id for trial_id, mine in by_trial.items() if len(mine) < num_folds]
+    by_trial.update({trial_id: [] for trial_id in partly})
+    note(store.members_of(*partly) if partly else ())
+    for mine in by_trial.values():
+        mine.sort()
     kind = "fold" if store.settings().get("task", {}).get("kind") == "tabular" else "run"
     settled: list[tuple[Status, float | None, float | None, str, int]] = []
     for trial_id, mine in by_trial.items():

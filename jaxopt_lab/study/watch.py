@@ -100,8 +100,7 @@ class Watch:
         )
         if self._progress is not None:
             self._progress(progress)
-        jobs = [result.job for result in report.results]
-        members = tuple((job.trial_id, job.fold, job.replicate) for job in jobs)
+        members = tuple((job.trial_id, job.fold, job.replicate) for job in report.jobs)
         program = str(report.wave.program)
         self.telling.wave(
             WaveEnd(progress, members, program, report.seconds, report.compile_seconds)

@@ -16,7 +16,8 @@ from bench.networks import plain
 from bench.networks import shipped as shipped_network
 from bench.peers_jax import train_as_one_function
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.runner import Result, Runner
+from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.planning.costs import Costs
 from jaxopt_lab.planning.sizing import Sizing
 from jaxopt_lab.problems.contract import Amount

@@ -1,5 +1,6 @@
 """What a kernel runs: a trial's functions, traced, and looked at before anything compiles."""
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jaxopt_lab.core.executors.evaluation import Traced
 from jaxopt_lab.core.executors.noise import COUNTER, Generator
 from jaxopt_lab.core.executors.padding import NoKernelForm, Padded, to_padded
 from jaxopt_lab.core.executors.values import Context, as_padded
-from jaxopt_lab.core.row_loop import NO_LOOP, Chunk, Minibatches, RowLoop
+from jaxopt_lab.core.row_loop import NO_LOOP, Chunk, Minibatches, RowLoop, as_carried
 from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.core.types import Hparams, PyTree
 
@@ -18,6 +19,8 @@ from jaxopt_lab.core.types import Hparams, PyTree
 OLDEST_JAX = (0, 10)
 #: What random numbers in a kernel are drawn from.
 NOISE: Generator = COUNTER
+#: Of JAX, that equations depend on.
+_SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64")
 
 
 class Kernel(NamedTuple):
@@ -68,7 +71,7 @@ class Kernel(NamedTuple):
 def build(
     loop: RowLoop | None, state: PyTree, hparams: Hparams, shared: Shared, interpret: bool = False
 ) -> Kernel:
-    """Trace a trial's functions for a kernel; nothing is compiled.
+    """Trace a trial's functions for a kernel, once for the same shapes; nothing is compiled.
 
     Args:
       loop: of the trainable; None if its unit is no loop over rows.
@@ -90,6 +93,32 @@ def build(
         raise NoKernelForm(problem)
     inner = state.inner if loop.objective is not None else state
     inner, hparams = jax.tree.map(_shape, (jax.eval_shape(loop.carried, inner), hparams))
+    asked = _asked(loop, inner, hparams, shared, interpret)
+    memory = {} if loop.memory is None else loop.memory
+    if asked not in memory:
+        memory[asked] = _traced(loop, inner, hparams, shared, interpret)
+    found: Kernel = memory[asked]
+    return found._replace(loop=loop)
+
+
+def _asked(
+    loop: RowLoop, state: PyTree, hparams: Hparams, shared: Shared, interpret: bool
+) -> Hashable:
+    """All that a kernel depends on: functions, shapes, noise, and JAX's settings."""
+    given = (state, hparams, jax.eval_shape(lambda shared: shared, shared))
+    leaves, structure = jax.tree.flatten(given)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    settings = tuple(jax.config.values.get(name) for name in _SETTINGS)
+    same = loop._replace(objective=None, whole=as_carried, memory=None)
+    arithmetic = fitting.PRECISIONS[loop.precision]
+    return same, structure, shapes, interpret, arithmetic, NOISE, settings
+
+
+def _traced(
+    loop: RowLoop, inner: PyTree, hparams: Hparams, shared: Shared, interpret: bool
+) -> Kernel:
+    """The kernel of what a trial carries, by shapes."""
+    arithmetic = fitting.PRECISIONS[loop.precision]
     weights_like = jax.ShapeDtypeStruct((), jnp.float32)
     # A first guess of rows, to know the gradient, of which the rows follow.
     sizes, rows = None, fitting.FEW_ROWS
@@ -133,7 +162,9 @@ def misfit(
 ) -> str:
     """Why no kernel can train a trial, in words for a plan; "" if one can. Arguments of `build`."""
     try:
-        found = build(loop, state, hparams, shared, interpret)
+        # As the engine traces, which then finds what is traced here.
+        with jax.default_matmul_precision(None if interpret else "highest"):
+            found = build(loop, state, hparams, shared, interpret)
     except NoKernelForm as error:
         return str(error)
     if interpret:

@@ -17,7 +17,7 @@ from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.executors.kernel import misfit as kernel_misfit
 from jaxopt_lab.core.hparams import Hparams
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import CohortResults, Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.tracing.check import Checked, check_trainable, refuse_unread
 from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
@@ -26,7 +26,7 @@ from jaxopt_lab.core.trainable import Shared, Trainable, guarded
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
 from jaxopt_lab.planning.sizing import Sizing
-from jaxopt_lab.problems.contract import Amount, Judged
+from jaxopt_lab.problems.contract import Amount, Judged, JudgedCohort
 from jaxopt_lab.problems.general.declared import Declared, declare
 from jaxopt_lab.problems.general.programs import StaticProgram, StaticPrograms
 from jaxopt_lab.schedulers.base import Scheduler
@@ -271,15 +271,33 @@ class GeneralTraining:
         return Plan(tuple(found), len(waves), amount.num_devices, empty, 0.0)
 
     def judge(self, result: Result, before: TrainedMember | None) -> Judged:
-        """The objective of the unit that counts."""
-        objective, curves = self.problem.objective, result.curves
+        """As one row of a cohort, with the units before."""
+        curves = result.curves
         if before is not None:
             curves = {k: np.concatenate([before.curves[k], v]) for k, v in curves.items()}
+        one = jax.tree.map(lambda x: np.asarray(x)[np.newaxis], (curves, dict(result.info)))
+        return self._judged(one[0], one[1]).row(0)
+
+    def judge_cohort(self, cohort: CohortResults) -> JudgedCohort:
+        """The objective of the unit that counts."""
+        curves = {name: cohort.curves[name] for name in sorted(cohort.curves)}
+        return self._judged(curves, cohort.info)
+
+    def _judged(self, curves: dict[str, np.ndarray], info: Mapping[str, Any]) -> JudgedCohort:
+        """Trainings by their curves, [n, units, ...] each."""
+        objective = self.problem.objective
         values = np.asarray(curves[objective.metric], np.float64)
-        unit = objective.best_unit(values)
-        reason = self._why_infeasible(result, float(values[unit]))
-        score = None if reason else objective.sign * float(values[unit])
-        return Judged(score, reason, unit, curves, np.zeros((0, 1), np.float32))
+        num, units = len(values), objective.best_units(values)
+        best = values[np.arange(num), units]
+        reasons = [""] * num
+        diverged_at = np.asarray(info.get("diverged_at", np.full(num, -1)))
+        for i in np.flatnonzero((diverged_at >= 0) | ~np.isfinite(best)).tolist():
+            last = float(info["last"][i]) if diverged_at[i] >= 0 else math.nan
+            reasons[i] = self._why_infeasible(int(diverged_at[i]), last, float(best[i]))
+        pairs = zip(best.tolist(), reasons, strict=True)
+        scores = [None if reason else objective.sign * value for value, reason in pairs]
+        outputs = np.zeros((num, 0, 1), np.float32)
+        return JudgedCohort(scores, reasons, units.tolist(), curves, outputs)
 
     def objective_curve(self, curves: Mapping[str, np.ndarray], member: int) -> np.ndarray:
         """The metric, or its negative where it is maximised."""
@@ -287,11 +305,9 @@ class GeneralTraining:
         objective = self.problem.objective
         return objective.sign * np.asarray(curves[objective.metric], np.float64)
 
-    def _why_infeasible(self, result: Result, value: float) -> str:
-        diverged_at = int(result.info.get("diverged_at", -1))
+    def _why_infeasible(self, diverged_at: int, last: float, value: float) -> str:
         metric, unit = self.problem.objective.metric, self.problem.unit
         if diverged_at >= 0:
-            last = float(result.info["last"])
             seen = f"last finite value {last:.4g}" if math.isfinite(last) else "no finite value"
             return f"{metric} was not finite after {unit} {diverged_at + 1}, {seen}"
         return "" if math.isfinite(value) else f"{metric} is {value}"

@@ -14,6 +14,7 @@ from jaxopt_lab.core.controls import Values
 from jaxopt_lab.core.devices import accelerator
 from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
 from jaxopt_lab.core.executors.kernel import misfit as kernel_misfit
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.tracing.executors import choose_executor
 from jaxopt_lab.core.trainable import Shared, Trainable
 from jaxopt_lab.core.types import PyTree
@@ -55,6 +56,7 @@ class RowsClient:
         self.make_model, self.evaluations, self.shared = make_model, evaluations, shared
         self.asked = executor
         self._counts: dict[Signature, int] = {}
+        self._trainables: dict[tuple[Signature, bool], Trainable] = {}
         self._choices: dict[tuple[Signature, bool], tuple[Executor, str]] = {}
 
     @property
@@ -69,6 +71,12 @@ class RowsClient:
 
     def trainable(self, program: Signature, on_cpu: bool) -> Trainable:
         """One epoch of the signature's network is a unit."""
+        key = program, on_cpu
+        if key not in self._trainables:
+            self._trainables[key] = self._make_trainable(program, on_cpu)
+        return self._trainables[key]
+
+    def _make_trainable(self, program: Signature, on_cpu: bool) -> Trainable:
         model = self.make_model(program, self.criterion.num_outputs)
         made = trainer.make_trainer(program, self.criterion, self.input_shape, model)
         outputs = self.criterion.num_outputs
@@ -95,17 +103,17 @@ class RowsClient:
                 found: tuple[Executor, str] = "vmap", "a batch shares the fixed cost of operations"
             else:
                 platform = "cpu" if on_cpu else accelerator()
-                misfit = partial(self._misfit, program)
+                misfit = partial(self._misfit, program, on_cpu)
                 found = choose_executor(None, platform, self.asked, misfit)
             self._choices[key] = found
         return self._choices[key]
 
-    def _misfit(self, program: Signature, interpret: bool) -> str:
+    def _misfit(self, program: Signature, on_cpu: bool, interpret: bool) -> str:
         """Why no kernel can train the program's trials; "" if one can."""
-        trainable = self.trainable(program, on_cpu=False)
+        trainable = self.trainable(program, on_cpu)
         config = hyperparameters.complete({})
-        hparams = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
-        hparams["total_steps"] = jnp.ones(())
+        traced = {k: jnp.asarray(v) for k, v in hyperparameters.traced(config).items()}
+        hparams = Hparams({**traced, "total_steps": jnp.ones(())})
         key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
         state = jax.eval_shape(trainable.init, key, hparams)
         zero: Any = np.zeros((), np.int32)
@@ -145,11 +153,12 @@ class RowsClient:
 
     def traced(self, jobs: Sequence[Job]) -> Values:
         """The registry's traced hyperparameters, and the updates of the whole budget."""
-        totals = [
-            job.budget * steps_per_epoch(num_rows, job.config["batch_size"])
-            for job in jobs
-            for num_rows in [int(self.data.num_train[job.fold])]
-        ]
+        facts = [(job.budget, job.fold, job.config["batch_size"]) for job in jobs]
+        updates = {
+            (budget, fold, size): budget * steps_per_epoch(int(self.data.num_train[fold]), size)
+            for budget, fold, size in dict.fromkeys(facts)
+        }
+        totals = [updates[each] for each in facts]
         traced = hyperparameters.traced_rows([job.config for job in jobs])
         return {**traced, "total_steps": np.asarray(totals, np.float32)}
 
@@ -162,7 +171,7 @@ class RowsClient:
         if self.evaluations == 1:
             return dict(metrics)
         return {
-            name: x if name == "keep" else x.reshape(-1, *x.shape[2:])
+            name: x if name == "keep" else x.reshape(len(x), -1, *x.shape[3:])
             for name, x in metrics.items()
         }
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter, ne
 from typing import Any, Literal
 
 import numpy as np
@@ -320,13 +321,21 @@ def is_changeable(name: str) -> bool:
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in defaults and check every value, so that all trials have the same keys."""
-    given = {name: check_value(name, value) for name, value in config.items()}
+    given = {}
+    for name, value in config.items():
+        # Most of the values of a large search, without a call.
+        low, high = _INSIDE.get(name, _NOWHERE)
+        is_inside = type(value) is float and low < value < high
+        given[name] = value if is_inside else check_value(name, value)
     # Whoever gives the floor as a rate does not want another one beside it.
     share = {"plateau_floor": 0.0} if "min_lr" in given else {}
     return {**_DEFAULTS, **share, **given}
 
 
 _DEFAULTS = {name: spec.default for name, spec in REGISTRY.items()}
+#: Between these every float is a value of a hyperparameter.
+_INSIDE = {name: (s.low, s.high) for name, s in REGISTRY.items() if s.kind == "float"}
+_NOWHERE = (math.inf, math.inf)
 
 
 def num_moments(optimizers: Iterable[str]) -> int:
@@ -357,7 +366,13 @@ def features_on(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset([*on, *filter(None, names)])
 
 
+def features_key(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Equal for complete configurations with the same features, and quick."""
+    return (*map(ne, _switches(config), _FEATURES_OFF.values()), *_kinds(config))
+
+
 _FEATURES_OFF = {n: s.feature_off for n, s in REGISTRY.items() if s.feature_off is not None}
+_switches, _kinds = itemgetter(*_FEATURES_OFF), itemgetter("schedule", "initialization")
 
 
 def _feature(name: str, value: Any) -> str | None:
@@ -381,12 +396,22 @@ def traced(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def traced_rows(configs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The same of n configurations: name -> [n]."""
-    out = {}
-    for name, spec in REGISTRY.items():
-        if spec.static and name not in TRACED_STATIC:
-            continue
-        values, kind = [config[name] for config in configs], spec.kind
-        if kind == "category":
-            values = [spec.choices.index(value) for value in values]
-        out[name] = np.asarray(values, np.float32 if kind == "float" else np.int32)
-    return out
+    # Whole tables of plain values become arrays in one call.
+    reals = np.array([_reals(config) for config in configs]).astype(np.float32)
+    wholes = np.array([_wholes(config) for config in configs]).astype(np.int32)
+    out = dict(zip(_REALS, reals.T, strict=True)) | dict(zip(_WHOLES, wholes.T, strict=True))
+    for name, codes in _CODES.items():
+        out[name] = np.array([codes[config[name]] for config in configs], np.int32)
+    return {name: out[name] for name in _TRACED}
+
+
+_TRACED = {n: s for n, s in REGISTRY.items() if not s.static or n in TRACED_STATIC}
+_REALS = [name for name, spec in _TRACED.items() if spec.kind == "float"]
+_WHOLES = [name for name, spec in _TRACED.items() if spec.kind in ("int", "bool")]
+_reals, _wholes = itemgetter(*_REALS), itemgetter(*_WHOLES)
+#: Category -> its values' indices.
+_CODES = {
+    name: {value: code for code, value in enumerate(spec.choices)}
+    for name, spec in _TRACED.items()
+    if spec.kind == "category"
+}

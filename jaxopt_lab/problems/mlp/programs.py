@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxopt_lab.core.cohorts import MAX_ACCELERATOR_WIDTH
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY, features_on
+from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY, features_key, features_on
 from jaxopt_lab.problems.mlp.signature import Signature
 
 _SIGNATURES: dict[Signature, Signature] = {}
@@ -49,17 +49,16 @@ class Programs:
 
     def signature(self, config: Config) -> Signature:
         """The program of a complete configuration; grows for one outside the space."""
-        features = self.features | features_on(config)
-        facts = (_facts(config), features)
+        facts = (_facts(config), features_key(config))
         if facts not in self._found:
-            found = self._signature(config, features)
+            found = self._signature(config, self.features | features_on(config))
             # One object for equal ones, which are keys everywhere: identical keys are not compared.
             self._found[facts] = _SIGNATURES.setdefault(found, found)
         return self._found[facts]
 
     @cached_property
     def _found(self) -> dict[Any, Signature]:
-        """Signatures by static values and features."""
+        """Signatures by static values and what tells features."""
         return {}
 
     def _signature(self, config: Config, features: frozenset[str]) -> Signature:

@@ -129,6 +129,5 @@ def make_row_loop(
     def carried(state: Any) -> Any:
         return state.train._replace(accumulator=())
 
-    return RowLoop(
-        training, validation, losses, gradient, update, scores, size, ended=ended, carried=carried
-    )
+    functions = training, validation, losses, gradient, update, scores
+    return RowLoop(*functions, size, ended=ended, carried=carried, memory={})

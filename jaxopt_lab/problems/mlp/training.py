@@ -9,13 +9,13 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Wave
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import CohortResults, Result
 from jaxopt_lab.core.status import Config
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.planning.costs import Load
 from jaxopt_lab.planning.plan import Plan
 from jaxopt_lab.planning.sizing import Sizing
-from jaxopt_lab.problems.contract import Amount, Judged
+from jaxopt_lab.problems.contract import Amount, Judged, JudgedCohort
 from jaxopt_lab.problems.mlp import choosing, hyperparameters, planning
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.programs import Programs
@@ -125,22 +125,42 @@ class RowsTraining:
         return planning.make_plan(configs, space, load, sizing, scheduler, named)
 
     def judge(self, result: Result, before: TrainedMember | None) -> Judged:
-        """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
-        if it is many times a constant predictor's."""
+        """As one row of a cohort, with the epochs before."""
         job, curves = result.job, dict(result.curves)
         kept = np.flatnonzero(curves.pop("keep"))
         epoch = job.start + (int(kept[-1]) if len(kept) else job.num_units - 1)
         if before is not None:
             curves = {k: np.concatenate([before.curves[k], v]) for k, v in curves.items()}
             epoch = epoch if len(kept) else before.best_unit
-        is_refit = job.fold == self.num_members
-        final = float(curves["train_loss" if is_refit else "loss"][epoch])
-        limit = INFEASIBLE_RATIO * self._constant_losses[job.fold]
-        diverged_at, last_loss = int(result.info["diverged_at"]), float(result.info["last_loss"])
-        reason = why_infeasible(final, diverged_at, last_loss, limit)
-        score = None if reason else self._score(final, job.fold)
-        outputs = result.info["outputs"][: int(self.client.data.num_valid[job.fold])]
-        return Judged(score, reason, epoch, curves, outputs)
+        one = jax.tree.map(lambda x: np.asarray(x)[np.newaxis], (curves, dict(result.info)))
+        return self._judged(job.fold, one[0], one[1], np.array([epoch])).row(0)
+
+    def judge_cohort(self, cohort: CohortResults) -> JudgedCohort:
+        """The loss of the epoch that counts, in the target's units; infeasible if it diverged, or
+        if it is many times a constant predictor's."""
+        curves = {name: cohort.curves[name] for name in sorted(cohort.curves)}
+        kept = curves.pop("keep") != 0
+        last = kept.shape[1] - 1
+        epochs = np.where(kept.any(1), last - np.argmax(kept[:, ::-1], axis=1), last)
+        return self._judged(cohort.jobs[0].fold, curves, cohort.info, epochs)
+
+    def _judged(
+        self, fold: int, curves: dict[str, np.ndarray], info: Any, epochs: np.ndarray
+    ) -> JudgedCohort:
+        """Networks of one fold by their curves [n, epochs], and the epochs that count [n]."""
+        watched = curves["train_loss" if fold == self.num_members else "loss"]
+        finals = watched[np.arange(len(epochs)), epochs].astype(np.float64)
+        limit = INFEASIBLE_RATIO * self._constant_losses[fold]
+        diverged_at, last_losses = info["diverged_at"], info["last_loss"]
+        reasons = [""] * len(epochs)
+        doubtful = (diverged_at >= 0) | ~(finals <= limit) | ~np.isfinite(finals)
+        for i in np.flatnonzero(doubtful).tolist():
+            facts = float(finals[i]), int(diverged_at[i]), float(last_losses[i])
+            reasons[i] = why_infeasible(*facts, limit)
+        pairs = zip(finals.tolist(), reasons, strict=True)
+        scores = [None if reason else self._score(final, fold) for final, reason in pairs]
+        outputs = info["outputs"][:, : int(self.client.data.num_valid[fold])]
+        return JudgedCohort(scores, reasons, epochs.tolist(), curves, outputs)
 
     def objective_curve(self, curves: Mapping[str, np.ndarray], member: int) -> np.ndarray:
         """The score of each epoch's validation loss."""

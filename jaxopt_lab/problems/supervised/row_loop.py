@@ -129,6 +129,7 @@ def make_row_loop(setting: Setting) -> RowLoop:
         setting.batch_size,
         setting.weighted,
         setting.precision,
+        memory={},
     )
 
 

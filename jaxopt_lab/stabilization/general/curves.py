@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import fluctuation
 from jaxopt_lab.stabilization.fluctuation import MAX_FLUCTUATION, MIN_POINTS

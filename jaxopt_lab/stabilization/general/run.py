@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxopt_lab.core.errors import UserError
-from jaxopt_lab.core.runner import Result
+from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
