@@ -32,9 +32,9 @@ TRIED: dict[str, tuple[Boosting, ...]] = {
         _PART._replace(leaves=63),
         _DRAWN._replace(leaves=16, depth=4),
         _DRAWN,
-        _PART._replace(leaves=16, depth=4, leaf_rows=5, as_numbers=True),
         _PART._replace(leaf_rows=5, as_numbers=True),
         _DRAWN._replace(as_numbers=True),
+        Boosting(learning_rate=0.04, leaves=128, depth=8, leaf_rows=5, l2=3.0, as_numbers=True),
     ),
     "hist_gradient_boosting": (
         DEFAULT,
