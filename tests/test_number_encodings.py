@@ -58,4 +58,29 @@ def test_where_bins_tell_more_or_are_asked_for_they_stay(monkeypatch: pytest.Mon
     monkeypatch.setattr(number_encodings, "_error", lambda *args: pytest.fail("asked"))
     assert asked(few, linear) == ("piecewise_linear", 0), "fewer columns than rows"
     classes = np.where(linear > np.median(linear), "high", "low")
-    assert asked(frame, classes) == ("piecewise_linear", 0), "a share is no sum"
+    assert asked(few, classes) == ("piecewise_linear", 0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_classes_by_a_sum_over_many_channels_too(num_classes: int) -> None:
+    frame = spectra()
+    linear = frame.to_numpy() @ np.cos(np.arange(frame.shape[1]))
+    assert asked(frame, parts(linear, num_classes)) == ("standard", 1)
+    steps = np.abs(frame["at_3"]) + np.abs(frame["at_20"])
+    assert asked(frame, parts(steps, num_classes)) == ("piecewise_linear", 0)
+
+
+def test_classes_that_folds_lack_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = spectra()
+    linear = frame.to_numpy() @ np.cos(np.arange(frame.shape[1]))
+    rare = parts(linear, 2)
+    rare[:2] = "rare"
+    assert asked(frame, rare)[0] in ("standard", "piecewise_linear")
+    monkeypatch.setattr(number_encodings, "_MOST_ROWS", 60)
+    assert asked(frame, parts(linear, 2)) == ("standard", 1), "told by a part of the rows"
+
+
+def parts(values: Any, num_classes: int) -> np.ndarray:
+    """Classes of about equal size in the order of values."""
+    places = np.argsort(np.argsort(values)) * num_classes // len(values)
+    return np.array(["low", "mid", "high"], object)[places]

@@ -19,7 +19,7 @@ from jaxopt_lab.datasets import baselines
 from jaxopt_lab.problems.tabular.trees import from_hist_gradient_boosting, from_lightgbm
 from jaxopt_lab.report.best_file import read_best
 from jaxopt_lab.sklearn import TunedRegressor
-from jaxopt_lab.tuning import boosting, other_candidates
+from jaxopt_lab.tuning import committees, other_candidates
 from jaxopt_lab.tuning.other_candidates import fit
 from jaxopt_lab.tuning.settings import Settings
 
@@ -33,7 +33,7 @@ SPACE = "[space]\nlearning_rate = { uniform = [0.01, 0.1] }\nnum_layers = 1\nhid
 def _one_setting() -> Iterator[None]:
     """What is tried of trees is not what these tests are about."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boosting, "TRIED", {name: t[:1] for name, t in boosting.TRIED.items()})
+        patch.setattr(committees, "TRIED", {name: t[:1] for name, t in committees.TRIED.items()})
         yield
 
 

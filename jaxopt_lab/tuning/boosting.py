@@ -1,12 +1,8 @@
-"""Boosted trees of scikit-learn and LightGBM: a few settings are tried on folds, the best is kept.
-
-Networks are searched, so trees beside them are, too, if by a handful of settings: shallow and deep
-trees, many and few rows in a leaf, all rows and columns or a part of them, and the number of trees.
-"""
+"""Boosted trees of scikit-learn and LightGBM: one fit by settings in no library's words."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +39,8 @@ class Boosting(NamedTuple):
       columns: share of the columns that a tree, or with scikit-learn a split, chooses from.
       l2: penalty of leaves' values.
       rounds: trees of each output.
+      extra: whether a split's threshold is drawn, not the best (LightGBM alone).
+      as_numbers: whether positions of labels are taken as numbers, not in sets.
     """
 
     learning_rate: float = 0.1
@@ -53,26 +51,12 @@ class Boosting(NamedTuple):
     columns: float = 1.0
     l2: float = 0.0
     rounds: int = 100
+    extra: bool = False
+    as_numbers: bool = False
 
 
 #: What both libraries do unasked.
 DEFAULT = Boosting()
-_PART = Boosting(learning_rate=0.05, rows=0.7, columns=0.6, l2=1.0)
-#: Kind -> what is tried of it, its number of rounds apart.
-TRIED: dict[str, tuple[Boosting, ...]] = {
-    "lightgbm": (
-        DEFAULT,
-        _PART._replace(leaves=8, depth=3, leaf_rows=10),
-        _PART._replace(leaves=16, depth=4, leaf_rows=5),
-        _PART._replace(leaf_rows=5),
-        _PART._replace(leaves=63),
-    ),
-    "hist_gradient_boosting": (
-        DEFAULT,
-        _PART._replace(leaves=8, depth=3, leaf_rows=10, learning_rate=0.1),
-        _PART._replace(leaves=16, depth=4, leaf_rows=5, learning_rate=0.1),
-    ),
-}
 
 
 class Rows(NamedTuple):
@@ -121,93 +105,12 @@ class Fit(Protocol):
         Args:
           tried: settings; with `watched` as many rounds as help instead of its own.
           train: the rows.
-          labels: which columns are of labels.
+          labels: which columns are of labels, none where they are taken as numbers.
           classes: indices of the classes in `train`; None for regression.
           seed: `random_state`.
           loss: of a regression; Huber's is fitted as squares.
           watched: other rows, by whose score fitting ends early.
         """
-
-
-class Searched(NamedTuple):
-    """The best of what was tried.
-
-    Attributes:
-      settings: with their number of rounds.
-      predicted: outputs [n, o] for the watched rows of each fold.
-    """
-
-    settings: Boosting
-    predicted: list[np.ndarray]
-
-
-def search(
-    name: str,
-    folds: Sequence[tuple[Rows, Rows]],
-    labels: Sequence[list[int]],
-    num_outputs: int,
-    is_regression: bool,
-    seed: int,
-    loss: TargetLoss,
-) -> Searched:
-    """Try settings on folds. All folds have one number of rounds, the mean of the best of each.
-
-    Args:
-      name: of `FITS`.
-      folds: training and other rows.
-      labels: of each fold, which columns are of labels.
-      num_outputs: o.
-      is_regression: whether targets are numbers.
-      seed: `random_state`.
-      loss: of a regression; the best has the lowest mean of it, or of log loss.
-
-    Raises:
-      ValueError: if the rows are too few or too odd.
-    """
-    classes = [None if is_regression else classes_of(train.target) for train, _ in folds]
-    best, found = np.inf, None
-    for tried in TRIED[name]:
-        fitted = []
-        for (train, valid), columns, known in zip(folds, labels, classes, strict=True):
-            watched = _of_classes(valid, known)
-            fitted.append(FITS[name](tried, train, columns, known, seed, loss, watched))
-        rounds = max(round(float(np.mean([model.best_round for model in fitted]))), 1)
-        outputs = [
-            _placed(model.outputs(valid.inputs, rounds), known, num_outputs)
-            for model, (_, valid), known in zip(fitted, folds, classes, strict=True)
-        ]
-        value = _mean_loss(outputs, [valid for _, valid in folds], loss, is_regression)
-        if found is None or value < best:
-            best, found = value, (tried._replace(rounds=rounds), fitted)
-    assert found is not None
-    settings, fitted = found
-    predicted = [
-        model.trees(num_outputs, settings.rounds).predict(valid.inputs)
-        for model, (_, valid) in zip(fitted, folds, strict=True)
-    ]
-    return Searched(settings, predicted)
-
-
-def _placed(outputs: np.ndarray, classes: np.ndarray | None, num_outputs: int) -> np.ndarray:
-    """A library's outputs as [n, o]."""
-    places, start = places_of(classes, num_outputs)
-    found = np.repeat(start[None], len(outputs), axis=0)
-    found[:, places] = outputs.reshape(len(outputs), len(places))
-    return found
-
-
-def _mean_loss(
-    predicted: Sequence[np.ndarray], rows: Sequence[Rows], loss: TargetLoss, is_regression: bool
-) -> float:
-    """Mean over all rows of a loss of outputs [n, o], or of log loss."""
-    outputs, target = np.concatenate(predicted), np.concatenate([r.target for r in rows])
-    if is_regression:
-        each = loss.of(target - outputs[:, 0])
-    else:
-        picked = outputs[np.arange(len(target)), target]
-        each = np.logaddexp.reduce(outputs, axis=1) - picked
-    weights = [r.weights for r in rows if r.weights is not None]
-    return float(np.average(each, weights=np.concatenate(weights) if weights else None))
 
 
 def classes_of(target: np.ndarray) -> np.ndarray:
@@ -222,7 +125,7 @@ def classes_of(target: np.ndarray) -> np.ndarray:
     return classes
 
 
-def _of_classes(rows: Rows, classes: np.ndarray | None) -> Rows:
+def of_classes(rows: Rows, classes: np.ndarray | None) -> Rows:
     """Rows of classes that training saw."""
     if classes is None:
         return rows
@@ -336,6 +239,7 @@ def _lightgbm(
         subsample_freq=int(tried.rows < 1),
         colsample_bytree=tried.columns,
         reg_lambda=tried.l2,
+        extra_trees=tried.extra,
         n_estimators=tried.rounds if watched is None else MAX_ROUNDS,
         **_lightgbm_loss(loss),
     )

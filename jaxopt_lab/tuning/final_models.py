@@ -19,7 +19,7 @@ from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import calibration, ensemble, other_candidates
-from jaxopt_lab.tuning.boosting import DEFAULT
+from jaxopt_lab.tuning.committees import PLAIN
 from jaxopt_lab.tuning.other_candidates import Candidate
 
 #: Trials that the ensemble may choose from.
@@ -87,12 +87,12 @@ def _refitted(
     prepared = prepared_rows(study)
     rows = study.problem.table.take(prepared.development)
     transform = prepared.transforms[-1] if prepared.transforms else None
-    settings = {other.name: other.settings or DEFAULT for other in others}
+    committees = {other.name: other.committee or PLAIN for other in others}
     found = []
     for name, weight in chosen.items():
         try:
             where = (rows, prepared.encoders[-1], transform, study.seed, weight, place)
-            how = (study.problem.target_loss, settings[name])
+            how = (study.problem.target_loss, committees[name])
             found.append(other_candidates.fit(name, *where, *how))
         except ValueError as error:
             raise MachineError(

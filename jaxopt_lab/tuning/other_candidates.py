@@ -1,6 +1,6 @@
 """Boosted trees and linear models that the greedy ensemble may choose beside networks.
 
-Trees have the best of a few settings, ridge regression the best of some penalties; logistic
+Trees are a committee of a few settings, ridge regression has the best of some penalties; logistic
 regression has one that a person would start with.
 """
 
@@ -17,8 +17,9 @@ from jaxopt_lab.datasets.target_losses import SQUARED
 from jaxopt_lab.problems.tabular.other_kinds import TREES, Linear, Other
 from jaxopt_lab.problems.tabular.task import Prepared, Transform, to_averaged
 from jaxopt_lab.problems.tabular.trees import places_of
-from jaxopt_lab.tuning import boosting
-from jaxopt_lab.tuning.boosting import Boosting, Rows
+from jaxopt_lab.tuning import committees
+from jaxopt_lab.tuning.boosting import Rows, classes_of
+from jaxopt_lab.tuning.committees import PLAIN, Committee
 
 #: What ensembles are made of: networks alone, or these models, too.
 ENSEMBLES = ("networks", "all")
@@ -32,12 +33,12 @@ class Candidate(NamedTuple):
     Attributes:
       name: of `other_kinds`.
       predicted: out-of-fold predictions [n, o], on the scale that is averaged.
-      settings: of trees; None for a linear model.
+      committee: of trees; none for a linear model.
     """
 
     name: str
     predicted: np.ndarray
-    settings: Boosting | None = None
+    committee: Committee = ()
 
 
 def names(is_regression: bool, loss: TargetLoss = SQUARED) -> tuple[str, ...]:
@@ -110,9 +111,9 @@ def _of_trees(
         labels.append(_label_columns(reader))
     how = (rows.num_classes or 1, not rows.num_classes, seed, loss)
     with few_threads(len(rows)):
-        best = boosting.search(name, folds, labels, *how)
+        best = committees.search(name, folds, labels, *how)
     parts = [_averaged(o, t) for o, t in zip(best.predicted, transforms, strict=True)]
-    return Candidate(name, np.concatenate(parts), best.settings)
+    return Candidate(name, np.concatenate(parts), best.committee)
 
 
 def _of_linear(
@@ -163,7 +164,7 @@ def fit(
     weight: float = 1.0,
     place: int = 0,
     loss: TargetLoss = SQUARED,
-    settings: Boosting = boosting.DEFAULT,
+    committee: Committee = PLAIN,
 ) -> Other:
     """Fit one kind.
 
@@ -176,7 +177,7 @@ def fit(
       weight: of the ensemble.
       place: of `encoder` and `transform` in the predictor.
       loss: of a regression; trees are fitted by it where their library has it, Huber's apart.
-      settings: of trees.
+      committee: of trees.
 
     Raises:
       ValueError: if the rows are too few or too odd for it.
@@ -184,7 +185,7 @@ def fit(
     from jaxopt_lab.datasets.baselines import few_threads
 
     target = _learnt(train, transform)
-    classes = None if transform is not None else boosting.classes_of(target)
+    classes = None if transform is not None else classes_of(target)
     num_outputs = train.num_classes or 1
     kin = kin_of(train)
     with few_threads(len(train)):
@@ -195,8 +196,8 @@ def fit(
             return Other(name, weight, linear, place)
         reader = _reader(train, encoder)
         rows = Rows(reader.raw(train.frame, kin), target, train.weights)
-        how = (settings, rows, _label_columns(reader), classes, seed, loss)
-        trees = boosting.FITS[name](*how).trees(num_outputs, settings.rounds)
+        how = (rows, _label_columns(reader), classes, num_outputs, seed, loss)
+        trees = committees.fit_committee(name, committee, *how)
         return Other(name, weight, trees, place, reader)
 
 

@@ -4,7 +4,7 @@ A library's model object can be stored only by pickle, which executes what a str
 Arrays of nodes can be checked, and need no library to predict.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -155,6 +155,30 @@ class Trees:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; `Trees(**arrays)` is the same again."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def weighted(parts: Sequence[tuple[Trees, float]]) -> Trees:
+    """One model of all trees, whose outputs are the weighted sum of those of its parts.
+
+    Args:
+      parts: models of as many outputs, and their weights.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in _KINDS}
+    num_nodes = num_sets = 0
+    for trees, weight in parts:
+        arrays = trees.to_arrays()
+        for name in ("left", "right", "roots"):
+            arrays[name] = arrays[name] + np.int32(num_nodes)
+        labels = arrays["labels"]
+        arrays["labels"] = np.where(labels >= 0, labels + np.int32(num_sets), labels)
+        arrays["value"] = weight * arrays["value"]
+        num_nodes += len(trees.feature)
+        num_sets += len(trees.sets)
+        for name, array in arrays.items():
+            found[name].append(array)
+    baseline = sum(weight * trees.baseline for trees, weight in parts)
+    joined = {name: np.concatenate(arrays) for name, arrays in found.items()}
+    return Trees(**{**joined, "baseline": np.asarray(baseline)})
 
 
 def from_hist_gradient_boosting(
