@@ -81,10 +81,17 @@ def test_a_study_stops_and_says_why(houses_csv: Path, tmp_path: Path) -> None:
         study.close()
 
 
+def only_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tune` in this process, without baselines and report, which are made after the search."""
+    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    monkeypatch.setattr("jaxopt_lab.cli.tune.write_report", lambda directory: True)
+    monkeypatch.setattr("jaxopt_lab.datasets.baselines.fit_baselines", lambda *a: {})
+
+
 def test_the_command_line_stops(
     houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    only_search(monkeypatch)
     out = str(tmp_path / "run")
     options = ["--trials", "8", "--epochs", "1", "--folds", "2", "--numeric", "standard"]
     command = ["tune", str(houses_csv), "--target", "price", "--out", out, *options]
@@ -99,7 +106,7 @@ def test_the_command_line_stops(
 def test_the_command_line_tries_a_prior_first(
     houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    only_search(monkeypatch)
     out, file = tmp_path / "run", tmp_path / "prior.toml"
     options = ["--trials", "4", "--epochs", "1", "--folds", "2", "--numeric", "standard"]
     command = ["tune", str(houses_csv), "--target", "price", *options]
