@@ -74,7 +74,17 @@ LONG_VARIANTS = {
 }  # fmt: skip
 
 
+#: Files that take longest, in this order: those that begin last make the other workers wait.
+FIRST = (
+    "test_resume", "test_engine", "test_front_doors", "test_trainer", "test_search", "test_models",
+    "test_docs", "test_readme", "test_sweep_resume", "test_devices", "test_schedules",
+    "test_optuna_adapter", "test_stopping", "test_experiments",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
     if config.getoption("--runslow"):
         return
     for item in items:
