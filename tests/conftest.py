@@ -5,7 +5,8 @@ import ctypes
 import gc
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,17 @@ LONG_VARIANTS = {
 }  # fmt: skip
 
 
+#: Files that take longest, in this order: those that begin last make the other workers wait.
+FIRST = (
+    "test_resume", "test_engine", "test_front_doors", "test_trainer", "test_search", "test_models",
+    "test_docs", "test_readme", "test_sweep_resume", "test_devices", "test_schedules",
+    "test_optuna_adapter", "test_stopping", "test_experiments",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
     if config.getoption("--runslow"):
         return
     for item in items:
@@ -97,16 +108,18 @@ def pytest_sessionstart() -> None:
 #: `--runslow`: what they state holds within tolerances, or of any code. The others, about
 #: bits, resuming and XLA's own choices, compile what users run.
 QUICKLY_COMPILED = {
-    "test_baselines", "test_boosting", "test_docs", "test_effects", "test_ensemble",
-    "test_experiments", "test_gaussian_process", "test_intervals", "test_members",
-    "test_members_study", "test_mlp_kernel", "test_models", "test_neighbours", "test_notebooks",
-    "test_optimizers", "test_optuna_adapter", "test_other_kinds", "test_padded_models",
-    "test_planning", "test_population_search", "test_predictor", "test_probes", "test_records",
+    "test_baselines", "test_boosting", "test_calibration", "test_clipping", "test_docs",
+    "test_effects", "test_ensemble", "test_experiments", "test_front_doors",
+    "test_gaussian_process", "test_in_place", "test_intervals", "test_members",
+    "test_members_study", "test_mlp_kernel", "test_models", "test_moments", "test_neighbours",
+    "test_notebooks", "test_observation", "test_optimizers", "test_optuna_adapter",
+    "test_other_kinds", "test_padded_models", "test_planning", "test_population_search",
+    "test_predictor", "test_probes", "test_products", "test_records",
     "test_refusals", "test_report", "test_report_injection", "test_row_roles", "test_rows",
     "test_rungs", "test_runner", "test_schedules", "test_search", "test_sequences",
     "test_several_targets", "test_sizing", "test_sklearn", "test_stabilization",
-    "test_stabilize_any", "test_stopping", "test_supervised", "test_supervised_metrics",
-    "test_sweep", "test_target_losses", "test_trainer",
+    "test_stabilize_any", "test_stopping", "test_study", "test_supervised",
+    "test_supervised_metrics", "test_sweep", "test_target_losses", "test_trainer",
 }  # fmt: skip
 QUICK_OPTIONS = {
     "xla_backend_optimization_level": 0,
@@ -157,13 +170,29 @@ def forget_programs(request: pytest.FixtureRequest) -> Iterator[None]:
         return_freed(0)
 
 
+@contextlib.contextmanager
+def compiling(options: Callable[..., Any]) -> Iterator[None]:
+    """What is compiled within has these options, and nothing of it is left behind."""
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", options)
+        yield
+    forget()
+
+
 @pytest.fixture
-def as_users_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_users_compile() -> Iterator[None]:
     """A test about bits in a file that is compiled quickly: its programs are those of users."""
-    forget()
-    monkeypatch.setattr(compiler, "get_compile_options", users_options)
-    yield
-    forget()
+    with compiling(users_options):
+        yield
+
+
+@pytest.fixture
+def quickly(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[None]]:
+    """`with quickly():` for what a file about bits states within tolerances."""
+    if request.config.option.runslow or jax.default_backend() != "cpu":
+        return contextlib.nullcontext
+    return lambda: compiling(quick_options)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.trainer import Trainer, make_trainer
 
 ROWS, FEATURES, WIDTH = 200, 5, 4
+Quickly = Callable[[], AbstractContextManager[None]]
 ON_CPU = jax.default_backend() == "cpu"
 EXACT = Signature(
     optimizers=("adamw",),
@@ -235,7 +237,7 @@ ONE = ("adamw",)
     ],
 )
 def test_skipped_layers_leave_penalties_norms_and_averages_alone(
-    names: tuple[str, ...], optimizers: tuple[str, ...], accumulate: bool
+    names: tuple[str, ...], optimizers: tuple[str, ...], accumulate: bool, quickly: Quickly
 ) -> None:
     """In company of deeper trials, for which nothing is skipped, a trial is bitwise the same."""
     own = replace(
@@ -244,7 +246,8 @@ def test_skipped_layers_leave_penalties_norms_and_averages_alone(
         ema=True,
         penalize_biases=True,
     )
-    alone = train(make_engine(own), [0, 1], **PENALTIES)["loss"]
+    with quickly():
+        alone = train(make_engine(own), [0, 1], **PENALTIES)["loss"]
     deep = make_engine(
         replace(own, num_layers=4, masked_depth=True, accumulate=accumulate, optimizers=optimizers)
     )
@@ -278,8 +281,9 @@ def test_batches_of_blocks_are_true_batches(engine_of: Callable[[Signature], Eng
     np.testing.assert_allclose(blocks["train_loss"], whole["train_loss"], rtol=1e-5)
 
 
-def test_the_number_of_devices_changes_nothing(alone: np.ndarray) -> None:
-    found = train(make_engine(EXACT, num_devices=1), [0])["loss"][0]
+def test_the_number_of_devices_changes_nothing(alone: np.ndarray, quickly: Quickly) -> None:
+    with quickly():
+        found = train(make_engine(EXACT, num_devices=1), [0])["loss"][0]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
@@ -351,7 +355,9 @@ def test_matrix_products_are_pinned_on_accelerators_only() -> None:
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares with the code for a CPU")
 @pytest.mark.parametrize("orthogonal", [False, True])
-def test_the_code_for_accelerators_trains_the_same_network(orthogonal: bool) -> None:
+def test_the_code_for_accelerators_trains_the_same_network(
+    orthogonal: bool, quickly: Quickly
+) -> None:
     """No layer is skipped there, and initial weights are drawn for all trials at once."""
     kind = "orthogonal" if orthogonal else "he_normal"
     features = EXACT.features | ({"orthogonal"} if orthogonal else set())
@@ -361,7 +367,8 @@ def test_the_code_for_accelerators_trains_the_same_network(orthogonal: bool) -> 
         engine = make_engine(merged, on_cpu=on_cpu)
         engine.init_in_turn = orthogonal
         engine.compiler.on_cpu = on_cpu
-        curves.append(train(engine, [0, 1, 2], initialization=kind)["loss"])
+        with quickly():
+            curves.append(train(engine, [0, 1, 2], initialization=kind)["loss"])
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 

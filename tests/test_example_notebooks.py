@@ -34,9 +34,10 @@ def outputs_of(path: Path, folder: Path) -> list[Any]:
     ],
 )
 def test_it_runs_and_shows_tables_and_figures(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_flags: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent.parent))
+    monkeypatch.setenv("XLA_FLAGS", quick_flags)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     outputs = outputs_of(path, tmp_path)

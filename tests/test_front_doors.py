@@ -111,6 +111,8 @@ DOORS: dict[str, tuple[Callable[[], Any], lab.SearchSpace, int]] = {
     "steps": (steps_problem, STEPS_SPACE, 6),
     "supervised": (supervised_problem, SUPERVISED_SPACE, 3),
 }
+#: The choice that makes two programs of a door's space; tests about bits do with one.
+STATIC = {"function": {"num_units": 32}, "steps": {"momentum": 0.5}, "supervised": {"features": 4}}
 each_door = pytest.mark.parametrize("door", DOORS)
 #: Modules compile long; of them the table's own tests say the same.
 each_quick_door = pytest.mark.parametrize(
@@ -121,6 +123,13 @@ each_quick_door = pytest.mark.parametrize(
 
 def make(door: str, directory: Path | None = None, **options: Any) -> lab.Study:
     problem, space, _ = DOORS[door]
+    return lab.Study(problem(), space, directory, seed=0, **options)
+
+
+def make_plain(door: str, directory: Path | None = None, **options: Any) -> lab.Study:
+    """A study of one program."""
+    problem, space, _ = DOORS[door]
+    space = lab.SearchSpace(**{**space.parameters, **STATIC[door]})
     return lab.Study(problem(), space, directory, seed=0, **options)
 
 
@@ -181,41 +190,41 @@ def test_a_trial_is_what_its_function_gives_alone(searched: dict[str, Any]) -> N
         np.testing.assert_allclose(study.metrics("loss")[5, member], alone["loss"], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @each_door
-def test_any_company_is_bitwise_the_same(
-    searched: dict[str, Any], door: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_company_is_bitwise_the_same(door: str) -> None:
     """Trials proposed one at a time, in cohorts of the same width, learn the same."""
-    whole = search(make(door, cohort_width=4), door)
+    whole = search(make_plain(door, cohort_width=4), door)
     widths = whole.store.setting("widths")
-    single = make(door, cohort_width=4)
+    single = make_plain(door, cohort_width=4)
     search(single, door, round_size=3)
     assert single.store.setting("widths") == widths
     name = whole.problem.objective.metric
     np.testing.assert_array_equal(single.metrics(name), whole.metrics(name))
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @each_quick_door
 def test_survivors_of_rungs_are_bitwise_the_trials_that_never_stopped(door: str) -> None:
     if door == "function":
         pytest.skip("one unit has no rungs")
-    whole = search(make(door, cohort_width=1), door)
-    halved = search(
-        make(door, cohort_width=1), door, scheduler=lab.schedulers.successive_halving(reduction=3)
-    )
+    whole = search(make_plain(door, cohort_width=1), door)
+    halving = lab.schedulers.successive_halving(reduction=3)
+    halved = search(make_plain(door, cohort_width=1), door, scheduler=halving)
     name = whole.problem.objective.metric
     done = np.flatnonzero(halved.trials["status"] == "completed")
     assert 1 <= len(done) < 8
     np.testing.assert_array_equal(halved.metrics(name)[done], whole.metrics(name)[done])
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @each_quick_door
 def test_a_stored_study_goes_on(door: str, tmp_path: Path) -> None:
     # The first search fixes the cohort width, which is part of what makes results bitwise the same.
-    whole = search(make(door, tmp_path / "whole", cohort_width=1), door, round_size=4)
-    with make(door, tmp_path / "cut", cohort_width=1) as cut:
+    whole = search(make_plain(door, tmp_path / "whole", cohort_width=1), door, round_size=4)
+    with make_plain(door, tmp_path / "cut", cohort_width=1) as cut:
         search(cut, door, num_trials=4)
-    again = search(make(door, tmp_path / "cut", cohort_width=1), door, round_size=4)
+    again = search(make_plain(door, tmp_path / "cut", cohort_width=1), door, round_size=4)
     assert again.trials.equals(whole.trials)
     name = whole.problem.objective.metric
     np.testing.assert_array_equal(again.metrics(name), whole.metrics(name))
@@ -424,8 +433,7 @@ def test_a_real_range_with_whole_ends_trains_its_real_values() -> None:
 
 
 @each_door
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_programs_lower_for_accelerators(door: str, platform: str) -> None:
+def test_programs_lower_for_accelerators(door: str) -> None:
     """Traced and lowered on a CPU, as they would be for an accelerator."""
     problem, space, budget = DOORS[door]
     training = problem().training(space, None, 0)
@@ -442,8 +450,10 @@ def test_programs_lower_for_accelerators(door: str, platform: str) -> None:
     population = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape), x.dtype), state)
     stacked = jax.tree.map(lambda x: np.stack([x] * 3), hparams)
     step = jax.jit(jax.vmap(trainable.step, in_axes=(0, 0, None)))
-    lowered = step.trace(population, stacked, shared).lower(lowering_platforms=(platform,))
-    assert "func.func public @main" in lowered.as_text()
+    traced = step.trace(population, stacked, shared)
+    for platform in ("cuda", "tpu"):
+        lowered = traced.lower(lowering_platforms=(platform,))
+        assert "func.func public @main" in lowered.as_text()
 
 
 def test_a_target_is_reached_from_below_where_the_objective_is_maximised() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -51,8 +52,7 @@ def test_an_update_in_two_is_optaxs(name: str) -> None:
         "bias": random.standard_normal((3, 5)).astype(np.float32),
     }
     rates = jnp.asarray([1e-2, 1e-3, 3e-2])
-    state = jax.vmap(lambda params, rate: _CHAINS[name](rate).init(params))(params, rates)
-    state = jax.tree.map(jnp.asarray, state)
+    state = jax.jit(jax.vmap(lambda params, rate: _CHAINS[name](rate).init(params)))(params, rates)
 
     def plain(rate: Any, gradient: Any, state: Any, params: Any) -> Any:
         chain = optax.with_extra_args_support(_CHAINS[name](rate))
@@ -83,7 +83,7 @@ def test_no_update_of_a_chain_falls_back(monkeypatch: pytest.MonkeyPatch) -> Non
     """The cut itself works: `update_in_place` would hide its failure."""
     params = {"kernel": jnp.ones((6, 5)), "bias": jnp.ones(5)}
     for name, make in _CHAINS.items():
-        state = jax.tree.map(jnp.asarray, make(1e-2).init(params))
+        state = jax.eval_shape(make(1e-2).init, params)
 
         def update(gradient: Any, state: Any, params: Any, make: Any = make) -> Any:
             chain = optax.with_extra_args_support(make(1e-2))
@@ -93,7 +93,7 @@ def test_no_update_of_a_chain_falls_back(monkeypatch: pytest.MonkeyPatch) -> Non
         closed = jax.make_jaxpr(update)(params, state, params)
         cut = in_place._cut(closed.jaxpr, 2, len(jax.tree.leaves(state)))
         leaves = [jax.tree.leaves(part) for part in (params, state, params)]
-        found = in_place._run(cut, closed, jnp.asarray(True), *leaves)
+        found = jax.eval_shape(partial(in_place._run, cut, closed), jnp.asarray(True), *leaves)
         assert len(found) == len(closed.jaxpr.outvars), name
 
 
@@ -174,6 +174,7 @@ def test_what_cannot_be_run_again_is_called_as_it_is(monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(found["kernel"], 1.0)
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the CPU's program")
 def test_a_step_copies_neither_weights_nor_moments() -> None:
     class Net(nn.Module):

@@ -205,17 +205,18 @@ def test_padding_changes_nothing(cell: str, pooling: str) -> None:
     net = models.RNN(OUTPUTS, cell, 2, 6, pooling)
     short, long = sequences(6), np.array(sequences(15))
     long[..., :-1][long[..., -1] == 0] = np.nan
-    variables = net.init(jax.random.key(0), short)
+    variables = jax.jit(net.init)(jax.random.key(0), short)
 
     def total(variables: Any, inputs: Any) -> Any:
         out = net.apply(variables, inputs)
         return (out**2).sum(), out
 
-    (_, found), gradient = jax.value_and_grad(total, has_aux=True)(variables, short)
-    (_, padded), of_padded = jax.value_and_grad(total, has_aux=True)(variables, jnp.asarray(long))
+    slope = jax.jit(jax.value_and_grad(total, has_aux=True))
+    (_, found), gradient = slope(variables, short)
+    (_, padded), of_padded = slope(variables, jnp.asarray(long))
     np.testing.assert_allclose(padded, found, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(of_padded, gradient, rtol=1e-4, atol=1e-5)
-    alone = net.apply(variables, short[2:3, :3])
+    alone = apply(net, variables, short[2:3, :3])
     np.testing.assert_allclose(alone, found[2:3], rtol=1e-5, atol=1e-6)
 
 
@@ -224,8 +225,8 @@ def test_padding_changes_nothing(cell: str, pooling: str) -> None:
 def test_every_real_step_counts(cell: str, pooling: str) -> None:
     net = models.RNN(OUTPUTS, cell, 1, 6, pooling)
     inputs = sequences()
-    variables = net.init(jax.random.key(0), inputs)
-    gradient = jax.grad(lambda x: (net.apply(variables, x) ** 2).sum())(inputs)
+    variables = jax.jit(net.init)(jax.random.key(0), inputs)
+    gradient = jax.jit(jax.grad(lambda x: (net.apply(variables, x) ** 2).sum()))(inputs)
     seen = np.abs(gradient[..., :-1]).max(axis=-1) > 0
     np.testing.assert_array_equal(seen, inputs[..., -1] > 0)
 
@@ -242,9 +243,9 @@ def test_a_layer_computes_what_flax_computes(cell: str) -> None:
     kind, inputs_of, hiddens_of = FLAX_CELLS[cell]
     inputs = jnp.ones((4, 9, 6)).at[..., :-1].set(jax.random.normal(jax.random.key(2), (4, 9, 5)))
     ours = models.RNN(OUTPUTS, cell, 1, 6)
-    params = ours.init(jax.random.key(0), inputs)["params"]
+    params = jax.jit(ours.init)(jax.random.key(0), inputs)["params"]
     theirs = nn.RNN(kind(6))
-    copied: Any = theirs.init(jax.random.key(0), inputs[..., :-1])["params"]["cell"]
+    copied: Any = jax.jit(theirs.init)(jax.random.key(0), inputs[..., :-1])["params"]["cell"]
     drive, kernel = params["layer_0_input"], params["layer_0_kernel"]
     bias = jax.random.normal(jax.random.key(3), drive["bias"].shape)
     params["layer_0_input"]["bias"] = bias
@@ -257,10 +258,10 @@ def test_a_layer_computes_what_flax_computes(cell: str) -> None:
         copied[holder]["bias"] = bias[part]
     if cell == "gru":
         copied["hn"]["bias"] = jnp.zeros(6)
-    states = theirs.apply({"params": {"cell": copied}}, inputs[..., :-1])
+    states = jax.jit(theirs.apply)({"params": {"cell": copied}}, inputs[..., :-1])
     head = params["output"]
     expected = states[:, -1] @ head["kernel"] + head["bias"]
-    np.testing.assert_allclose(ours.apply({"params": params}, inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(apply(ours, {"params": params}, inputs), expected, atol=1e-5)
 
 
 @each_cell

@@ -1,5 +1,7 @@
 """The gated moments against Optax's own. `test_engine` holds what they are for."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,12 +33,9 @@ def hparams_of(name: str) -> dict[str, Any]:
     return {k: jnp.stack([jnp.asarray(traced(c)[k]) for c in configs]) for k in traced(configs[0])}
 
 
-def train(
-    name: str, weights: Any, is_gated: bool, alive: Any = None, steps: int = NUM_STEPS
-) -> Any:
-    """Steps on a quadratic: weights and state; a trial that is not alive stands still."""
-    hparams = hparams_of(name)
-    alive = jnp.ones((NUM_TRIALS,), bool) if alive is None else alive
+@functools.cache
+def training(name: str, is_gated: bool) -> Callable[..., Any]:
+    """One program for any number of steps, whoever is alive: weights and state."""
 
     def start(w: Any, h: Any) -> Any:
         return moments.transformation(name, h).init(w)
@@ -46,14 +45,24 @@ def train(
         updates, state = moments.gated([name], h, gate).update(w * 2.0, state, w)
         return jnp.where(is_alive, w - 0.01 * updates, w), state
 
-    def loop(w: Any, state: Any, h: Any, num_rows: Any) -> Any:
+    @jax.jit
+    def loop(w: Any, h: Any, alive: Any, steps: Any, num_rows: Any) -> Any:
         def body(_: Any, carry: Any) -> Any:
             return jax.vmap(one, in_axes=(0, 0, 0, 0, None))(*carry, h, alive, num_rows > 0)
 
-        return jax.lax.fori_loop(0, steps, body, (w, state))
+        return jax.lax.fori_loop(0, steps, body, (w, jax.vmap(start)(w, h)))
 
-    state = jax.vmap(start)(weights, hparams)
-    return jax.jit(loop)(weights, state, hparams, jnp.int32(1))
+    return loop
+
+
+def train(
+    name: str, weights: Any, is_gated: bool, alive: Any = None, steps: int = NUM_STEPS
+) -> Any:
+    """Steps on a quadratic: weights and state; a trial that is not alive stands still."""
+    alive = jnp.ones((NUM_TRIALS,), bool) if alive is None else alive
+    return training(name, is_gated)(
+        weights, hparams_of(name), alive, jnp.int32(steps), jnp.int32(1)
+    )
 
 
 def weights() -> Any:

@@ -28,11 +28,12 @@ def test_value_gradient_and_curvature_are_those_of_the_plain_product(shape: Any)
     x, w = operands(*shape)
 
     def of(f: Any) -> Any:
-        def loss(x: Any, w: Any) -> Any:
-            return jnp.sin(f(x, w)).sum()
+        @jax.jit
+        def all_three(x: Any, w: Any) -> Any:
+            slope = jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
+            return f(x, w), slope(x, w), jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
 
-        slope = jax.grad(loss, (0, 1))
-        return f(x, w), slope(x, w), jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
+        return all_three(x, w)
 
     for a, b in zip(*map(jax.tree.leaves, (of(products.product), of(plain))), strict=True):
         # Sums of some fifty terms of that size: on a GPU small ones differ by more of their own.
@@ -47,7 +48,8 @@ def test_it_batches(in_axes: Any) -> None:
     x = x if in_axes[0] is None else jnp.stack([x, x + 1, x * 2])
 
     def slopes(f: Any) -> Any:
-        return jax.vmap(jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1)), in_axes)(x, w)
+        slope = jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1))
+        return jax.jit(jax.vmap(slope, in_axes))(x, w)
 
     for a, b in zip(slopes(products.product), slopes(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
@@ -83,13 +85,14 @@ def test_a_product_in_a_branch_can_be_differentiated_twice() -> None:
 
     def curvature(f: Any) -> Any:
         slope = jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
-        return jax.jvp(slope, (x, w), (jnp.cos(x), jnp.cos(w)))[1]
+        return jax.jit(lambda *at: jax.jvp(slope, at, (jnp.cos(x), jnp.cos(w)))[1])(x, w)
 
     found = curvature(lambda x, w: products.product_if(jnp.asarray(True), x, w))
     for a, b in zip(found, curvature(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 def test_a_branch_copies_no_kernel() -> None:
     """Differentiated as it stands, a branch returns its kernel for the gradient."""

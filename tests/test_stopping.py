@@ -81,12 +81,29 @@ def test_a_study_stops_and_says_why(houses_csv: Path, tmp_path: Path) -> None:
         study.close()
 
 
+SMALL = """
+[space]
+learning_rate = { log_uniform = [1e-3, 1e-1] }
+num_layers = 1
+hidden_size = 4
+"""
+
+
+def only_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tune` in this process, without baselines and report, which are made after the search."""
+    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    monkeypatch.setattr("jaxopt_lab.cli.tune.write_report", lambda directory: True)
+    monkeypatch.setattr("jaxopt_lab.datasets.baselines.fit_baselines", lambda *a: {})
+
+
 def test_the_command_line_stops(
     houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
-    out = str(tmp_path / "run")
+    only_search(monkeypatch)
+    out, small = str(tmp_path / "run"), tmp_path / "small.toml"
+    small.write_text(SMALL)
     options = ["--trials", "8", "--epochs", "1", "--folds", "2", "--numeric", "standard"]
+    options += ["--space", str(small)]
     command = ["tune", str(houses_csv), "--target", "price", "--out", out, *options]
     assert cli.run([*command, "--stop-at", "1e9"]) == 0
     assert "stopped searching: the best score" in capsys.readouterr().out
@@ -99,7 +116,7 @@ def test_the_command_line_stops(
 def test_the_command_line_tries_a_prior_first(
     houses_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("jaxopt_lab.cli.tune.prepare_jax", lambda *a, **k: None)
+    only_search(monkeypatch)
     out, file = tmp_path / "run", tmp_path / "prior.toml"
     options = ["--trials", "4", "--epochs", "1", "--folds", "2", "--numeric", "standard"]
     command = ["tune", str(houses_csv), "--target", "price", *options]

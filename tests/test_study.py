@@ -25,6 +25,16 @@ def make_study(path: Path, space: lab.SearchSpace = SPACE, folder: str | None = 
     return lab.Study(lab.tasks.tabular(table, numeric="standard"), space, directory)
 
 
+@pytest.fixture(scope="module")
+def begun(houses: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> lab.Study:
+    """A study of one trial, to which nothing is added."""
+    path = tmp_path_factory.mktemp("begun") / "houses.csv"
+    houses.to_csv(path, index=False)
+    study = make_study(path)
+    study.optimize(lab.search.random(), 1, **BUDGET)
+    return study
+
+
 def comparable(study: lab.Study) -> pd.DataFrame:
     return study.trials.set_index("trial_id")
 
@@ -114,11 +124,10 @@ def test_a_changed_table_is_refused(houses_csv: Path) -> None:
         ({"num_folds": 3}, "another num_folds: 2 there, 3 now"),
     ],
 )
-def test_other_budgets_are_refused(houses_csv: Path, changes: dict[str, Any], message: str) -> None:
-    study = make_study(houses_csv)
-    study.optimize(lab.search.random(), 1, **BUDGET)
+def test_other_budgets_are_refused(begun: lab.Study, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        study.optimize(lab.search.random(), **{"num_trials": 1, **BUDGET, **changes})
+        begun.optimize(lab.search.random(), **{"num_trials": 2, **BUDGET, **changes})
+    assert begun.trials["status"].tolist() == ["completed"]
 
 
 def test_a_space_outside_the_hard_limits_is_refused(houses_csv: Path) -> None:

@@ -342,13 +342,14 @@ def test_a_loss_that_is_not_finite_is_never_the_best(bad: float) -> None:
 def test_trimming_cuts_padding_away() -> None:
     net = PaddedMLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
     values = engine_values(complete({**BASE, "hidden_size": 6, "num_layers": 2}))
-    params = net.init(jax.random.key(0), jnp.zeros((1, FEATURES)), values)["params"]
+    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, FEATURES)), values)["params"]
     small = trim(jax.tree.map(np.asarray, params), 2, 6)
     shapes = {name: layer["kernel"].shape for name, layer in small.items()}
     assert shapes == {"hidden_0": (FEATURES, 6), "hidden_1": (6, 6), "output": (6, 2)}
     alone = PaddedMLP(2, 6, 2, ("relu",))
     x = jnp.asarray(ARRAYS.inputs[0][:5, :FEATURES])
     np.testing.assert_allclose(
-        alone.apply({"params": small}, x, values), net.apply({"params": params}, x, values),
+        jax.jit(alone.apply)({"params": small}, x, values),
+        jax.jit(net.apply)({"params": params}, x, values),
         rtol=1e-5, atol=1e-6,
     )  # fmt: skip
