@@ -73,3 +73,24 @@ def test_going_on_with_other_devices_is_recorded_and_changes_nothing(
     assert capsys.readouterr().out.splitlines()[-1] == line
     assert cli.run(["show", str(tmp_path / "stayed")]) == 0
     assert "devices:" not in capsys.readouterr().out
+
+
+THREADS = """
+import os, sys
+import jax, jax.numpy as jnp
+from jaxopt_lab.core.devices import use_cores_of
+
+devices = use_cores_of(int(sys.argv[1]))
+jax.block_until_ready(jax.jit(lambda x: jnp.tanh(x @ x))(jnp.ones((300, 300))))
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(devices, jax.local_device_count(), sum(name.startswith("tf_XLAEigen") for name in names))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of threads")
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_worker_computes_on_as_many_threads_as_it_has_devices(number: int) -> None:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", THREADS, str(number)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(number)] * 3

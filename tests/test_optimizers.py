@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def run_ours(
     return jax.device_get(_loop(hparams, stacked, key))
 
 
-@jax.jit(static_argnums=2)
+@partial(jax.jit, static_argnums=2)
 def _loop(hparams: Any, gradients: Any, key: tuple) -> Any:
     NUM_TRACES[key] = NUM_TRACES.get(key, 0) + 1
     name, features, biases = key

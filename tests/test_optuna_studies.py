@@ -1,10 +1,12 @@
 """A study there and back again in Optuna's words, while it runs and after."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,12 @@ def ask(port: int, path: str, is_ready: Callable[[Any], bool], running: Any) -> 
         time.sleep(0.1)
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 #: A study that takes its time: folder of these tests, directory, storage.
 LONG = """
 import sys, time
@@ -231,13 +239,26 @@ main()
 """
 
 
+def long_study(folder: Path, url: str, table: Path) -> list[str]:
+    return ["-c", LONG, str(Path(__file__).resolve().parent), str(folder / "runs"), url]
+
+
+def long_tune(folder: Path, url: str, table: Path) -> list[str]:
+    tune = ["-m", "jaxopt_lab", "tune", str(table), "--target", "price", "--trials", "400"]
+    return [*tune, "--cohort-width", "2", "--out", str(folder / "runs"), "--optuna", url]
+
+
 @pytest.mark.slow
-def test_the_dashboard_shows_a_running_study(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [long_study, long_tune])
+def test_the_dashboard_shows_a_running_study(
+    command: Any, tmp_path: Path, houses_csv: Path
+) -> None:
+    """Trials are running, their curves and the number of those that are over grow, all of it while
+    the study's process lives."""
     pytest.importorskip("optuna_dashboard")
     here, database = Path(__file__).resolve().parent, tmp_path / "x.db"
-    url, port = f"sqlite:///{database}", 18437
-    given = [str(here), str(tmp_path / "runs"), url]
-    study = subprocess.Popen([sys.executable, "-c", LONG, *given], cwd=here.parent)
+    url, port = f"sqlite:///{database}", free_port()
+    study = subprocess.Popen([sys.executable, *command(tmp_path, url, houses_csv)], cwd=here.parent)
     served = None
     try:
         while not database.exists():
@@ -245,11 +266,23 @@ def test_the_dashboard_shows_a_running_study(tmp_path: Path) -> None:
             time.sleep(0.1)
         served = subprocess.Popen([sys.executable, "-c", SERVE, url, "--port", str(port)])
         listed = ask(port, "/api/studies", lambda found: found["study_summaries"], study)
-        number = listed["study_summaries"][0]["study_id"]
-        shown = ask(port, f"/api/studies/{number}", lambda found: len(found["trials"]) > 2, study)
-        states = {trial["state"] for trial in shown["trials"]}
-        assert states <= {"Running", "Complete", "Fail"}
+        path = f"/api/studies/{listed['study_summaries'][0]['study_id']}"
+
+        def counts(found: Any) -> Counter[str]:
+            return Counter(trial["state"] for trial in found["trials"])
+
+        def points(found: Any) -> int:
+            return sum(len(trial["intermediate_values"]) for trial in found["trials"])
+
+        def over(found: Any) -> int:
+            return len(found["trials"]) - counts(found)["Running"]
+
+        shown = ask(port, path, lambda found: counts(found)["Running"] and points(found), study)
         assert shown["trials"][0]["params"]
+        later = ask(port, path, lambda found: points(found) > points(shown), study)
+        later = ask(port, path, lambda found: over(found) > over(later), study)
+        last = ask(port, path, lambda found: over(found) > over(later), study)
+        assert set(counts(last)) <= {"Running", "Complete", "Pruned", "Fail"}
         assert study.poll() is None, "the study still runs"
     finally:
         for process in filter(None, (study, served)):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxopt_lab as lab
 from jaxopt_lab import schedulers
+from jaxopt_lab.core.devices import float64
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.schedulers.explore import reflected
 from jaxopt_lab.schedulers.pb2 import _columns
@@ -192,7 +193,7 @@ def test_pb2_takes_the_values_that_gained() -> None:
 def test_the_kernel_of_pb2_forgets_by_generations() -> None:
     """k(t, t') = (1 - e)^(|t - t'| / 2), of Parker-Holder et al. 2020, times that of the values."""
     length = 1.7
-    with jax.enable_x64(True):
+    with float64():
         columns = _columns(np.array([0, 1, 5]), np.full((3, 1), 0.4), 6)
         owner, is_time = np.array([0, 1, 1, 1, 1, 1, 1]), np.array([False, *[True] * 6])
         hyper = Hyperparameters(np.log([0.5, length]), np.zeros(()), np.zeros(()), np.zeros(()))

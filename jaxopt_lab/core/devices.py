@@ -16,6 +16,23 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def use_cores_of(num_devices: int) -> int:
+    """`use_all_cores` for a process that shares its machine with others of its kind: so many CPU
+    devices, and no more threads than devices to compute on them.
+
+    XLA computes on a thread for each core of the machine whatever the number of devices, so that
+    processes of one device each would take each other's cores.
+
+    Returns:
+      The number of CPU devices.
+
+    Raises:
+      UserError: if JAX has already started with another number.
+    """
+    os.environ["NPROC"] = str(num_devices)  # XLA's own word for it, read when JAX starts
+    return use_all_cores(num_devices)
+
+
 def use_all_cores(num_devices: int | None = None) -> int:
     """Make one JAX CPU device per core; call it before JAX computes anything.
 
@@ -44,6 +61,15 @@ def use_all_cores(num_devices: int | None = None) -> int:
 def accelerator() -> str:
     """What is meant by an accelerator here: "gpu" or "tpu"; "gpu" where there is none."""
     return "tpu" if jax.default_backend() == "tpu" else "gpu"
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Run what follows in float64 where it asks for it; nothing global is changed."""
+    # JAX 0.7 has it elsewhere only, where later ones call it deprecated.
+    place = jax if hasattr(jax, "enable_x64") else jax.experimental
+    with place.enable_x64(True):  # type: ignore[attr-defined]
+        yield
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -34,6 +34,8 @@ ROWS_PER_THREAD = 10_000
 
 _MEANINGS = {
     "validation set is too small": "it has too few rows to set some aside for early stopping",
+    # before scikit-learn 1.7
+    "R^2 score is not well-defined": "it has too few rows to set some aside for early stopping",
     "least populated class": "a class has too few rows for some to be set aside for early stopping",
     "should be greater or equal to the number of classes": (
         "it has too few rows for each class to be among those set aside for early stopping"
@@ -164,8 +166,9 @@ def noting(name: str, failed: dict[str, str]) -> Iterator[None]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("error", UndefinedMetricWarning)
             yield
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError, UndefinedMetricWarning) as error:
         failed[name] = _in_our_words(error)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxopt_lab.core.devices import use_all_cores
+from jaxopt_lab.core.devices import use_cores_of
 from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.workers import Answer, Blueprint, Order, RemoteDevice, Trained, Worker
 
@@ -27,7 +27,7 @@ def _begin(num_devices: int, options: dict[str, Any]) -> list[Any]:
     for name, value in options.items():
         jax.config.update(name, value)
     if "cpu" in (jax.config.values.get("jax_platforms") or "cpu"):
-        use_all_cores(num_devices)
+        use_cores_of(num_devices)
     return jax.local_devices()[:num_devices]
 
 

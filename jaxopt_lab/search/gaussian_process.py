@@ -1,7 +1,7 @@
 """Gaussian-process regression for mixed spaces, in float64 and padded to powers of two.
 
 All functions here are pure JAX and expect float64 arrays: call them inside
-`jax.enable_x64(True)`, as `bayesian` does; nothing global is changed.
+`core.devices.float64`, as `bayesian` does; nothing global is changed.
 """
 
 from functools import partial

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxopt_lab.core.devices import on_host
+from jaxopt_lab.core.devices import float64, on_host
 from jaxopt_lab.search.base import History
 from jaxopt_lab.search.encoding import features
 from jaxopt_lab.search.feasibility import labels
@@ -64,7 +64,7 @@ def float64_on_cpu() -> Iterator[None]:
 
     with _BLAS, ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
-        stack.enter_context(jax.enable_x64(True))
+        stack.enter_context(float64())
         stack.enter_context(on_host())
         yield
 
