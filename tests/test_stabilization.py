@@ -158,6 +158,12 @@ SIGNS: dict[str, dict[str, float]] = {
 }
 
 
+CALM = {"fluctuation": 0.01}
+MADE_UP_BY_FEW = {"log_calms": 1.1, "log_tells": 8.0, "log_gain": 1.7, "tail_share": 0.1}
+TOO_FEW_ROWS = {"rows_tell": 1.4, "valid_calms": 2.4, "train_fluctuation": 0.005}
+SHAKES_TOO = {"rate_calms": 3.2, "rate_end": 1.3, "noise_over_batch": 16.0, "batch_calms": 1.1}
+
+
 @pytest.mark.parametrize("cause", SIGNS)
 def test_clear_signs_give_the_cause(cause: str) -> None:
     found = verdict(QUIET._replace(**SIGNS[cause]))
@@ -222,6 +228,21 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         ("no_problem", SIGNS["bad_scale"], "no_problem"),
         ("no_problem", {"outliers_calm": 1.0, "outliers_gain": 1.5}, "outliers"),
         ("no_problem", {"outliers_calm": 5.0}, "no_problem"),
+        # Calm by a loss that a few targets make up, or that too few validation rows cannot tell.
+        ("no_problem", MADE_UP_BY_FEW, "heavy_tailed_target"),
+        ("no_problem", MADE_UP_BY_FEW | {"log_gain": 1.1}, "no_problem"),
+        ("no_problem", MADE_UP_BY_FEW | {"log_tells": 1.7}, "no_problem"),
+        ("no_problem", TOO_FEW_ROWS, "evaluation_noise"),
+        ("no_problem", TOO_FEW_ROWS | {"rows_tell": 0.3}, "no_problem"),
+        ("no_problem", TOO_FEW_ROWS | {"noise_floor": 0.005}, "no_problem"),
+        ("no_problem", TOO_FEW_ROWS | {"valid_calms": 1.2}, "no_problem"),
+        # A rise explains no shaking, unless what undoes it calms as well.
+        ("overfitting", SHAKES_TOO, "learning_rate_too_high"),
+        ("overfitting", SHAKES_TOO | {"dropout_calms": 5.0}, "overfitting"),
+        ("overfitting", SHAKES_TOO | {"fluctuation": 0.01}, "overfitting"),
+        ("overfitting", SHAKES_TOO | {"batch_calms": 4.0, "batch_gain": 1.2}, "small_batch_noise"),
+        # What is calm is not helped by being calmer.
+        ("overfitting", {**CALM, "norm_tail": 20.0, "clip_calms": 5.0}, "overfitting"),
     ],
 )
 def test_the_stronger_of_two_signs_gives_the_cause(

@@ -233,6 +233,14 @@ def test_what_is_not_known_is_no_evidence(cause: str) -> None:
     assert "overfitting" not in [c.name for c in rises]
 
 
+def test_a_rise_explains_no_shaking() -> None:
+    both = QUIET._replace(**SIGNS["overfitting"], rate_calms=4.0, rate_gain=1.0, rate_end=1.3)
+    assert [c.name for c in verdict(both)] == ["learning_rate_too_high", "overfitting"]
+    # What undoes the rise calms, too; or there is nothing that shakes.
+    for without in ({"dropout_calms": 5.0}, {"fluctuation": 0.01}):
+        assert [c.name for c in verdict(both._replace(**without))] == ["overfitting"]
+
+
 def test_of_decay_and_second_moment_one_is_named() -> None:
     both = QUIET._replace(
         decay_calms=20.0, decay_gain=1.1, b2_calms=1.4, b2_gain=1.0, b2_memory=9.0

@@ -213,6 +213,44 @@ def test_a_loss_of_other_units_is_not_held_against_a_constant() -> None:
     assert "the same" not in found.sentence
 
 
+def test_a_loss_without_outliers_is_compared_as_a_share_of_a_constants() -> None:
+    # One of the validation rows makes up the loss, and hides what all others tell.
+    rng = np.random.default_rng(0)
+    rows = 10.0 * np.exp(rng.normal(0, 1.0, (1, 32))) * np.ones((SEEDS, 1))
+    base = trained(0.004, 10.0)._replace(best_rows=rows)
+    few = 0.3 * np.exp(rng.normal(0, 0.1, (1, 32))) * np.ones((SEEDS, 1))
+    clean = trained(0.010, 0.3)._replace(best_rows=few)
+    member = Member("without 2 outlying rows", {}, "outliers", split=1, comparable=False)
+    assert not compare(member, clean, base).accepted  # it is no calmer
+    remedy = compare(member, clean, base, constants=(1.0, 13.0))
+    assert remedy.accepted
+    assert remedy.loss.value == pytest.approx(few.mean() / (rows.mean() / 13.0), rel=0.01)
+    assert remedy.why.startswith("is calm, and it leaves 30% of a constant prediction's loss")
+    # No better than a constant, however calm.
+    idle = trained(0.001, 0.99)._replace(best_rows=np.full((SEEDS, 32), 0.99))
+    worse = compare(member, idle, base, constants=(1.0, 13.0))
+    assert not worse.accepted
+    assert worse.why.startswith("calmer, but it leaves 99%")
+    found = diagnosis(evidence(fluctuation=0.01, outliers_gain=2.5, outliers_calm=0.4), {}, base)
+    known = {**found.members, member.name: member}
+    found = replace(found, members=known, chosen=remedy, after=clean)
+    assert found.main_cause == "outliers"
+    assert "Train without 2 outlying rows: on fresh seeds the curve is calm" in found.sentence
+    assert found.sentence.count("of a constant prediction's loss") == 1
+    shook = replace(found, before=trained(0.02, 10.0)).sentence
+    assert "falls from 2.0% to 1.0%; it leaves 30% of a constant prediction's loss" in shook
+
+
+def test_a_curve_that_shakes_and_rises_is_said_to_do_both() -> None:
+    signs = {"overfit_rise": 1.5, "train_fall": 1.5, "rate_calms": 4.0, "rate_end": 1.4}
+    found = diagnosis(evidence(**signs), {}, trained(0.2, 1.0))
+    assert [cause.name for cause in found.causes[:2]] == ["learning_rate_too_high", "overfitting"]
+    assert "stands 20% off its trend and ends 50% above its lowest because" in found.sentence
+    calm = diagnosis(evidence(**signs | {"fluctuation": 0.01}), {}, trained(0.01, 1.0))
+    assert calm.main_cause == "overfitting"
+    assert calm.sentence.startswith("The validation loss ends 50% above its lowest because")
+
+
 def test_what_frees_a_dead_network_need_not_be_calmer() -> None:
     dead = trained(1e-6, 1.0)
     scaled = Member("standardised inputs", {}, "scale", split=1)
@@ -244,12 +282,12 @@ def task(targets: np.ndarray, criterion: Any) -> Population:
 def test_the_constant_prediction_is_that_of_the_training_rows() -> None:
     targets = np.random.default_rng(0).normal(3.0, 2.0, 40).astype(np.float32)
     expected = np.mean((targets[:10] - targets[10:].mean()) ** 2)
-    assert task(targets, regression()).constant_loss == pytest.approx(expected, rel=1e-5)
+    assert task(targets, regression()).constant_loss() == pytest.approx(expected, rel=1e-5)
     labels = np.asarray([0, 1, 1, 2] * 10, np.int32)
     shares = np.bincount(labels[10:], minlength=4) / 30
     expected = -np.log(shares[labels[:10]]).mean()
     # A class that nobody has seen changes nothing but its own, tiny share.
-    found = task(labels, classification(4)).constant_loss
+    found = task(labels, classification(4)).constant_loss()
     assert found == pytest.approx(expected, abs=0.02)
 
 

@@ -19,6 +19,7 @@ from jaxopt_lab.stabilization.thresholds import (
     RISES,
     STILL_FALLS,
     STOPPED,
+    THRESHOLDS,
 )
 
 #: Where rows leave a greater standard error in a ratio of losses, they are too few to tell it.
@@ -95,6 +96,7 @@ def compare(
     base: Summary,
     idle: Idle | None = None,
     limit: float = HEALTHY,
+    constants: tuple[float, float] | None = None,
 ) -> Remedy:
     """Compare a variant with the base, seed by seed.
 
@@ -104,10 +106,15 @@ def compare(
       base: the base's, with the same seeds.
       idle: what learning nothing comes to, where that is known: no cure is as bad.
       limit: fluctuation up to which a curve is calm.
+      constants: of a variant on other rows or in other units, the losses of the best constant
+        predictions on its validation rows and on the base's: losses are compared as shares of
+        them. None: they are not compared.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
     against_rise = overfits(base)
-    if not member.comparable:
+    if not member.comparable and constants is not None:
+        loss, final, accepted, why = _by_shares(found, base, limit, constants)
+    elif not member.comparable:
         loss = final = Ratio(1.0, 1.0, 1.0)
         accepted, why = judge(spread, loss, 0.0)
         why += "; losses of other rows or units are not compared"
@@ -150,6 +157,39 @@ def compare(
         why,
         limit,
     )
+
+
+def _by_shares(
+    found: Summary, base: Summary, limit: float, constants: tuple[float, float]
+) -> tuple[Ratio, Ratio, bool, str]:
+    """Ratios of best and final losses as shares of those of constants; accepted or not, and why."""
+    mine, given = constants
+    loss = ratio_of_means(found.best_rows / mine, base.best_rows / given)
+    final = ratio_of_means(found.final / mine, base.final / given)
+    spread = paired_ratio(found.fluctuation, base.fluctuation)
+    calmer, why = judge(spread, Ratio(1.0, 1.0, 1.0), 0.0)
+    left = float(np.mean(found.best)) / mine, float(np.mean(base.best)) / given
+    told = f"it leaves {left[0]:.0%} of a constant prediction's loss, as given {left[1]:.0%}"
+    if calmer and loss.value > STOPPED:
+        return loss, final, False, f"calmer, but {told}"
+    calm = mean(found.fluctuation) <= limit and np.mean(found.num_spikes) < 1
+    # A loss that a few rows make up has a wide interval, which is what is wrong with it.
+    surely = loss.high < 1.0 or times_told(found, base) >= THRESHOLDS["log_tells"]
+    if not calmer and calm and loss.value <= FREES and surely:
+        return loss, final, True, f"is calm, and {told}"
+    return loss, final, calmer, f"{why}; {told}"
+
+
+def times_told(found: Summary, base: Summary) -> float:
+    """Standard error that the choice of validation rows leaves in the base's best loss, over that
+    in a variant's.
+    """
+    return told_to(base) / max(told_to(found), 1e-9)
+
+
+def told_to(found: Summary) -> float:
+    """Half of the 95 % interval, log scale, that validation rows leave around a best loss."""
+    return 1.96 * row_error(found.best_rows, np.ones_like(found.best_rows))
 
 
 def overfits(found: Summary) -> bool:

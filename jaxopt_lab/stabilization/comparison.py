@@ -149,11 +149,21 @@ class Comparison(ABC):
         for name in names:
             if name != BASE and BASE in self.summaries:
                 member, mine = self.members[name], self.summaries[name]
-                self.remedies[name] = compare(
-                    member, mine, self.summaries[BASE], self.idle, self.healthy
-                )
+                self.remedies[name] = self.compared(member, mine, self.summaries[BASE])
         # A member that learned more changes what all others are held against.
         self.remedies = {n: r._replace(calm=self.healthy) for n, r in self.remedies.items()}
+
+    def compared(self, member: Member, found: Summary, base: Summary) -> Remedy:
+        """A variant against the base with the same seeds."""
+        constants = self.constants(member)
+        return compare(member, found, base, self.idle, self.healthy, constants)
+
+    def constants(self, member: Member) -> tuple[float, float] | None:
+        """Losses of constant predictions that those of a variant and of the base are shares of,
+        where nothing else compares them; None where nobody knows.
+        """
+        del member
+        return None
 
     def undo_two(self, causes: list[Cause]) -> list[Cause]:
         """Where no single cause was found, two that hide each other, if there are such."""
@@ -197,10 +207,7 @@ class Comparison(ABC):
         candidates = [m for m in candidates if m.name in found]
         self.learn(found)
         before = self.summarize(found[BASE])
-        confirmed = [
-            compare(m, self.summarize(found[m.name]), before, self.idle, self.healthy)
-            for m in candidates
-        ]
+        confirmed = [self.compared(m, self.summarize(found[m.name]), before) for m in candidates]
         for remedy in confirmed:
             self.remedies.setdefault(remedy.name, remedy)
         best = ranked(confirmed, self.cures_of[cause])

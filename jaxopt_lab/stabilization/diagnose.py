@@ -11,10 +11,19 @@ import numpy as np
 
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.stabilization.compare import Remedy, mean
+from jaxopt_lab.stabilization.compare import Remedy, mean, overfits, times_told, told_to
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
 from jaxopt_lab.stabilization.fluctuation import measure
-from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
+from jaxopt_lab.stabilization.gain import (
+    cost_of_shaking,
+    described,
+    end_gain,
+    is_calm,
+    is_flat,
+    no_problem,
+    shakes_by_itself,
+    shaking_first,
+)
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     GOAL_RATIO,
@@ -22,6 +31,7 @@ from jaxopt_lab.stabilization.thresholds import (
     HEALTHY,
     STILL_FALLS,
     THRESHOLDS,
+    UNTOLD,
 )
 from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
@@ -80,9 +90,13 @@ class Evidence(NamedTuple):
       warmup_gain: base best loss over that with warm-up; NaN where the base warms up.
       outliers_calm: base fluctuation over that without the rows far from all others; NaN where
         there are none.
-      outliers_gain: base best loss over that; 1 where validation rows are among them.
+      outliers_gain: base best loss over that; where validation rows are among them, both as shares
+        of a constant prediction's loss (1 where nobody knows that).
       tail_share: share of the targets that lie far from their middle; NaN of classes.
       log_calms: base fluctuation over that on a log scale of the target; NaN where not tried.
+      log_gain: base best loss over that, both as shares of a constant prediction's loss.
+      log_tells: standard error that the choice of validation rows leaves in the base's best loss
+        over that on a log scale: by how much a few rows make up the loss.
       input_scale: root mean square of the largest input column, or one over it if that is greater.
       scale_helps: base fluctuation, or best loss, over that on standardised inputs; NaN where not
         tried.
@@ -93,6 +107,12 @@ class Evidence(NamedTuple):
       floor_error: standard error of the noise floor over it, which is as that of a standard
         deviation of so many validation rows.
       valid_calms: base fluctuation over that on more validation rows; NaN where not tried.
+      rows_tell: half of the 95 % interval, log scale, that the choice of validation rows alone
+        leaves around the base's best loss.
+      rate_end: where the base overfits, its final loss over the lowest at a lower rate that is
+        three times calmer and whose best loss is no worse; else 1.
+      dropout_calms: base fluctuation over that at the calmest dropout or L2 whose best loss is no
+        worse.
     """
 
     fluctuation: float
@@ -129,6 +149,11 @@ class Evidence(NamedTuple):
     shaking_costs: float = 1.0
     floor_error: float = 0.0
     valid_calms: float = math.nan
+    log_gain: float = 1.0
+    log_tells: float = 1.0
+    rows_tell: float = 0.0
+    rate_end: float = 1.0
+    dropout_calms: float = 1.0
 
 
 def gather(
@@ -141,6 +166,7 @@ def gather(
     input_scale: float = 1.0,
     calm_limit: float = HEALTHY,
     num_valid: int | None = None,
+    on_logs: Summary | None = None,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -154,6 +180,7 @@ def gather(
       input_scale: see `Evidence`.
       calm_limit: see `Evidence`.
       num_valid: validation rows; None: as many as leave no doubt about their noise.
+      on_logs: the base's trainings on a log scale of the target, if there are any.
     """
 
     def of(*families: str) -> list[Remedy]:
@@ -219,6 +246,11 @@ def gather(
         shaking_costs=cost_of_shaking(remedies.values(), config),
         floor_error=0.0 if num_valid is None else 1.0 / math.sqrt(2.0 * max(num_valid - 1, 1)),
         valid_calms=if_tried("validation", calms("validation")),
+        log_gain=gain(of("target")),
+        log_tells=1.0 if on_logs is None else times_told(on_logs, base),
+        rows_tell=told_to(base),
+        rate_end=end_gain(lower) if overfits(base) else 1.0,
+        dropout_calms=harmlessly(of("regularisation")),
     )
 
 
@@ -235,16 +267,18 @@ def verdict(found: Evidence) -> list[Cause]:
 
     A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
     is calm because it is stuck; or a lower rate makes it calmer and better still; or the shaking
-    that is left costs something; or the rows keep it from learning. Where no cause reaches its
+    that is left costs something; or the rows keep it from learning, or from being judged. Of a
+    curve that shakes and rises, what explains the shaking comes first. Where no cause reaches its
     thresholds, none is named.
     """
     t = THRESHOLDS
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
     rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
-    if is_flat(found) and is_free and rate_is_right and rows_are_right:
+    rows_can_tell = _log_tells(found) < 1.0 and not _too_few_rows(found)
+    if is_flat(found) and is_free and rate_is_right and rows_are_right and rows_can_tell:
         return [no_problem(found)]
-    return decided(weighed(found), described(found))
+    return shaking_first(decided(weighed(found), described(found)), found)
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -255,13 +289,17 @@ def weighed(found: Evidence) -> list[Cause]:
 def _of_training(found: Evidence) -> dict[str, Conditions]:
     """Causes that hyperparameters undo."""
     t = THRESHOLDS
-    # Without clipping a network may also be stuck: calm, but at a high level.
-    clip_helps = max(found.clip_calms, found.clip_gain)
+    # Without clipping a network may also be stuck: calm, but at a high level. What is calm is not
+    # helped by being calmer.
+    clip_helps = max(1.0 if is_calm(found) else found.clip_calms, found.clip_gain)
     # Gradients that explode on single rows do so because of the rows.
     of_rows = [found.outliers_calm, found.log_calms]
     # With few rows to a step, noise is rate over batch: a larger batch does what a lower rate does.
     # The rate is to blame for what it gains beyond that.
     beyond_batch = found.rate_gain / max(found.batch_gain, 1.0)
+    # What overfits has its best early, whatever its rate is: there the end of the curve tells.
+    rate_gain = max(found.rate_gain, found.rate_end if shakes_by_itself(found) else 1.0)
+    batch_does_not = t["batch_calms"] / found.batch_calms if rate_gain > found.rate_gain else 0.0
     noisy = found.noise_over_batch / t["noise_over_batch"]
     without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
     if found.outliers_gain >= t["rows_gain"]:
@@ -269,10 +307,10 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     return {
         "learning_rate_too_high": {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
-            "rate_gain": (found.rate_gain, t["rate_gain"]),
-            "rate_is_not_clip": (found.rate_gain * _TIE / max(found.clip_gain, 1.0), 1.0),
+            "rate_gain": (rate_gain, t["rate_gain"]),
+            "rate_is_not_clip": (rate_gain * _TIE / max(found.clip_gain, 1.0), 1.0),
             "rate_is_not_batch": (
-                max(1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"]),
+                max(1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"], batch_does_not),
                 1.0,
             ),
         },
@@ -329,7 +367,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
         },
         "outliers": {"outliers_help": (_outliers_help(found), 1.0)},
         "heavy_tailed_target": {
-            "log_calms": (found.log_calms, t["rows_calm"]),
+            "log_helps": (_log_helps(found), 1.0),
             "tail_share": (found.tail_share, t["tail_share"]),
         },
         "bad_scale": {
@@ -353,6 +391,30 @@ def _rows_explain(found: Evidence) -> float:
     explained = share / THRESHOLDS["floor_share"]
     tried = found.valid_calms / GOAL_RATIO
     return explained if math.isnan(tried) else max(explained, tried)
+
+
+def _log_helps(found: Evidence) -> float:
+    """How far a log scale of the target is beyond what counts; NaN where not tried."""
+    calms = found.log_calms / THRESHOLDS["rows_calm"]
+    return calms if math.isnan(calms) else max(calms, _log_tells(found))
+
+
+def _log_tells(found: Evidence) -> float:
+    """How far beyond what counts a log scale makes the loss one of all rows instead of a few, and
+    one that falls further below a constant prediction's.
+    """
+    t = THRESHOLDS
+    return min(found.log_tells / t["log_tells"], found.log_gain / t["rows_gain"])
+
+
+def _too_few_rows(found: Evidence) -> bool:
+    """Whether a calm loss is one of too few validation rows: they cannot tell it by far, their
+    choice explains what moves, and more of them are calmer.
+    """
+    t = THRESHOLDS
+    explained = found.noise_floor * (1.0 + found.floor_error) / max(found.fluctuation, 1e-12)
+    explains = explained >= t["floor_share"] and found.valid_calms >= t["rows_calm"]
+    return explains and found.rows_tell >= 2 * UNTOLD
 
 
 def _outliers_help(found: Evidence) -> float:

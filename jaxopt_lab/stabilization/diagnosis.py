@@ -14,13 +14,13 @@ import pandas as pd
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
-from jaxopt_lab.stabilization.compare import Idle, Remedy, mean
+from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, told_to
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.gain import is_calm
-from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean, row_error
+from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
 from jaxopt_lab.stabilization.walk import Walked
 from jaxopt_lab.stabilization.walk import table as walk_table
 from jaxopt_lab.stabilization.weighing import Cause
@@ -43,8 +43,6 @@ SENTENCES = {
     "no_problem": "nothing is wrong: the validation loss is calm",
     "no_single_cause": "no single cause was found",
 }
-#: A calm curve whose loss is so uncertain for its rows (half of a 95 % interval) is told so.
-_UNTOLD = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +130,8 @@ class Diagnosis:
     @property
     def better(self) -> Remedy | None:
         """The cure with the best loss, if that is more than 2 % below the base's, for certain."""
-        mine = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        cures = {n for n, m in self.members.items() if m.is_cure and m.comparable}
+        mine = [r for n, r in self.remedies.items() if n in cures]
         found = [r for r in mine if r.loss.value * HARMLESS < 1.0 and r.loss.high < 1.0]
         return min(found, key=lambda r: r.loss.value, default=None)
 
@@ -187,18 +186,26 @@ class Diagnosis:
         member = self.members.get(self.chosen.name)
         if member is not None and not member.comparable:
             loss = "; its loss is of other rows or units, so it is not compared"
+            if self.chosen.loss.value != 1.0:  # shares of a constant's loss are compared
+                told = self.chosen.why[self.chosen.why.index("it leaves") :]
+                loss = "" if after >= before else f"; {told}"
+        verb = "Train" if self.chosen.name.startswith("without") else "Use"
         return (
-            f"{text}. Use {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
+            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
             f"{self._hidden_rate()}"
         )
 
     def _rows_tell(self) -> str:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
-        rows = self.before.best_rows
-        half = 1.96 * row_error(rows, np.ones_like(rows))
-        if half < _UNTOLD:
+        half = told_to(self.before)
+        if half < UNTOLD:
             return ""
-        return f"; its {self.setting['num_valid']:,} validation rows tell it to ±{half:.0%} only"
+        number = self.setting["num_valid"]
+        wanted = math.ceil(number * (half / UNTOLD) ** 2 / 10) * 10
+        return (
+            f"; its {number:,} validation rows tell it to ±{half:.0%} only (some {wanted:,} would "
+            f"to ±{UNTOLD:.0%})"
+        )
 
     def _falls_short(self) -> str:
         """Of a fix that helps and does not do the whole job."""
@@ -244,11 +251,18 @@ class Diagnosis:
         """What there is to see, to go before its cause."""
         found, name = self.evidence, self.main_cause
         rise = f"ends {found.overfit_rise - 1:.0%} above its lowest"
-        if name == "overfitting":
+        rises = found.overfit_rise >= RISES
+        if name == "overfitting" and is_calm(found):
             return rise
+        if any(c.name == "overfitting" for c in self.causes[:2]) and rises and not is_calm(found):
+            shakes = self._spikes or f"stands {found.fluctuation:.0%} off its trend"
+            return f"{shakes} and {rise}"
         if is_calm(found) and name == "no_single_cause":
             return rise if found.overfit_rise >= RISES else "is calm, but worse than it need be"
         if is_calm(found):
+            untold = name in ("evaluation_noise", "heavy_tailed_target")
+            if untold and found.rows_tell >= UNTOLD:
+                return f"is calm, but known to ±{found.rows_tell:.0%} only,"
             stuck = name == "exploding_gradients"
             return f"is calm, but {'stuck at a high level' if stuck else 'higher than it need be'},"
         return self._spikes or f"stands {found.fluctuation:.0%} off its trend"

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from jaxopt_lab.stabilization.compare import Remedy
 from jaxopt_lab.stabilization.thresholds import (
+    GOAL_RATIO,
     HARMLESS,
     HEALTHY,
     LEAST_SHARE,
@@ -23,6 +24,8 @@ from jaxopt_lab.stabilization.weighing import Cause
 
 #: Families that take shaking away and nothing else: the network, its rows and its loss stay.
 _SHAKE_LESS = ("schedule", "average")
+#: Causes that explain why a curve shakes by more than the choice of validation rows.
+_OF_SHAKING = ("learning_rate_too_high", "small_batch_noise", "second_moment_too_fast")
 
 
 def calm_limit(best: float, idle: float | None) -> float:
@@ -69,6 +72,29 @@ def cost_of_shaking(
     return max(gains, default=1.0)
 
 
+def end_gain(lower: Iterable[Remedy]) -> float:
+    """Final loss of a base that overfits over the lowest of lower rates that are `GOAL_RATIO` times
+    calmer and whose best loss is no worse; at least 1.
+    """
+    calmer = [r for r in lower if r.fluctuation.value <= 1.0 / GOAL_RATIO]
+    ends = [r.final.value for r in calmer if r.loss.value <= HARMLESS]
+    return max(1.0 / max(min(ends, default=1.0), 1e-9), 1.0)
+
+
+def shaking_first(causes: list[Cause], found: "Rising") -> list[Cause]:
+    """A rise explains no shaking: overfitting goes behind what does, unless regularisation, which
+    undoes the rise, takes the shaking away as well.
+
+    Args:
+      causes: that hold, most certain first.
+      found: evidence.
+    """
+    if not shakes_by_itself(found) or causes[0].name != "overfitting":
+        return causes
+    explain = [cause for cause in causes if cause.name in _OF_SHAKING]
+    return [*explain, *(cause for cause in causes if cause not in explain)]
+
+
 class Shaking(Protocol):
     """What calm is told from: see `diagnose.Evidence`."""
 
@@ -84,9 +110,21 @@ class Shaking(Protocol):
     def shaking_costs(self) -> float: ...
 
 
+class Rising(Shaking, Protocol):
+    """With what regularisation does."""
+
+    @property
+    def dropout_calms(self) -> float: ...
+
+
 def is_calm(found: Shaking) -> bool:
     """Whether a curve stays near its trend."""
     return found.fluctuation <= found.calm_limit and found.num_spikes < 1
+
+
+def shakes_by_itself(found: Rising) -> bool:
+    """Whether a curve shakes, and not because it overfits: regularisation does not calm it."""
+    return not is_calm(found) and found.dropout_calms < GOAL_RATIO
 
 
 def is_flat(found: Shaking) -> bool:

@@ -117,17 +117,19 @@ class Population(SideBySide):
         numbers = prepare(1, self.seed).development
         return tuple(int(numbers[row]) for row in self.rows.outliers)
 
-    @property
-    def constant_loss(self) -> float | None:
+    def constant_loss(self, split: int = 0) -> float | None:
         """Validation loss of the best constant of the training rows, of squared errors their mean,
         or of their class shares; None where targets are not one number each.
+
+        Args:
+          split: of the data; 0 is the given one.
         """
         arrays, criterion = self.arrays, self.task.criterion
-        targets = np.asarray(arrays.targets[0])
+        targets = np.asarray(arrays.targets[split if len(arrays.targets) > 1 else 0])
         if targets.ndim != 1 or not self.num_valid:
             return None
-        trained = targets[arrays.train_rows[0][: self.num_rows]]
-        valid = targets[arrays.valid_rows[0][: self.num_valid]]
+        trained = targets[arrays.train_rows[split][: int(arrays.num_train[split])]]
+        valid = targets[arrays.valid_rows[split][: int(arrays.num_valid[split])]]
         if criterion.num_outputs == 1:
             loss = getattr(self.task, "target_loss", SQUARED)
             outputs = np.full((1,), loss.constant(trained))

@@ -19,6 +19,7 @@ from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population, curve
 from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
+from jaxopt_lab.stabilization.thresholds import UNTOLD
 from jaxopt_lab.stabilization.weighing import Cause
 
 
@@ -51,7 +52,7 @@ class Stages(Comparison):
         seeds, fresh = numbers[: length.num_seeds], numbers[length.num_seeds :]
         super().__init__(population, seeds, fresh, clock, say)
         self.population, self.seen = population, seen
-        self._constant = population.constant_loss
+        self._constant = population.constant_loss()
 
     def observe(self) -> Diagnosis:
         """Of the base alone."""
@@ -92,8 +93,8 @@ class Stages(Comparison):
         return self._diagnosis(causes, chosen, confirmed)
 
     def _with_rows(self, causes: list[Cause]) -> list[Cause]:
-        """Of a calm curve, whether it is so because of its rows: what can be told by the loss."""
-        tried = [m for m in self.population.rows.members if m.comparable]
+        """Of a calm curve, whether it is so because of its rows."""
+        tried = self.population.rows.members
         if causes[0].name != "no_problem" or not tried:
             return causes
         self.train(self._untried(tried), "cures")
@@ -108,9 +109,10 @@ class Stages(Comparison):
         return walk.walked(walk.steps(start), self.members.values())
 
     def _rows_wanted(self) -> int:
-        """Validation rows whose own noise would be half of what is calm."""
+        """Validation rows whose own noise would be half of what is calm, and that tell the loss."""
         floor = mean(self.summaries[BASE].noise_floor)
-        return math.ceil(self.population.num_valid * (2 * floor / self.healthy) ** 2 / 10) * 10
+        times = max(2 * floor / self.healthy, self._evidence().rows_tell / UNTOLD)
+        return math.ceil(self.population.num_valid * times**2 / 10) * 10
 
     def _shows(self, seen: Diagnosis, calm: bool) -> bool:
         """Whether trainings that may be shorter have the trouble that was seen."""
@@ -131,6 +133,15 @@ class Stages(Comparison):
             return None
         return Idle(self._constant, "a constant prediction")
 
+    def constants(self, member: Member) -> tuple[float, float] | None:
+        """Of rows without outliers, and of a log scale of the target."""
+        if not member.split or self._constant is None:
+            return None
+        if self.population.rows.members[member.split - 1].family not in ("outliers", "target"):
+            return None
+        mine = self.population.constant_loss(member.split)
+        return (mine, self._constant) if mine and self._constant > 0 else None
+
     def summarize(self, results: Sequence[Result]) -> Summary:
         """With what validation rows tell."""
         return summarize(results)
@@ -140,6 +151,7 @@ class Stages(Comparison):
         return curve(results, "loss")
 
     def _evidence(self) -> diagnose.Evidence:
+        on_logs = (m.name for m in self.population.rows.members if m.family == "target")
         return diagnose.gather(
             self.summaries[BASE],
             self.results[BASE],
@@ -150,6 +162,7 @@ class Stages(Comparison):
             self.population.rows.input_scale,
             self.healthy,
             self.population.num_valid,
+            self.summaries.get(next(on_logs, "")),
         )
 
     def _causes(self) -> list[Cause]:

@@ -25,6 +25,8 @@ RISES = 1.12
 STILL_FALLS = 1.02
 #: Against that, a cure must lower the end of the curve to this share or less.
 LOWER = 0.9
+#: Half of a 95 % interval, log scale, that validation rows leave in a loss: beyond it, it is said.
+UNTOLD = 0.25
 #: Thresholds of evidence; what each number is stands in `diagnose.Evidence`.
 THRESHOLDS = {
     "rate_calms": 1.3,
@@ -46,6 +48,7 @@ THRESHOLDS = {
     "rows_calm": 1.5,
     "rows_gain": 1.3,
     "tail_share": 0.01,
+    "log_tells": 2.0,
     "input_scale": 10.0,
     "other_undone": 1.3,
     "both_gain": 1.05,

@@ -15,9 +15,17 @@ import numpy as np
 
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.stabilization import diagnose
-from jaxopt_lab.stabilization.compare import Remedy, mean
+from jaxopt_lab.stabilization.compare import Remedy, mean, overfits
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
-from jaxopt_lab.stabilization.gain import cost_of_shaking, described, is_flat, no_problem
+from jaxopt_lab.stabilization.gain import (
+    cost_of_shaking,
+    described,
+    end_gain,
+    is_flat,
+    no_problem,
+    shakes_by_itself,
+    shaking_first,
+)
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
@@ -63,6 +71,9 @@ class Evidence(NamedTuple):
       decay_gain: base level over that.
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
       shaking_costs: base level over the best of what only shakes less, if that is certainly better.
+      rate_end: where the base overfits, its final level over the lowest at a lower rate that is
+        three times calmer and loses nothing; else 1.
+      dropout_calms: base fluctuation over that at the calmest regularisation that loses nothing.
     """
 
     fluctuation: float
@@ -86,6 +97,8 @@ class Evidence(NamedTuple):
     decay_gain: float = math.nan
     calm_limit: float = HEALTHY
     shaking_costs: float = 1.0
+    rate_end: float = 1.0
+    dropout_calms: float = 1.0
 
 
 def gather(
@@ -150,6 +163,8 @@ def gather(
         shaking_costs=cost_of_shaking(
             remedies.values(), knobs.base, knobs.names.get("learning_rate", "")
         ),
+        rate_end=end_gain(lower) if overfits(base) else 1.0,
+        dropout_calms=_known(harmlessly(of("regularisation"))),
     )
 
 
@@ -162,7 +177,7 @@ def verdict(found: Evidence) -> list[Cause]:
     }
     if is_flat(found) and max(held_back.values()) < 0:
         return [no_problem(found)]
-    return decided(weighed(found), described(found))
+    return shaking_first(decided(weighed(found), described(found)), found)
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -177,7 +192,7 @@ def weighed(found: Evidence) -> list[Cause]:
         "learning_rate_too_high": {
             # A rate at which nothing is learned need not shake.
             "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
-            "rate_gain": (found.rate_gain, t["rate_gain"]),
+            "rate_gain": (_rate_gain(found), t["rate_gain"]),
             "rate_is_not_clip": (rate * _MORE_THAN_RATE / clip, 1.0),
         },
         "exploding_gradients": {
@@ -207,6 +222,12 @@ def weighed(found: Evidence) -> list[Cause]:
         },
     }
     return weigh(conditions)
+
+
+def _rate_gain(found: Evidence) -> float:
+    """What overfits has its best early, whatever its rate is: there the end of the curve tells."""
+    known = not math.isnan(found.rate_gain) and shakes_by_itself(found)
+    return max(found.rate_gain, found.rate_end) if known else found.rate_gain
 
 
 def _over(ratio: float) -> float:
