@@ -14,6 +14,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxopt_lab import models
+from jaxopt_lab.core.devices import float64
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.models.activations import activation_function
 from jaxopt_lab.models.recurrences import CELLS, recurrence
@@ -274,7 +275,7 @@ def test_the_derivative_of_a_recurrence(
     monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
     gates, rng = CELLS[cell].num_gates, np.random.default_rng(0)
     real = rng.random((6, 3)) > 0.3
-    with jax.enable_x64():
+    with float64():
         inputs = jnp.asarray(rng.normal(size=(6, 3, 4)))
         shapes = (4, 5), (5,), (5, 5)
         weights = [[jnp.asarray(rng.normal(size=s)) for _ in range(gates)] for s in shapes]
