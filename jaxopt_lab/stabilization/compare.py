@@ -45,6 +45,8 @@ class Remedy(NamedTuple):
       accepted: whether it calms the curve and does not harm the best loss.
       why: in words.
       calm: fluctuation up to which a curve is calm.
+      shares: where losses are of other rows or units, what they and the base's are of constants',
+        in words; "" where losses are compared as they are, or not at all.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Remedy(NamedTuple):
     accepted: bool
     why: str
     calm: float = HEALTHY
+    shares: str = ""
 
     @property
     def reaches_goal(self) -> bool:
@@ -111,9 +114,9 @@ def compare(
         them. None: they are not compared.
     """
     spread = paired_ratio(found.fluctuation, base.fluctuation)
-    against_rise = overfits(base)
+    against_rise, shares = overfits(base), ""
     if not member.comparable and constants is not None:
-        loss, final, accepted, why = _by_shares(found, base, limit, constants)
+        loss, final, accepted, why, shares = _by_shares(found, base, limit, constants)
     elif not member.comparable:
         loss = final = Ratio(1.0, 1.0, 1.0)
         accepted, why = judge(spread, loss, 0.0)
@@ -156,13 +159,16 @@ def compare(
         accepted,
         why,
         limit,
+        shares,
     )
 
 
 def _by_shares(
     found: Summary, base: Summary, limit: float, constants: tuple[float, float]
-) -> tuple[Ratio, Ratio, bool, str]:
-    """Ratios of best and final losses as shares of those of constants; accepted or not, and why."""
+) -> tuple[Ratio, Ratio, bool, str, str]:
+    """Ratios of best and final losses as shares of those of constants; accepted or not, why, and
+    the shares in words.
+    """
     mine, given = constants
     loss = ratio_of_means(found.best_rows / mine, base.best_rows / given)
     final = ratio_of_means(found.final / mine, base.final / given)
@@ -171,23 +177,23 @@ def _by_shares(
     left = float(np.mean(found.best)) / mine, float(np.mean(base.best)) / given
     told = f"it leaves {left[0]:.0%} of a constant prediction's loss, as given {left[1]:.0%}"
     if calmer and loss.value > STOPPED:
-        return loss, final, False, f"calmer, but {told}"
+        return loss, final, False, f"calmer, but {told}", told
     calm = mean(found.fluctuation) <= limit and np.mean(found.num_spikes) < 1
     # A loss that a few rows make up has a wide interval, which is what is wrong with it.
-    surely = loss.high < 1.0 or times_told(found, base) >= THRESHOLDS["log_tells"]
+    surely = loss.high < 1.0 or times_surer(found, base) >= THRESHOLDS["log_tells"]
     if not calmer and calm and loss.value <= FREES and surely:
-        return loss, final, True, f"is calm, and {told}"
-    return loss, final, calmer, f"{why}; {told}"
+        return loss, final, True, f"is calm, and {told}", told
+    return loss, final, calmer, f"{why}; {told}", told
 
 
-def times_told(found: Summary, base: Summary) -> float:
+def times_surer(found: Summary, base: Summary) -> float:
     """Standard error that the choice of validation rows leaves in the base's best loss, over that
     in a variant's.
     """
-    return told_to(base) / max(told_to(found), 1e-9)
+    return row_uncertainty(base) / max(row_uncertainty(found), 1e-9)
 
 
-def told_to(found: Summary) -> float:
+def row_uncertainty(found: Summary) -> float:
     """Half of the 95 % interval, log scale, that validation rows leave around a best loss."""
     return 1.96 * row_error(found.best_rows, np.ones_like(found.best_rows))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.stabilization.compare import Remedy, mean, overfits, times_told, told_to
+from jaxopt_lab.stabilization.compare import Remedy, mean, overfits, row_uncertainty, times_surer
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.gain import (
@@ -247,8 +247,8 @@ def gather(
         floor_error=0.0 if num_valid is None else 1.0 / math.sqrt(2.0 * max(num_valid - 1, 1)),
         valid_calms=if_tried("validation", calms("validation")),
         log_gain=gain(of("target")),
-        log_tells=1.0 if on_logs is None else times_told(on_logs, base),
-        rows_tell=told_to(base),
+        log_tells=1.0 if on_logs is None else times_surer(on_logs, base),
+        rows_tell=row_uncertainty(base),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=harmlessly(of("regularisation")),
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.problems.mlp.observation import norm_edges, norm_quantile
 from jaxopt_lab.problems.mlp.optimizers import averaging_code
-from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, told_to
+from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, row_uncertainty
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.gain import is_calm
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
@@ -186,9 +186,8 @@ class Diagnosis:
         member = self.members.get(self.chosen.name)
         if member is not None and not member.comparable:
             loss = "; its loss is of other rows or units, so it is not compared"
-            if self.chosen.loss.value != 1.0:  # shares of a constant's loss are compared
-                told = self.chosen.why[self.chosen.why.index("it leaves") :]
-                loss = "" if after >= before else f"; {told}"
+            if self.chosen.shares:
+                loss = "" if after >= before else f"; {self.chosen.shares}"
         verb = "Train" if self.chosen.name.startswith("without") else "Use"
         return (
             f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
@@ -197,7 +196,7 @@ class Diagnosis:
 
     def _rows_tell(self) -> str:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
-        half = told_to(self.before)
+        half = row_uncertainty(self.before)
         if half < UNTOLD:
             return ""
         number = self.setting["num_valid"]

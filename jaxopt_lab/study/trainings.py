@@ -124,10 +124,9 @@ class Trainings:
 
     def missing(self, rows: Sequence[Trial], folds: Sequence[int]) -> list[Job]:
         """The members that these trials still lack on these folds, fold by fold."""
-        first = min((row.trial_id for row in rows), default=0)
-        done = {member.key for member in self.store.members(first)}
         if not rows:
             return []
+        done = {member.key for member in self.store.members(min(row.trial_id for row in rows))}
         complete, signature = self.training.complete, self.programs.signature
         ready = []
         with collecting_later():
