@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,67 @@ def test_a_stored_study_goes_on(door: str, tmp_path: Path) -> None:
     assert again.trials.equals(whole.trials)
     name = whole.problem.objective.metric
     np.testing.assert_array_equal(again.metrics(name), whole.metrics(name))
+
+
+def sequential_problem() -> Any:
+    def squash(x: Any) -> Any:  # a function of its own each time, as in each process
+        return nn.relu(x)
+
+    return lab.supervised(
+        nn.Sequential([nn.Dense(4), squash, nn.Dense(3)]),
+        arrays(),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        optimizer=lambda h: optax.adam(h["learning_rate"]),
+    )
+
+
+def partial_problem() -> Any:
+    def scaled(scale: float, key: Any, hparams: Any) -> dict[str, Any]:
+        return {"loss": scale * hparams["learning_rate"]}
+
+    return lab.from_function(partial(scaled, 2.0))
+
+
+def partial_steps_problem() -> Any:
+    def scaled(scale: float) -> lab.Trainable:
+        return build(momentum=scale)
+
+    return lab.from_steps(partial(scaled, 0.5), objective="episode_return")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [sequential_problem, partial_problem, partial_steps_problem],
+    ids=lambda p: p.__name__,
+)
+def test_a_study_is_known_again_in_another_process(
+    problem: Callable[[], Any], tmp_path: Path
+) -> None:
+    # The `repr` of a module or a partial has addresses of functions, which differ by process.
+    space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-1))
+    problems = [problem(), problem()]
+    for one in problems:
+        with lab.Study(one, space, tmp_path):
+            pass
+    # As versions before stored it.
+    with lab.Study(problems[0], space, tmp_path) as study:
+        study.store.set("task", problems[0].describe())
+    with lab.Study(problems[1], space, tmp_path) as study:
+        assert study.store.setting("task")["kind"] == problems[1].kind
+
+
+def test_another_module_is_another_study(tmp_path: Path) -> None:
+    space = lab.SearchSpace(learning_rate=lab.LogUniform(1e-3, 1e-1))
+    with lab.Study(sequential_problem(), space, tmp_path):
+        pass
+    other = lab.supervised(
+        nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)]),
+        arrays(),
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        optimizer=lambda h: optax.adam(h["learning_rate"]),
+    )
+    with pytest.raises(UserError, match=r"features = 4.* there, .*features = 5.* now"):
+        lab.Study(other, space, tmp_path)
 
 
 def test_the_best_module_predicts(searched: dict[str, Any]) -> None:

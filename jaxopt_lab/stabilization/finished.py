@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.tracing.naming import without_addresses
 from jaxopt_lab.storage.files import check_folder, write_file
 
 FOLDER = "finished"
@@ -38,7 +39,8 @@ class Finished:
     ) -> None:
         check_folder(Path(directory))
         self._folder = Path(directory) / FOLDER
-        common = hashlib.sha256(json.dumps(setting, sort_keys=True).encode())
+        facts = without_addresses(json.dumps(setting, sort_keys=True))
+        common = hashlib.sha256(facts.encode())
         for array in arrays:
             values = np.ascontiguousarray(array)
             common.update(f"{values.shape} {values.dtype}".encode())

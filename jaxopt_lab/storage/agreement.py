@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.tracing.naming import without_addresses
 from jaxopt_lab.storage.store import Store
 
 
 def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
     """Store settings, or refuse if they differ from those stored.
+
+    Addresses in memory, which the `repr` of a function has, are no difference.
 
     Args:
       store: of the study.
@@ -18,7 +21,7 @@ def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
     Raises:
       UserError: naming the first setting that differs, and how.
     """
-    stored = store.settings()
+    stored, wanted = _lasting(store.settings()), _lasting(wanted)
     begun = "this study" if directory is None else f"the study in {directory}"
     another = "another study" if directory is None else "another directory"
     differing = [k for k, v in wanted.items() if k in stored and stored[k] != v]
@@ -37,6 +40,15 @@ def agree(store: Store, wanted: dict[str, Any], directory: Path | None) -> None:
     with store.transaction():
         for name in wanted.keys() - stored.keys():
             store.set(name, wanted[name])
+
+
+def _lasting(value: Any) -> Any:
+    """A JSON-like value as any process would give it."""
+    if isinstance(value, dict):
+        return {name: _lasting(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_lasting(part) for part in value]
+    return without_addresses(value) if isinstance(value, str) else value
 
 
 def _other_table(old: Any, new: Any) -> bool:

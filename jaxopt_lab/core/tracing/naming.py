@@ -3,6 +3,7 @@
 import functools
 import inspect
 import linecache
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ _LIBRARIES = tuple(
         for name in ("stdlib", "platstdlib", "purelib", "platlib")
     )
 )
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _INSIDE = tuple(f"{folder}/" for folder in (_PACKAGE, *_LIBRARIES))
 
 
@@ -64,6 +66,23 @@ def name_of(function: Any, otherwise: str) -> str:
 def tidy(qualified: str) -> str:
     """A qualified name as one reads it in the source."""
     return qualified.replace(".<locals>", "")
+
+
+def written(function: Any) -> str:
+    """What a function is known by: its qualified name; of a partial or a callable object how it
+    is printed, the same in every process."""
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else without_addresses(repr(function))
+
+
+def without_addresses(text: str) -> str:
+    """What is left of a `repr` in another process, where objects lie elsewhere in memory.
+
+    Examples:
+      >>> without_addresses("[<function relu at 0x7f3adbd00f90>, Dense(8)]")
+      '[<function relu>, Dense(8)]'
+    """
+    return _ADDRESS.sub("", text)
 
 
 def places(trace: TracebackType | None) -> list[Place]:

@@ -12,7 +12,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import check_arguments, check_together, keywords_of
 from jaxopt_lab.core.tracing.executors import checked_executor
-from jaxopt_lab.core.tracing.naming import tidy
+from jaxopt_lab.core.tracing.naming import tidy, written
 from jaxopt_lab.core.tracing.outputs import check_leaves
 from jaxopt_lab.core.trainable import Metrics, Shared, Trainable
 from jaxopt_lab.core.types import PRNGKey, PyTree
@@ -55,8 +55,8 @@ def from_function(
     if not callable(train):
         raise UserError(f"from_function takes a function (key, hparams), got {train!r}")
     num_seeds = check_seeds(num_seeds)
-    written = getattr(train, "__qualname__", repr(train))
-    source = tidy(written)
+    known_as = written(train)
+    source = tidy(known_as)
     keywords = keywords_of(train, REQUIRED, skip=2)
     given = {name: None for name, default in keywords.items() if default is REQUIRED}
     check_arguments(partial(train, **given), source, ("key", "hparams"))
@@ -87,7 +87,7 @@ def from_function(
         unit="run",
         roles=roles_of(roles),
         source=source,
-        identity={"source": written, "function": written, "num_seeds": num_seeds},
+        identity={"source": known_as, "function": known_as, "num_seeds": num_seeds},
         guard=False,
         executor=checked_executor(executor),
     )

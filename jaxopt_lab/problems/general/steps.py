@@ -10,7 +10,7 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.objective import Objective
 from jaxopt_lab.core.tracing.arguments import keywords_of
 from jaxopt_lab.core.tracing.executors import checked_executor
-from jaxopt_lab.core.tracing.naming import tidy
+from jaxopt_lab.core.tracing.naming import tidy, written
 from jaxopt_lab.core.trainable import Trainable
 from jaxopt_lab.core.types import PyTree
 from jaxopt_lab.problems.general.problem import (
@@ -65,14 +65,14 @@ def from_steps(
             )
     if isinstance(build, Trainable):
         fixed = build
-        written, keywords = "Trainable", {}
+        known_as, keywords = "Trainable", {}
 
         def make() -> Trainable:
             return fixed
 
         builder: Callable[..., Trainable] = make
     elif callable(build):
-        written = getattr(build, "__qualname__", repr(build))
+        known_as = written(build)
         builder, keywords = build, keywords_of(build, REQUIRED)
     else:
         raise UserError(f"from_steps takes a function that returns a lab.Trainable, got {build!r}")
@@ -86,10 +86,10 @@ def from_steps(
         budget=None if budget is None else check_count("budget", budget),
         unit=unit,
         roles=roles_of(roles),
-        source=tidy(written),
+        source=tidy(known_as),
         identity={
-            "source": written,
-            "builder": written,
+            "source": known_as,
+            "builder": known_as,
             "num_seeds": num_seeds,
             "data": checksum(data),
         },

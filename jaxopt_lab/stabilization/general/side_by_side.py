@@ -1,7 +1,6 @@
 """Train variants of a problem of any kind side by side."""
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
+from jaxopt_lab.core.tracing.naming import without_addresses
 from jaxopt_lab.problems.general.programs import StaticProgram
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.general import decay
@@ -87,7 +87,7 @@ def _fingerprint(knobs: Knobs) -> str:
     """Of what the functions compute: a changed function is another training."""
     found = hashlib.sha256()
     for jaxpr in knobs.training.checked(knobs.program(knobs.base)).programs.values():
-        found.update(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)).encode())
+        found.update(without_addresses(str(jaxpr)).encode())
         for constant in jaxpr.consts:
             if not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key):
                 found.update(np.asarray(constant).tobytes())
