@@ -53,6 +53,7 @@ __all__ = [
     "placements",
     "read_costs",
     "schedulers",
+    "schedules",
     "search",
     "sklearn",
     "stabilize",

@@ -18,6 +18,7 @@ ORDER = [
     "planning",
     "storage",
     "models",
+    "schedules",
     "datasets",
     "problems",
     "study",

@@ -9,8 +9,8 @@ def _table(*rows: tuple[str, str]) -> Mapping[str, str]:
 
 
 _OWN_SCHEDULE = (
-    "schedules of the rate into the optimizer, optimizer=lambda h, total_steps: ..., or, for a "
-    'table, into the space, schedule="cosine"'
+    "schedules of the rate (lab.schedules) into the optimizer, optimizer=lambda h, total_steps: "
+    '..., or, for a table, into the space, schedule="cosine"'
 )
 _OWN_CALLBACK = "a callback of your own, a class derived from lab.Callback"
 _ONE_MACHINE = "lab.Study(problem, space) without placement: it trains on all devices of a machine"

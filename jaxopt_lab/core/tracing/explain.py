@@ -14,7 +14,20 @@ from jaxopt_lab.core.tracing.recorded import UnknownName
 
 #: How JAX's messages name the arguments that a value depends on.
 _HPARAM = re.compile(r"hparams(?:\[['\"](\w+)['\"]\]|\.(\w+))")
+_OPTAX_SCHEDULES = re.compile(r"optax[/\\](?:schedules|_src)[/\\]_?schedule")
 _ARGUMENT = re.compile(r"depends on the values? of the arguments? (.+?)\.(?:\s|$)", re.DOTALL)
+#: Schedules of Optax's that `lab.schedules` has for traced numbers.
+TRACEABLE_SCHEDULES = frozenset(
+    {
+        "cosine_decay_schedule",
+        "cosine_onecycle_schedule",
+        "exponential_decay",
+        "linear_schedule",
+        "polynomial_schedule",
+        "warmup_cosine_decay_schedule",
+        "warmup_exponential_decay_schedule",
+    }
+)
 _SHAPE = "Shapes must be 1D sequences of concrete values"
 #: Longest part of somebody else's message that is quoted, characters.
 _QUOTED = 240
@@ -55,6 +68,9 @@ def explain(
         return UserError(f"{_function(subject, where)}{at}: {error}")
     if is_leak(error):
         return _leak(error, subject, where)
+    schedule = _schedule(error)
+    if schedule is not None:
+        return _by_schedule(schedule, subject, where)
     deed = _deed(error, where)
     if deed is not None or isinstance(error, _MAY_COME_OF_TRACERS):
         names = _culprits(error, subject, where, retry, certain=deed is not None)
@@ -161,6 +177,29 @@ def _by_hyperparameters(
         f"{_function(subject, where)} {done}{at}, "
         f"{'whose values are' if several else 'whose value is'} traced (one program for all "
         f"trials): make {them} of {subject.source}, or lab.Choice([...], static=True){branch}"
+    )
+
+
+def _schedule(error: Exception) -> str | None:
+    """The schedule of Optax's that asked for the value of a traced number."""
+    if not isinstance(error, jax.errors.ConcretizationTypeError):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    asked = [frame.name for frame in frames if _OPTAX_SCHEDULES.search(frame.filename)]
+    return asked[0] if asked else None
+
+
+def _by_schedule(schedule: str, subject: Subject, where: list[Place]) -> UserError:
+    at = f" ({where[0]})" if where else ""
+    mend = (
+        f"use lab.schedules.{schedule}, which has the same arguments and values"
+        if schedule in TRACEABLE_SCHEDULES
+        else "write the schedule as a function, lambda step: hparams.learning_rate * ..., or give "
+        "it numbers of Python's"
+    )
+    return UserError(
+        f"{_function(subject, where)} gives optax.{schedule}{at} a traced number (one program for "
+        f"all trials), of which it needs the value: {mend}"
     )
 
 
