@@ -87,7 +87,7 @@ def test_no_update_of_a_chain_falls_back(monkeypatch: pytest.MonkeyPatch) -> Non
 
         def update(gradient: Any, state: Any, params: Any, make: Any = make) -> Any:
             chain = optax.with_extra_args_support(make(1e-2))
-            updates, new = chain.update(gradient, state, params, value=1.0)
+            updates, new = chain.update(gradient, state, params, value=jnp.ones(()))
             return optax.apply_updates(params, updates), new
 
         closed = jax.make_jaxpr(update)(params, state, params)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -649,6 +650,30 @@ def test_schedule_free_is_evaluated_and_kept_at_its_own_parameters() -> None:
         expected,
     )
     np.testing.assert_allclose(curves["loss"][0, -1], errors.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_an_optimizer_that_takes_gradients_beside_the_weights(opaque: bool) -> None:
+    x, y = _rows()
+
+    def optimizer(hparams: Any) -> optax.GradientTransformation:
+        beside = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+        sgd = optax.sgd(hparams["learning_rate"])
+        return optax.contrib.sam(sgd, beside, sync_period=2, opaque_mode=opaque)
+
+    problem = _problem(splits=None, batch_size=len(x), optimizer=optimizer)
+    begin = trial(init(problem, hparams_of(learning_rate=[0.1]))).params
+    # Two calls of the transparent form make one step.
+    state, _ = train(problem, hparams_of(learning_rate=[0.1]), 1 if opaque else 2)
+
+    def loss_of(params: Any) -> jax.Array:
+        return ((Net().apply({"params": params}, x) - y) ** 2).mean()
+
+    gradient = jax.grad(loss_of)(begin)
+    norm = optax.tree.norm(gradient)
+    worse = jax.tree.map(lambda p, g: p + 0.05 * g / norm, begin, gradient)
+    wanted = jax.tree.map(lambda p, g: p - 0.1 * g, begin, jax.grad(loss_of)(worse))
+    chex.assert_trees_all_close(trial(state).params, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_schedule_spans_the_budget() -> None:

@@ -137,7 +137,7 @@ def call_on_rows(
     _check_form(function, outputs, targets)
     try:
         return function(outputs, targets, **(given or {}))
-    except (TypeError, ValueError) as error:
+    except (AssertionError, TypeError, ValueError) as error:  # the first: older Optax, by chex
         given_shapes: Any = getattr(outputs, "shape", None), getattr(targets, "shape", None)
         is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
         if is_own or None in given_shapes or given_shapes[0] != (*given_shapes[1], 1):

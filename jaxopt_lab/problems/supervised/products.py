@@ -70,6 +70,8 @@ def _convolution(params: Mapping[str, Any]) -> dict[str, Any]:
     # What a convolution of float32 gives by itself.
     if kept.get("preferred_element_type") == jnp.float32:
         kept["preferred_element_type"] = None
+    # JAX 0.7 has NumPy's integers there.
+    kept["padding"] = tuple((int(before), int(after)) for before, after in params["padding"])
     return kept
 
 

@@ -204,9 +204,18 @@ def updated(
       opt_state: of the optimizer.
       params: weights.
       loss: of the minibatch.
-      value_of: computes it for other weights, for the optimizers that search along a line.
+      value_of: computes it for other weights, for the optimizers that search along a line, or
+        that take gradients beside the weights (`optax.contrib.sam`).
     """
-    extra = {"value": loss, "grad": gradient, "value_fn": value_of}
+
+    def gradient_of(params: Params, number: int = 0) -> PyTree:
+        del number  # SAM's inner step; all are of this minibatch
+        return jax.grad(value_of)(params)
+
+    extra = {"value": loss, "grad": gradient, "value_fn": value_of, "grad_fn": gradient_of}
+    taken = parameters_of(optimizer.update)
+    if not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        extra = {name: value for name, value in extra.items() if name in taken}
     updates, new = optimizer.update(gradient, opt_state, params, **extra)
     return optax.apply_updates(params, updates), _like(new, opt_state, "the optimizer's state")
 
