@@ -50,6 +50,8 @@ LOGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("cause", LOGS)
 def test_clear_curves_give_the_verdict(cause: str) -> None:
     found = lab.diagnose_curves(LOGS[cause])
+    assert repr(found).startswith(f"{found.sentence}\ncause: {cause} (")
+    assert "array(" not in repr(found)
     assert found.main_cause == cause
     (run,) = found.runs
     assert all(check.holds for check in run.verdict.checks)

@@ -60,6 +60,10 @@ def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
     assert any(name.startswith("b2") for name in found.remedies)
     assert any("not declared" in line and "clip_norm" in line for line in lines)
     assert found.chosen.name in found.sentence
+    # Printed, it is read by a person: no arrays.
+    assert repr(found).startswith(f"{found.sentence}\ncause: {found.main_cause} (confidence ")
+    assert "\nchange: " in repr(found)
+    assert len(repr(found).splitlines()) == 3
     steps = found.walk.set_index("step")
     assert steps.loc["learning rate ÷10 (0.3 → 0.03)", "fluctuation_ratio"] < 1
     assert steps.loc["reduce on plateau (0.2, patience 5, to 1e-5)", "fluctuation_ratio"] < 1

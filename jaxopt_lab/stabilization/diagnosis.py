@@ -45,7 +45,7 @@ SENTENCES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """Causes, cures and the fix.
 
@@ -84,6 +84,15 @@ class Diagnosis:
     walked: tuple[Walked, ...]
     setting: Mapping[str, Any]
     rejected: tuple[Cause, ...] = ()
+
+    def __repr__(self) -> str:
+        """The sentence, what certainty the cause has, and what to change."""
+        cause = self.causes[0]
+        changes = self.chosen.settings if self.chosen else {}
+        lines = [self.sentence, f"cause: {cause.name} (confidence {cause.confidence:.2f})"]
+        if changes:
+            lines.append(f"change: {', '.join(f'{k} = {v}' for k, v in changes.items())}")
+        return "\n".join(lines)
 
     @property
     def main_cause(self) -> str:

@@ -16,7 +16,7 @@ _SENTENCES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GeneralDiagnosis(Diagnosis):
     """A diagnosis by curves: causes, cures and the fix.
 

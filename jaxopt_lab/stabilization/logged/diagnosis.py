@@ -124,7 +124,7 @@ _ALSO = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CurvesDiagnosis:
     """What the curves of one or more runs say.
 
@@ -133,6 +133,12 @@ class CurvesDiagnosis:
     """
 
     runs: tuple[RunDiagnosis, ...]
+
+    def __repr__(self) -> str:
+        """The sentence, how certain it is, and what to measure next."""
+        steps = [f"next: {step}" for step in self.worst.next_steps]
+        cause = f"cause: {self.main_cause} ({self.certainty})"
+        return "\n".join([self.sentence, cause, *steps])
 
     @property
     def worst(self) -> RunDiagnosis:
