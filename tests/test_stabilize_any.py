@@ -17,11 +17,13 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.stabilization import GeneralDiagnosis
+from jaxopt_lab.stabilization.compare import Remedy
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general import variants
-from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
+from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, gather, verdict
 from jaxopt_lab.stabilization.general.curves import summarize
 from jaxopt_lab.stabilization.general.knobs import read_knobs
+from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 
 
@@ -239,6 +241,31 @@ def test_a_rise_explains_no_shaking() -> None:
     # What undoes the rise calms, too; or there is nothing that shakes.
     for without in ({"dropout_calms": 5.0}, {"fluctuation": 0.01}):
         assert [c.name for c in verdict(both._replace(**without))] == ["overfitting"]
+
+
+def test_a_rise_does_not_speak_against_a_decay_that_is_missing() -> None:
+    both = QUIET._replace(**SIGNS["overfitting"], **SIGNS["rate_never_decays"])
+    assert [c.name for c in verdict(both)] == ["rate_never_decays", "overfitting"]
+    calms = both._replace(dropout_calms=5.0)
+    assert [c.name for c in verdict(calms)] == ["overfitting"]
+    lower = both._replace(rate_calms=4.0, rate_end=1.3)
+    assert [c.name for c in verdict(lower)] == ["learning_rate_too_high", "overfitting"]
+
+
+def test_clipping_that_calms_some_seeds_only_is_no_sign() -> None:
+    knobs = read_knobs(lab.from_steps(noisy, roles=ROLES, budget=8), {"lr": 0.1})
+    curve = np.exp(np.random.default_rng(0).normal(0, 0.1, 40))
+    job = Job(0, 0, 0, {}, knobs.program(knobs.base), 40, 40)
+    results = [Result(job, {"loss": curve}, {}, dict, {})]
+    base = summarize(results, "loss", Scale(True, 1, 0.0, 1.0), "last", None)
+
+    def calms(low: float, high: float) -> float:
+        ratio, same = Ratio(0.5, low, high), Ratio(1.0, 1.0, 1.0)
+        clip = Remedy("c", {}, "clip", ratio, same, same, 0.1, 0.0, 1.0, False, True, "")
+        return float(gather(base, results, {"c": clip}, [], knobs).clip_calms)
+
+    assert calms(0.2, 1.3) == 1.0
+    assert calms(0.4, 0.7) == pytest.approx(2.0)
 
 
 def test_of_decay_and_second_moment_one_is_named() -> None:
