@@ -15,7 +15,9 @@ import jaxopt_lab as lab
 from jaxopt_lab import report
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.compare import Remedy
 from jaxopt_lab.stabilization.finished import FOLDER
@@ -23,6 +25,7 @@ from jaxopt_lab.stabilization.general import variants
 from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, gather, verdict
 from jaxopt_lab.stabilization.general.curves import summarize
 from jaxopt_lab.stabilization.general.knobs import read_knobs
+from jaxopt_lab.stabilization.general.noise import loss_error
 from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 
@@ -78,6 +81,50 @@ def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
         assert f'id="plot-{name}"' in page
     assert 'id="plot-norms"' not in page
     assert "Not declared" in page
+
+
+def shared_of(problem: Any) -> Shared:
+    data = jax.tree.map(jnp.asarray, problem.data)
+    return Shared(jax.random.key(1), *map(jnp.int32, (0, 8, 0)), data)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_error_that_validation_rows_leave_is_that_of_a_mean(weighted: bool) -> None:
+    weights = np.random.default_rng(1).uniform(0.5, 2, 600) if weighted else None
+    splits = [(np.arange(40, 600), np.arange(40))]
+    problem = waves(splits=splits, sample_weight=weights, eval_batch_size=16)
+    hparams = Hparams({"learning_rate": 0.01})
+    state = problem.build().init(jax.random.key(0), hparams)
+    setting = problem.extras["setting"]()
+    found = loss_error(setting, state, hparams, shared_of(problem))
+    outputs = MLP().apply({"params": state.params}, problem.data.inputs[:40])
+    losses = np.square(np.asarray(outputs) - problem.data.targets[:40])
+    share = np.ones(40) if weights is None else weights[:40]
+    share = share / share.sum()
+    mean = share @ losses
+    assert found is not None
+    assert float(found) == pytest.approx(np.sqrt(share**2 @ (losses - mean) ** 2) / mean, rel=1e-4)
+
+
+def test_of_a_loss_of_whole_batches_nobody_knows_the_error() -> None:
+    def whole(module: Any, variables: Any, batch: Any) -> Any:
+        errors = module.apply(variables, batch.inputs) - batch.targets
+        return jnp.sum(errors**2 * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
+
+    data = waves().data
+    problem = lab.supervised(MLP, (data.inputs, data.targets), loss=whole)
+    hparams = Hparams({"learning_rate": 0.01})
+    state = problem.build().init(jax.random.key(0), hparams)
+    assert loss_error(problem.extras["setting"](), state, hparams, shared_of(problem)) is None
+
+
+def test_few_validation_rows_are_said() -> None:
+    problem = waves(splits=[(np.arange(12, 600), np.arange(12))], num_seeds=2)
+    found = lab.stabilize(problem, {"learning_rate": 0.001}, num_epochs=16, num_seeds=2)
+    assert found.evidence.rows_tell > 0.25
+    told = f"its 12 validation rows tell it to ±{found.evidence.rows_tell:.0%} only"
+    assert told in f"{found.sentence} {found.notes}"
+    assert found.setting["num_valid"] == 12
 
 
 NOISY = {"lr": 0.8, "momentun": 0.9}

@@ -194,17 +194,17 @@ class Diagnosis:
             f"{self._hidden_rate()}"
         )
 
+    @property
+    def rows_tell(self) -> float:
+        """Half of the 95 % interval, log scale, that the choice of validation rows leaves around
+        the loss of the base; NaN where nobody knows.
+        """
+        return row_uncertainty(self.before)
+
     def _rows_tell(self) -> str:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
-        half = row_uncertainty(self.before)
-        if half < UNTOLD:
-            return ""
-        number = self.setting["num_valid"]
-        wanted = math.ceil(number * (half / UNTOLD) ** 2 / 10) * 10
-        return (
-            f"; its {number:,} validation rows tell it to ±{half:.0%} only (some {wanted:,} would "
-            f"to ±{UNTOLD:.0%})"
-        )
+        told = told_by_rows(self.rows_tell, self.setting.get("num_valid"))
+        return f"; {told}" if told else ""
 
     def _falls_short(self) -> str:
         """Of a fix that helps and does not do the whole job."""
@@ -385,3 +385,19 @@ def _rounded(curves: np.ndarray) -> list[list[float | None]]:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what JSON cannot say: an infinite value switches a feature off, as its default."""
     return {k: v for k, v in values.items() if not (isinstance(v, float) and math.isinf(v))}
+
+
+def told_by_rows(half: float, num_valid: int | None) -> str:
+    """How well a loss is known, and how many rows would tell it well, where they are few; else "".
+
+    Args:
+      half: of its 95 % interval, log scale; NaN where nobody knows.
+      num_valid: validation rows.
+    """
+    if not num_valid or not half >= UNTOLD:
+        return ""
+    wanted = math.ceil(num_valid * (half / UNTOLD) ** 2 / 10) * 10
+    return (
+        f"its {num_valid:,} validation rows tell it to ±{half:.0%} only (some {wanted:,} would "
+        f"to ±{UNTOLD:.0%})"
+    )

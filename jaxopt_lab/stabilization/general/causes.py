@@ -75,6 +75,8 @@ class Evidence(NamedTuple):
       rate_end: where the base overfits, its final level over the lowest at a lower rate that is
         three times calmer and loses nothing; else 1.
       dropout_calms: base fluctuation over that at the calmest regularisation that loses nothing.
+      rows_tell: half of the 95 % interval, log scale, that the choice of validation rows alone
+        leaves around the base's last loss.
     """
 
     fluctuation: float
@@ -100,6 +102,7 @@ class Evidence(NamedTuple):
     shaking_costs: float = 1.0
     rate_end: float = 1.0
     dropout_calms: float = 1.0
+    rows_tell: float = math.nan
 
 
 def gather(
@@ -143,6 +146,7 @@ def gather(
     edge, batch = remedies.get("learning rate ×3"), remedies.get("batch ×4")
     noise = [float(r.probed["noise_scale"]) for r in results if "noise_scale" in r.probed]
     known = bool(noise) and batch_size is not None
+    errors = [float(r.probed["loss_error"]) for r in results if "loss_error" in r.probed]
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
@@ -169,6 +173,7 @@ def gather(
         ),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=_known(harmlessly(of("regularisation"))),
+        rows_tell=1.96 * _middle(errors) if errors else math.nan,
     )
 
 

@@ -1,5 +1,6 @@
 """What `stabilize` finds for a problem of any kind."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +37,11 @@ class GeneralDiagnosis(Diagnosis):
         by = self._off(found.fluctuation)
         if self.main_cause == "no_problem":
             if self.better is not None:
-                return f"{metric} is calm ({by}), {self._not_the_best(self.better)}."
+                told = self._not_the_best(self.better) + self._rows_tell()
+                return f"{metric} is calm ({by}), {told}."
             if self.learned_nothing:
                 return f"{metric} is calm ({by}), but no better than without learning."
-            return f"Nothing is wrong: {metric} is calm ({by})."
+            return f"Nothing is wrong: {metric} is calm ({by}){self._rows_tell()}."
         rises = self.main_cause == "overfitting"
         where = f"{metric} {self._spikes or f'fluctuates ({by})'}"
         if rises:
@@ -69,6 +71,11 @@ class GeneralDiagnosis(Diagnosis):
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is "
             f"{level}{self._falls_short()}."
         )
+
+    @property
+    def rows_tell(self) -> float:
+        """Of the validation loss, where that is what is judged."""
+        return self.evidence.rows_tell if self.setting["curve"] == "loss" else math.nan
 
     def _off(self, fluctuation: float) -> str:
         if self.setting["relative"]:

@@ -15,6 +15,7 @@ from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
+from jaxopt_lab.stabilization.diagnosis import told_by_rows
 from jaxopt_lab.stabilization.general import causes, decay, variants
 from jaxopt_lab.stabilization.general.constant import constant_loss
 from jaxopt_lab.stabilization.general.curves import (
@@ -136,7 +137,10 @@ class _Comparison(Comparison):
         for line in self.knobs.notes:
             self.say(line)
         probed = self.trainer.make_probe is not None
-        missing = "sharpness, gradient norms and the noise of few validation rows are not measured"
+        missing = (
+            "sharpness, gradient norms and what few validation rows add to the fluctuation are not "
+            "measured"
+        )
         if not probed:
             missing = "gradients are not known here, so there is no evidence of theirs"
         self._note(f"{missing}: the verdict rests on curves and on what cures do")
@@ -161,6 +165,9 @@ class _Comparison(Comparison):
                 self.train(walk.missing(self._walked()), "cures")
                 found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
+        told = told_by_rows(self._evidence().rows_tell, self.knobs.num_valid)
+        if told and main != "no_problem" and self.name == "loss":
+            self._note(f"{self.name}: {told}")
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         if chosen is not None and decay.NAME in chosen.settings:
             value, rate = chosen.settings[decay.NAME], self.knobs.names["learning_rate"]
@@ -272,6 +279,7 @@ class _Comparison(Comparison):
                 "evaluations": points // trainer.num_epochs,
                 "num_seeds": len(self.seeds),
                 "num_rows": self.knobs.num_rows,
+                "num_valid": self.knobs.num_valid,
                 "num_trainings": trainer.num_trained,
                 "num_kept": trainer.num_kept,
                 "seconds": round(self.clock.seconds, 1),
