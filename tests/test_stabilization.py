@@ -218,6 +218,12 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
             {"rate_calms": 3.0, "rate_gain": 1.4, "batch_gain": 1.1},
             "learning_rate_too_high",
         ),
+        # A larger batch gains as much, but calms nothing: it is not the batch.
+        (
+            "learning_rate_too_high",
+            {"noise_over_batch": 70.0, "batch_gain": 1.5, "clip_gain": 1.4, "norm_tail": 15.0},
+            "learning_rate_too_high",
+        ),
         # Clipping helps against rows that are far from all others, but it is the rows.
         ("exploding_gradients", {"outliers_calm": 7.0}, "outliers"),
         ("exploding_gradients", {"outliers_calm": 1.4}, "exploding_gradients"),

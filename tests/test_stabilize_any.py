@@ -127,6 +127,19 @@ def test_few_validation_rows_are_said() -> None:
     assert found.setting["num_valid"] == 12
 
 
+def test_where_nothing_is_learned_for_the_unit_of_the_targets_that_is_said() -> None:
+    data = waves().data
+
+    def diagnosed(targets: np.ndarray) -> GeneralDiagnosis:
+        problem = lab.supervised(MLP, (data.inputs, targets), loss=optax.squared_error)
+        return lab.stabilize(problem, {"learning_rate": 0.1}, num_epochs=16, num_seeds=2)
+
+    found = diagnosed(400 * data.targets + 1_800)
+    assert "no better than without learning; learning rate ×10 ends" in found.sentence
+    assert any("standardise the targets" in note for note in found.notes)
+    assert not any("standardise the targets" in note for note in diagnosed(data.targets).notes)
+
+
 NOISY = {"lr": 0.8, "momentun": 0.9}
 
 

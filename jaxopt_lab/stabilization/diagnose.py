@@ -299,10 +299,11 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Gradients that explode on single rows do so because of the rows.
     of_rows = [found.outliers_calm, found.log_calms]
     # With few rows to a step, noise is rate over batch: a larger batch does what a lower rate does.
-    # The rate is to blame for what it gains beyond that.
+    # The rate is to blame for what it gains beyond that, and for all of it where a larger batch
+    # does not calm: what frees a network that is stuck says nothing of noise.
     beyond_batch = found.rate_gain / max(found.batch_gain, 1.0)
     rate_gain = lower_rate_gains(found)
-    batch_does_not = t["batch_calms"] / found.batch_calms if rate_gain > found.rate_gain else 0.0
+    batch_does_not = t["batch_calms"] / found.batch_calms
     noisy = found.noise_over_batch / t["noise_over_batch"]
     without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
     if found.outliers_gain >= t["rows_gain"]:

@@ -20,7 +20,7 @@ from jaxopt_lab.stabilization.gain import is_calm
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
+from jaxopt_lab.stabilization.thresholds import FREES, GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
 from jaxopt_lab.stabilization.walk import Walked
 from jaxopt_lab.stabilization.walk import table as walk_table
 from jaxopt_lab.stabilization.weighing import Cause
@@ -151,7 +151,7 @@ class Diagnosis:
         best, idle = np.mean(self.before.best), self.setting["idle_loss"]
         return (
             f"{self._said()}. As given, it learns nothing: its best loss is {best:.3g}, and a "
-            f"constant prediction has {idle:.3g}."
+            f"constant prediction has {idle:.3g}{self._higher_rate_learns()}."
         )
 
     def _said(self) -> str:
@@ -205,6 +205,15 @@ class Diagnosis:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
         told = told_by_rows(self.rows_tell, self.setting.get("num_valid"))
         return f"; {told}" if told else ""
+
+    def _higher_rate_learns(self) -> str:
+        """Of a base that learns nothing, that it learns at a higher rate, if it does."""
+        higher = [r for n, r in self.remedies.items() if n.startswith("learning rate ×")]
+        found = [r for r in higher if r.loss.value <= FREES and r.loss.high < 1.0]
+        if not found:
+            return ""
+        best = min(found, key=lambda r: r.loss.value)
+        return f"; {best.name} ends {1 - best.loss.value:.0%} better"
 
     def _falls_short(self) -> str:
         """Of a fix that helps and does not do the whole job."""

@@ -40,7 +40,8 @@ class GeneralDiagnosis(Diagnosis):
                 told = self._not_the_best(self.better) + self._rows_tell()
                 return f"{metric} is calm ({by}), {told}."
             if self.learned_nothing:
-                return f"{metric} is calm ({by}), but no better than without learning."
+                idle = "no better than without learning"
+                return f"{metric} is calm ({by}), but {idle}{self._higher_rate_learns()}."
             return f"Nothing is wrong: {metric} is calm ({by}){self._rows_tell()}."
         rises = self.main_cause == "overfitting"
         where = f"{metric} {self._spikes or f'fluctuates ({by})'}"

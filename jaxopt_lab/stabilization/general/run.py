@@ -29,7 +29,7 @@ from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
 from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
-from jaxopt_lab.stabilization.rows import faults, remarks
+from jaxopt_lab.stabilization.rows import faults, of_targets, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.weighing import Cause
@@ -79,11 +79,14 @@ def _remarks(problem: GeneralProblem) -> list[str]:
     targets = data.targets if isinstance(data.targets, np.ndarray) else None
     if targets is not None and (targets.dtype.kind != "f" or targets.ndim != 1):
         targets = None
-    train, valid = (
-        np.asarray(rows[0][: int(number[0])])
-        for rows, number in ((data.train_rows, data.num_train), (data.valid_rows, data.num_valid))
-    )
+    train = _first_rows(data.train_rows, data.num_train)
+    valid = _first_rows(data.valid_rows, data.num_valid)
     return remarks(faults(data.inputs, targets, train, valid))
+
+
+def _first_rows(rows: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Of the first split."""
+    return np.asarray(rows[0][: int(number[0])])
 
 
 def _usual_units(problem: GeneralProblem, knobs: Knobs) -> int:
@@ -165,6 +168,7 @@ class _Comparison(Comparison):
                 self.train(walk.missing(self._walked()), "cures")
                 found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
+        self._why_nothing_is_learned()
         told = told_by_rows(self._evidence().rows_tell, self.knobs.num_valid)
         if told and main != "no_problem" and self.name == "loss":
             self._note(f"{self.name}: {told}")
@@ -173,6 +177,16 @@ class _Comparison(Comparison):
             value, rate = chosen.settings[decay.NAME], self.knobs.names["learning_rate"]
             self._note(decay.in_words(value, problem.kind, rate))
         return self._diagnosis(found, chosen, confirmed)
+
+    def _why_nothing_is_learned(self) -> None:
+        """Where a constant prediction is as good as the base, what its targets tell."""
+        data, idle = self.knobs.problem.data, self.idle
+        if self._constant is None or idle is None or not idle.is_as_good(self.summaries[BASE]):
+            return
+        if data.targets.dtype.kind == "f":
+            line = of_targets(data.targets, _first_rows(data.train_rows, data.num_train))
+            if line:
+                self._note(line)
 
     @property
     def idle(self) -> Idle | None:
