@@ -190,8 +190,8 @@ class Diagnosis:
                 loss = "" if after >= before else f"; {self.chosen.shares}"
         verb = "Train" if self.chosen.name.startswith("without") else "Use"
         return (
-            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
-            f"{self._hidden_rate()}"
+            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._rises_then()}"
+            f"{self._falls_short()}{self._hidden_rate()}"
         )
 
     @property
@@ -214,6 +214,15 @@ class Diagnosis:
             return ""
         best = min(found, key=lambda r: r.loss.value)
         return f"; {best.name} ends {1 - best.loss.value:.0%} better"
+
+    def _rises_then(self) -> str:
+        """Of a fix with which what did not end high before does, as what learns more may."""
+        if self.chosen is None or not self.before.end_over_lowest < RISES <= self.chosen.rise:
+            return ""
+        return (
+            f"; it ends {self.chosen.rise - 1:.0%} above its lowest then, so keep its best "
+            "checkpoint, or regularise too"
+        )
 
     def _falls_short(self) -> str:
         """Of a fix that helps and does not do the whole job."""

@@ -70,7 +70,7 @@ class GeneralDiagnosis(Diagnosis):
         level += "" if abs(change) < 0.005 else ("better" if change < 0 else "worse")
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is "
-            f"{level}{self._falls_short()}."
+            f"{level}{self._rises_then()}{self._falls_short()}."
         )
 
     @property
