@@ -281,6 +281,13 @@ def evidence_of(population: Population, remedies: dict[str, Remedy]) -> Evidence
     return diagnose.gather(summarize(base), base, remedies, [], 3)
 
 
+def test_a_few_targets_that_make_up_the_loss_are_no_lack_of_rows() -> None:
+    both = QUIET._replace(**CALM, **MADE_UP_BY_FEW, **TOO_FEW_ROWS, noise_floor=0.02)
+    assert [c.name for c in verdict(both)] == ["heavy_tailed_target"]
+    light = verdict(both._replace(tail_share=0.0))
+    assert [c.name for c in light] == ["evaluation_noise"]
+
+
 def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Population) -> None:
     """As a lower rate, or a decay, that harms is none."""
     harms = remedy("b2 0.9999", {"b2": 0.9999}, "b2", 0.2, 1.5)

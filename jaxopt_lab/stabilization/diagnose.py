@@ -368,6 +368,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+            "target_explains_less": (t["log_tells"] / _made_up_by_few(found), 1.0),
         },
         "outliers": {"outliers_help": (_outliers_help(found), 1.0)},
         "heavy_tailed_target": {
@@ -409,6 +410,14 @@ def _log_tells(found: Evidence) -> float:
     """
     t = THRESHOLDS
     return min(found.log_tells / t["log_tells"], found.log_gain / t["rows_gain"])
+
+
+def _made_up_by_few(found: Evidence) -> float:
+    """How much better the validation rows tell a loss on a log scale, where a few targets make the
+    loss up: no number of rows is enough for that; NaN where they do not.
+    """
+    heavy = found.tail_share >= THRESHOLDS["tail_share"] and _log_tells(found) >= 1.0
+    return found.log_tells if heavy else math.nan
 
 
 def _too_few_rows(found: Evidence) -> bool:
