@@ -218,6 +218,12 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
             {"rate_calms": 3.0, "rate_gain": 1.4, "batch_gain": 1.1},
             "learning_rate_too_high",
         ),
+        # A larger batch gains as much, but calms nothing: it is not the batch.
+        (
+            "learning_rate_too_high",
+            {"noise_over_batch": 70.0, "batch_gain": 1.5, "clip_gain": 1.4, "norm_tail": 15.0},
+            "learning_rate_too_high",
+        ),
         # Clipping helps against rows that are far from all others, but it is the rows.
         ("exploding_gradients", {"outliers_calm": 7.0}, "outliers"),
         ("exploding_gradients", {"outliers_calm": 1.4}, "exploding_gradients"),
@@ -241,6 +247,9 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         ("overfitting", SHAKES_TOO | {"dropout_calms": 5.0}, "overfitting"),
         ("overfitting", SHAKES_TOO | {"fluctuation": 0.01}, "overfitting"),
         ("overfitting", SHAKES_TOO | {"batch_calms": 4.0, "batch_gain": 1.2}, "small_batch_noise"),
+        ("overfitting", SIGNS["rate_never_decays"], "rate_never_decays"),
+        ("overfitting", SIGNS["rate_never_decays"] | {"dropout_calms": 5.0}, "overfitting"),
+        ("overfitting", SIGNS["rate_never_decays"] | {"fluctuation": 0.01}, "overfitting"),
         # What is calm is not helped by being calmer.
         ("overfitting", {**CALM, "norm_tail": 20.0, "clip_calms": 5.0}, "overfitting"),
     ],
@@ -261,9 +270,22 @@ def test_of_decay_and_second_moment_one_is_named() -> None:
     assert "decay_explains_less" not in alone[0].evidence
 
 
+def test_of_a_rate_too_high_and_one_that_never_decays_one_is_named() -> None:
+    """A lower constant rate ends better: decays do what it does."""
+    both = QUIET._replace(**SIGNS["overfitting"], **SHAKES_TOO, **SIGNS["rate_never_decays"])
+    assert [c.name for c in verdict(both)] == ["learning_rate_too_high", "overfitting"]
+
+
 def evidence_of(population: Population, remedies: dict[str, Remedy]) -> Evidence:
     base = population.train([Member(BASE, {})], [0], probe=True)[BASE]
     return diagnose.gather(summarize(base), base, remedies, [], 3)
+
+
+def test_a_few_targets_that_make_up_the_loss_are_no_lack_of_rows() -> None:
+    both = QUIET._replace(**CALM, **MADE_UP_BY_FEW, **TOO_FEW_ROWS, noise_floor=0.02)
+    assert [c.name for c in verdict(both)] == ["heavy_tailed_target"]
+    light = verdict(both._replace(tail_share=0.0))
+    assert [c.name for c in light] == ["evaluation_noise"]
 
 
 def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Population) -> None:
@@ -275,6 +297,17 @@ def test_a_second_moment_that_calms_by_learning_less_is_no_sign(population: Popu
     helps = remedy("b2 0.9995", {"b2": 0.9995}, "b2", 0.5, 1.0)
     both = {harms.name: harms, helps.name: helps}
     assert evidence_of(population, both).b2_calms == pytest.approx(2.0)
+
+
+def test_clipping_that_calms_some_seeds_only_or_harms_is_no_sign(population: Population) -> None:
+    """No cause is named for a cure that is refused."""
+    some = remedy("clip norm at 1", {"clip_norm": 1.0}, "clip", 0.5, 0.96)
+    some = some._replace(fluctuation=Ratio(0.5, 0.2, 1.3))
+    harms = remedy("clip norm at 0.1", {"clip_norm": 0.1}, "clip", 0.3, 1.2)
+    both = {some.name: some, harms.name: harms}
+    assert evidence_of(population, both).clip_calms == 1.0
+    helps = some._replace(fluctuation=Ratio(0.5, 0.4, 0.7))
+    assert evidence_of(population, {helps.name: helps}).clip_calms == pytest.approx(2.0)
 
 
 def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:

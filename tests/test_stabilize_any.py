@@ -15,13 +15,18 @@ import jaxopt_lab as lab
 from jaxopt_lab import report
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.results import Result
+from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.stabilization import GeneralDiagnosis
+from jaxopt_lab.stabilization.compare import Remedy
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general import variants
-from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, verdict
+from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, gather, verdict
 from jaxopt_lab.stabilization.general.curves import summarize
 from jaxopt_lab.stabilization.general.knobs import read_knobs
+from jaxopt_lab.stabilization.general.noise import loss_error
+from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 
 
@@ -80,6 +85,63 @@ def test_a_rate_that_is_too_high_is_found_and_fixed(tmp_path: Path) -> None:
         assert f'id="plot-{name}"' in page
     assert 'id="plot-norms"' not in page
     assert "Not declared" in page
+
+
+def shared_of(problem: Any) -> Shared:
+    data = jax.tree.map(jnp.asarray, problem.data)
+    return Shared(jax.random.key(1), *map(jnp.int32, (0, 8, 0)), data)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_error_that_validation_rows_leave_is_that_of_a_mean(weighted: bool) -> None:
+    weights = np.random.default_rng(1).uniform(0.5, 2, 600) if weighted else None
+    splits = [(np.arange(40, 600), np.arange(40))]
+    problem = waves(splits=splits, sample_weight=weights, eval_batch_size=16)
+    hparams = Hparams({"learning_rate": 0.01})
+    state = problem.build().init(jax.random.key(0), hparams)
+    setting = problem.extras["setting"]()
+    found = loss_error(setting, state, hparams, shared_of(problem))
+    outputs = MLP().apply({"params": state.params}, problem.data.inputs[:40])
+    losses = np.square(np.asarray(outputs) - problem.data.targets[:40])
+    share = np.ones(40) if weights is None else weights[:40]
+    share = share / share.sum()
+    mean = share @ losses
+    assert found is not None
+    assert float(found) == pytest.approx(np.sqrt(share**2 @ (losses - mean) ** 2) / mean, rel=1e-4)
+
+
+def test_of_a_loss_of_whole_batches_nobody_knows_the_error() -> None:
+    def whole(module: Any, variables: Any, batch: Any) -> Any:
+        errors = module.apply(variables, batch.inputs) - batch.targets
+        return jnp.sum(errors**2 * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
+
+    data = waves().data
+    problem = lab.supervised(MLP, (data.inputs, data.targets), loss=whole)
+    hparams = Hparams({"learning_rate": 0.01})
+    state = problem.build().init(jax.random.key(0), hparams)
+    assert loss_error(problem.extras["setting"](), state, hparams, shared_of(problem)) is None
+
+
+def test_few_validation_rows_are_said() -> None:
+    problem = waves(splits=[(np.arange(12, 600), np.arange(12))], num_seeds=2)
+    found = lab.stabilize(problem, {"learning_rate": 0.001}, num_epochs=16, num_seeds=2)
+    assert found.evidence.rows_tell > 0.25
+    told = f"its 12 validation rows tell it to ±{found.evidence.rows_tell:.0%} only"
+    assert told in f"{found.sentence} {found.notes}"
+    assert found.setting["num_valid"] == 12
+
+
+def test_where_nothing_is_learned_for_the_unit_of_the_targets_that_is_said() -> None:
+    data = waves().data
+
+    def diagnosed(targets: np.ndarray) -> GeneralDiagnosis:
+        problem = lab.supervised(MLP, (data.inputs, targets), loss=optax.squared_error)
+        return lab.stabilize(problem, {"learning_rate": 0.1}, num_epochs=16, num_seeds=2)
+
+    found = diagnosed(400 * data.targets + 1_800)
+    assert "no better than without learning; learning rate ×10 ends" in found.sentence
+    assert any("standardise the targets" in note for note in found.notes)
+    assert not any("standardise the targets" in note for note in diagnosed(data.targets).notes)
 
 
 NOISY = {"lr": 0.8, "momentun": 0.9}
@@ -243,6 +305,31 @@ def test_a_rise_explains_no_shaking() -> None:
     # What undoes the rise calms, too; or there is nothing that shakes.
     for without in ({"dropout_calms": 5.0}, {"fluctuation": 0.01}):
         assert [c.name for c in verdict(both._replace(**without))] == ["overfitting"]
+
+
+def test_a_rise_does_not_speak_against_a_decay_that_is_missing() -> None:
+    both = QUIET._replace(**SIGNS["overfitting"], **SIGNS["rate_never_decays"])
+    assert [c.name for c in verdict(both)] == ["rate_never_decays", "overfitting"]
+    calms = both._replace(dropout_calms=5.0)
+    assert [c.name for c in verdict(calms)] == ["overfitting"]
+    lower = both._replace(rate_calms=4.0, rate_end=1.3)
+    assert [c.name for c in verdict(lower)] == ["learning_rate_too_high", "overfitting"]
+
+
+def test_clipping_that_calms_some_seeds_only_is_no_sign() -> None:
+    knobs = read_knobs(lab.from_steps(noisy, roles=ROLES, budget=8), {"lr": 0.1})
+    curve = np.exp(np.random.default_rng(0).normal(0, 0.1, 40))
+    job = Job(0, 0, 0, {}, knobs.program(knobs.base), 40, 40)
+    results = [Result(job, {"loss": curve}, {}, dict, {})]
+    base = summarize(results, "loss", Scale(True, 1, 0.0, 1.0), "last", None)
+
+    def calms(low: float, high: float) -> float:
+        ratio, same = Ratio(0.5, low, high), Ratio(1.0, 1.0, 1.0)
+        clip = Remedy("c", {}, "clip", ratio, same, same, 0.1, 0.0, 1.0, False, True, "")
+        return float(gather(base, results, {"c": clip}, [], knobs).clip_calms)
+
+    assert calms(0.2, 1.3) == 1.0
+    assert calms(0.4, 0.7) == pytest.approx(2.0)
 
 
 def test_of_decay_and_second_moment_one_is_named() -> None:

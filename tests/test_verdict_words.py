@@ -162,6 +162,19 @@ def test_a_fix_that_falls_short_is_said_to() -> None:
     assert words in general.sentence
 
 
+def test_of_a_fix_that_ends_high_that_is_said() -> None:
+    """What learns more may overfit, where the base learned too little for that."""
+    words = "it ends 95% above its lowest then"
+    calm = fixed({"b1": 0.95}, 0.05)
+    assert calm.chosen is not None
+    high = replace(calm, chosen=calm.chosen._replace(rise=1.95))
+    assert words in high.sentence
+    assert "above its lowest" not in calm.sentence
+    assert words in replace(of_curves(**RATE), chosen=high.chosen, after=high.after).sentence
+    rose = trained(0.2, 1.0, rise=np.log(1.95))
+    assert words not in replace(high, before=rose).sentence
+
+
 def test_an_average_hides_a_rate_unless_the_fix_lowers_it() -> None:
     words = "Averaging hides a rate that is too high: learning rate ÷10 has a best loss 10.0% lower"
     average = {"ema": True, "ema_decay": 0.99}

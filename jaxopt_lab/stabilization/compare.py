@@ -138,7 +138,7 @@ def compare(
             )
         if not accepted and calm and loss.value <= FREES and loss.high < 1.0:
             # What has not learned is as calm as can be.
-            accepted, why = True, f"calm, and best loss {1 - loss.value:.0%} better"
+            accepted, why = True, f"is calm, and best loss {1 - loss.value:.0%} better"
     # A loss of other units is not that of a constant in the given ones.
     if accepted and member.comparable and idle is not None and idle.is_as_good(found):
         accepted = False

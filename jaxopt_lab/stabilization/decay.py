@@ -1,25 +1,25 @@
 """When it is the decay of the rate that is missing: by what decays do, and what nothing else does.
 
 A rate that decays calms whatever shakes. It is what is missing only where it ends better, too, and
-where no lower constant rate, larger batch or slower second moment explains as much.
+where no lower constant rate, larger batch or slower second moment explains as much. A rise is
+explained by what overfits, and speaks against it unless the curve shakes by itself.
 """
 
 import math
 from typing import Protocol
 
+from jaxopt_lab.stabilization.gain import Rising, lower_rate_gains, shakes_by_itself
 from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 from jaxopt_lab.stabilization.weighing import Conditions
 
 
-class OfDecay(Protocol):
+class OfDecay(Rising, Protocol):
     """The numbers that it rests on: see `diagnose.Evidence`; NaN where nobody knows."""
 
     @property
     def decay_calms(self) -> float: ...
     @property
     def decay_gain(self) -> float: ...
-    @property
-    def rate_gain(self) -> float: ...
     @property
     def noise_over_batch(self) -> float: ...
     @property
@@ -30,8 +30,6 @@ class OfDecay(Protocol):
     def b2_gain(self) -> float: ...
     @property
     def clip_gain(self) -> float: ...
-    @property
-    def overfit_rise(self) -> float: ...
 
 
 def never_decays(found: OfDecay, above_floor: float) -> Conditions:
@@ -44,18 +42,19 @@ def never_decays(found: OfDecay, above_floor: float) -> Conditions:
     t = THRESHOLDS
     # Much noise is the batch's fault where a larger one calms.
     batch = (t["noise_of_small"] / found.noise_over_batch, t["batch_calms"] / found.batch_calms)
+    rises = 1.0 if shakes_by_itself(found) else found.overfit_rise
     # A slower second moment may calm a little as well; of the two, what explains more is missing.
     second = (t["b2_calms"] / found.b2_calms, _beyond_b2(found))
     return {
         "decay_calms": (found.decay_calms, t["decay_calms"]),
         "decay_gain": (found.decay_gain, t["decay_gain"]),
         # A lower constant rate loses.
-        "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+        "rate_is_right": (t["rate_gain"] / lower_rate_gains(found), 1.0),
         "batch_is_right": (_most(batch), 1.0),
         "b2_is_right": (_most(second), 1.0),
         "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
         "above_floor": (above_floor, t["above_floor"]),
-        "does_not_rise": (t["overfit_rise"] / found.overfit_rise, 1.0),
+        "does_not_rise": (t["overfit_rise"] / rises, 1.0),
     }
 
 

@@ -20,8 +20,8 @@ from jaxopt_lab.stabilization.gain import (
     end_gain,
     is_calm,
     is_flat,
+    lower_rate_gains,
     no_problem,
-    shakes_by_itself,
     shaking_first,
 )
 from jaxopt_lab.stabilization.summary import Summary
@@ -72,7 +72,8 @@ class Evidence(NamedTuple):
       divergence_factor: the least factor on the ladder at which training fails; inf if none.
       sharpness_ratio: sharpness over the stability threshold.
       norm_tail: 99.9 % quantile of late gradient norms over their median.
-      clip_calms: base fluctuation over that with the calmest clipping.
+      clip_calms: base fluctuation over that with the calmest clipping that loses nothing and is
+        calmer for certain, over seeds.
       clip_gain: base best loss over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch.
       batch_gain: base best loss over the best with a larger batch at the same rate.
@@ -194,6 +195,9 @@ def gather(
         found = [r.fluctuation.value for r in mine if r.loss.value <= HARMLESS]
         return 1.0 / max(min(found, default=1.0), 1.0 / _MOST)
 
+    def surely(mine: list[Remedy]) -> list[Remedy]:
+        return [r for r in mine if r.fluctuation.high < 1.0]
+
     def if_tried(family: str, value: float) -> float:
         return value if of(family) else math.nan
 
@@ -222,7 +226,7 @@ def gather(
         divergence_factor=min(failed, default=math.inf),
         sharpness_ratio=_middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
         norm_tail=mean(base.norm_tail),
-        clip_calms=calms("clip"),
+        clip_calms=harmlessly(surely(of("clip"))),
         clip_gain=gain(of("clip")),
         batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
@@ -295,11 +299,11 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Gradients that explode on single rows do so because of the rows.
     of_rows = [found.outliers_calm, found.log_calms]
     # With few rows to a step, noise is rate over batch: a larger batch does what a lower rate does.
-    # The rate is to blame for what it gains beyond that.
+    # The rate is to blame for what it gains beyond that, and for all of it where a larger batch
+    # does not calm: what frees a network that is stuck says nothing of noise.
     beyond_batch = found.rate_gain / max(found.batch_gain, 1.0)
-    # What overfits has its best early, whatever its rate is: there the end of the curve tells.
-    rate_gain = max(found.rate_gain, found.rate_end if shakes_by_itself(found) else 1.0)
-    batch_does_not = t["batch_calms"] / found.batch_calms if rate_gain > found.rate_gain else 0.0
+    rate_gain = lower_rate_gains(found)
+    batch_does_not = t["batch_calms"] / found.batch_calms
     noisy = found.noise_over_batch / t["noise_over_batch"]
     without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
     if found.outliers_gain >= t["rows_gain"]:
@@ -364,6 +368,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+            "target_explains_less": (t["log_tells"] / _made_up_by_few(found), 1.0),
         },
         "outliers": {"outliers_help": (_outliers_help(found), 1.0)},
         "heavy_tailed_target": {
@@ -405,6 +410,14 @@ def _log_tells(found: Evidence) -> float:
     """
     t = THRESHOLDS
     return min(found.log_tells / t["log_tells"], found.log_gain / t["rows_gain"])
+
+
+def _made_up_by_few(found: Evidence) -> float:
+    """How much better the validation rows tell a loss on a log scale, where a few targets make the
+    loss up: no number of rows is enough for that; NaN where they do not.
+    """
+    heavy = found.tail_share >= THRESHOLDS["tail_share"] and _log_tells(found) >= 1.0
+    return found.log_tells if heavy else math.nan
 
 
 def _too_few_rows(found: Evidence) -> bool:

@@ -20,7 +20,7 @@ from jaxopt_lab.stabilization.gain import is_calm
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
+from jaxopt_lab.stabilization.thresholds import FREES, GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
 from jaxopt_lab.stabilization.walk import Walked
 from jaxopt_lab.stabilization.walk import table as walk_table
 from jaxopt_lab.stabilization.weighing import Cause
@@ -160,7 +160,7 @@ class Diagnosis:
         best, idle = np.mean(self.before.best), self.setting["idle_loss"]
         return (
             f"{self._said()}. As given, it learns nothing: its best loss is {best:.3g}, and a "
-            f"constant prediction has {idle:.3g}."
+            f"constant prediction has {idle:.3g}{self._higher_rate_learns()}."
         )
 
     def _said(self) -> str:
@@ -199,20 +199,38 @@ class Diagnosis:
                 loss = "" if after >= before else f"; {self.chosen.shares}"
         verb = "Train" if self.chosen.name.startswith("without") else "Use"
         return (
-            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._falls_short()}"
-            f"{self._hidden_rate()}"
+            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{loss}{self._rises_then()}"
+            f"{self._falls_short()}{self._hidden_rate()}"
         )
+
+    @property
+    def rows_tell(self) -> float:
+        """Half of the 95 % interval, log scale, that the choice of validation rows leaves around
+        the loss of the base; NaN where nobody knows.
+        """
+        return row_uncertainty(self.before)
 
     def _rows_tell(self) -> str:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
-        half = row_uncertainty(self.before)
-        if half < UNTOLD:
+        told = told_by_rows(self.rows_tell, self.setting.get("num_valid"))
+        return f"; {told}" if told else ""
+
+    def _higher_rate_learns(self) -> str:
+        """Of a base that learns nothing, that it learns at a higher rate, if it does."""
+        higher = [r for n, r in self.remedies.items() if n.startswith("learning rate ×")]
+        found = [r for r in higher if r.loss.value <= FREES and r.loss.high < 1.0]
+        if not found:
             return ""
-        number = self.setting["num_valid"]
-        wanted = math.ceil(number * (half / UNTOLD) ** 2 / 10) * 10
+        best = min(found, key=lambda r: r.loss.value)
+        return f"; {best.name} ends {1 - best.loss.value:.0%} better"
+
+    def _rises_then(self) -> str:
+        """Of a fix with which what did not end high before does, as what learns more may."""
+        if self.chosen is None or not self.before.end_over_lowest < RISES <= self.chosen.rise:
+            return ""
         return (
-            f"; its {number:,} validation rows tell it to ±{half:.0%} only (some {wanted:,} would "
-            f"to ±{UNTOLD:.0%})"
+            f"; it ends {self.chosen.rise - 1:.0%} above its lowest then, so keep its best "
+            "checkpoint, or regularise too"
         )
 
     def _falls_short(self) -> str:
@@ -394,3 +412,19 @@ def _rounded(curves: np.ndarray) -> list[list[float | None]]:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what JSON cannot say: an infinite value switches a feature off, as its default."""
     return {k: v for k, v in values.items() if not (isinstance(v, float) and math.isinf(v))}
+
+
+def told_by_rows(half: float, num_valid: int | None) -> str:
+    """How well a loss is known, and how many rows would tell it well, where they are few; else "".
+
+    Args:
+      half: of its 95 % interval, log scale; NaN where nobody knows.
+      num_valid: validation rows.
+    """
+    if not num_valid or not half >= UNTOLD:
+        return ""
+    wanted = math.ceil(num_valid * (half / UNTOLD) ** 2 / 10) * 10
+    return (
+        f"its {num_valid:,} validation rows tell it to ±{half:.0%} only (some {wanted:,} would "
+        f"to ±{UNTOLD:.0%})"
+    )

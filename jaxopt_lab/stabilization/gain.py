@@ -25,7 +25,12 @@ from jaxopt_lab.stabilization.weighing import Cause
 #: Families that take shaking away and nothing else: the network, its rows and its loss stay.
 _SHAKE_LESS = ("schedule", "average")
 #: Causes that explain why a curve shakes by more than the choice of validation rows.
-_OF_SHAKING = ("learning_rate_too_high", "small_batch_noise", "second_moment_too_fast")
+_OF_SHAKING = (
+    "learning_rate_too_high",
+    "small_batch_noise",
+    "second_moment_too_fast",
+    "rate_never_decays",
+)
 
 
 def calm_limit(best: float, idle: float | None) -> float:
@@ -111,10 +116,14 @@ class Shaking(Protocol):
 
 
 class Rising(Shaking, Protocol):
-    """With what regularisation does."""
+    """With what regularisation and lower rates do."""
 
     @property
     def dropout_calms(self) -> float: ...
+    @property
+    def rate_gain(self) -> float: ...
+    @property
+    def rate_end(self) -> float: ...
 
 
 def is_calm(found: Shaking) -> bool:
@@ -125,6 +134,14 @@ def is_calm(found: Shaking) -> bool:
 def shakes_by_itself(found: Rising) -> bool:
     """Whether a curve shakes, and not because it overfits: regularisation does not calm it."""
     return not is_calm(found) and found.dropout_calms < GOAL_RATIO
+
+
+def lower_rate_gains(found: Rising) -> float:
+    """What a lower rate gains. What overfits has its best early, whatever its rate is: of a curve
+    that shakes by itself the end tells as well. NaN where nobody knows.
+    """
+    known = not math.isnan(found.rate_gain) and shakes_by_itself(found)
+    return max(found.rate_gain, found.rate_end) if known else found.rate_gain
 
 
 def is_flat(found: Shaking) -> bool:

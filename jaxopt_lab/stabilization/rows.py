@@ -158,6 +158,23 @@ def remarks(found: Faults) -> list[str]:
     return lines
 
 
+def of_targets(targets: np.ndarray, train: np.ndarray) -> str:
+    """What a person should look at first where nothing is learned: whether a network has to learn
+    the unit of its targets before anything else; else "".
+
+    Args:
+      targets: [N, ...] numbers.
+      train: indices of training rows.
+    """
+    size = float(np.sqrt(np.mean(targets[train].astype(np.float64) ** 2)))
+    if size < THRESHOLDS["input_scale"]:
+        return ""
+    return (
+        f"it learns nothing, and its targets have a root mean square of {size:.3g}, where initial "
+        "outputs are of the order of 1: standardise the targets"
+    )
+
+
 def _seldom(far: np.ndarray) -> np.ndarray:
     """Distances of rows; 0 throughout where more of them than `RARE` are far."""
     return far if np.mean(far > FAR) <= RARE else np.zeros_like(far)

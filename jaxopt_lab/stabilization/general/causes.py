@@ -22,8 +22,8 @@ from jaxopt_lab.stabilization.gain import (
     described,
     end_gain,
     is_flat,
+    lower_rate_gains,
     no_problem,
-    shakes_by_itself,
     shaking_first,
 )
 from jaxopt_lab.stabilization.general.knobs import Knobs
@@ -56,7 +56,8 @@ class Evidence(NamedTuple):
       rate_gain: base level over the best at a lower rate.
       rate_edge: level at three times the rate over the base's.
       divergence_factor: the least factor on the ladder at which training fails; inf if none.
-      clip_calms: base fluctuation over that with the calmest clipping.
+      clip_calms: base fluctuation over that with the calmest clipping that loses nothing and is
+        calmer for certain, over seeds.
       clip_gain: base level over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch.
       noise_over_batch: gradient noise scale over the batch size.
@@ -74,6 +75,8 @@ class Evidence(NamedTuple):
       rate_end: where the base overfits, its final level over the lowest at a lower rate that is
         three times calmer and loses nothing; else 1.
       dropout_calms: base fluctuation over that at the calmest regularisation that loses nothing.
+      rows_tell: half of the 95 % interval, log scale, that the choice of validation rows alone
+        leaves around the base's last loss.
     """
 
     fluctuation: float
@@ -99,6 +102,7 @@ class Evidence(NamedTuple):
     shaking_costs: float = 1.0
     rate_end: float = 1.0
     dropout_calms: float = 1.0
+    rows_tell: float = math.nan
 
 
 def gather(
@@ -134,11 +138,15 @@ def gather(
         found = calms([r for r in mine if r.loss.value <= HARMLESS])
         return max(_known(found), 1.0) if mine else math.nan
 
+    def surely(mine: list[Remedy]) -> list[Remedy]:
+        return [r for r in mine if r.fluctuation.high < 1.0]
+
     batch_size, b2 = knobs.value("batch_size"), knobs.value("b2")
     lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
     edge, batch = remedies.get("learning rate ×3"), remedies.get("batch ×4")
     noise = [float(r.probed["noise_scale"]) for r in results if "noise_scale" in r.probed]
     known = bool(noise) and batch_size is not None
+    errors = [float(r.probed["loss_error"]) for r in results if "loss_error" in r.probed]
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
@@ -146,7 +154,7 @@ def gather(
         rate_gain=gain(lower),
         rate_edge=min(edge.loss.value, _MOST) if edge else math.nan,
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
-        clip_calms=calms([r for r in of("clip") if r.loss.value <= HARMLESS] or of("clip")[:1]),
+        clip_calms=_known(harmlessly(surely(of("clip")))) if of("clip") else math.nan,
         clip_gain=gain(of("clip")),
         batch_calms=_over(batch.fluctuation.value) if batch else math.nan,
         noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
@@ -165,6 +173,7 @@ def gather(
         ),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=_known(harmlessly(of("regularisation"))),
+        rows_tell=1.96 * _middle(errors) if errors else math.nan,
     )
 
 
@@ -192,7 +201,7 @@ def weighed(found: Evidence) -> list[Cause]:
         "learning_rate_too_high": {
             # A rate at which nothing is learned need not shake.
             "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
-            "rate_gain": (_rate_gain(found), t["rate_gain"]),
+            "rate_gain": (lower_rate_gains(found), t["rate_gain"]),
             "rate_is_not_clip": (rate * _MORE_THAN_RATE / clip, 1.0),
         },
         "exploding_gradients": {
@@ -222,12 +231,6 @@ def weighed(found: Evidence) -> list[Cause]:
         },
     }
     return weigh(conditions)
-
-
-def _rate_gain(found: Evidence) -> float:
-    """What overfits has its best early, whatever its rate is: there the end of the curve tells."""
-    known = not math.isnan(found.rate_gain) and shakes_by_itself(found)
-    return max(found.rate_gain, found.rate_end) if known else found.rate_gain
 
 
 def _over(ratio: float) -> float:

@@ -1,5 +1,6 @@
 """What `stabilize` finds for a problem of any kind."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +37,12 @@ class GeneralDiagnosis(Diagnosis):
         by = self._off(found.fluctuation)
         if self.main_cause == "no_problem":
             if self.better is not None:
-                return f"{metric} is calm ({by}), {self._not_the_best(self.better)}."
+                told = self._not_the_best(self.better) + self._rows_tell()
+                return f"{metric} is calm ({by}), {told}."
             if self.learned_nothing:
-                return f"{metric} is calm ({by}), but no better than without learning."
-            return f"Nothing is wrong: {metric} is calm ({by})."
+                idle = "no better than without learning"
+                return f"{metric} is calm ({by}), but {idle}{self._higher_rate_learns()}."
+            return f"Nothing is wrong: {metric} is calm ({by}){self._rows_tell()}."
         rises = self.main_cause == "overfitting"
         where = f"{metric} {self._spikes or f'fluctuates ({by})'}"
         if rises:
@@ -67,8 +70,13 @@ class GeneralDiagnosis(Diagnosis):
         level += "" if abs(change) < 0.005 else ("better" if change < 0 else "worse")
         return (
             f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is "
-            f"{level}{self._falls_short()}."
+            f"{level}{self._rises_then()}{self._falls_short()}."
         )
+
+    @property
+    def rows_tell(self) -> float:
+        """Of the validation loss, where that is what is judged."""
+        return self.evidence.rows_tell if self.setting["curve"] == "loss" else math.nan
 
     def _off(self, fluctuation: float) -> str:
         if self.setting["relative"]:

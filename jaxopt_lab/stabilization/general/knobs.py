@@ -83,6 +83,12 @@ class Knobs:
         found = getattr(self.problem.data, "num_train", None)
         return None if found is None else int(np.min(found))
 
+    @property
+    def num_valid(self) -> int | None:
+        """Likewise of validation rows."""
+        found = getattr(self.problem.data, "num_valid", None)
+        return None if found is None else int(np.min(found))
+
 
 def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     """Complete a configuration, trace the functions, and see which roles can be turned.

@@ -1,4 +1,6 @@
-"""How noisy the gradient of a supervised problem's minibatches is, at the end of a training."""
+"""How noisy what a supervised problem measures is, at the end of a training: the gradient of its
+minibatches, and its validation loss by the choice of rows.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +12,10 @@ from jaxtyping import Array
 
 from jaxopt_lab.core.trainable import Shared
 from jaxopt_lab.core.types import Params, Scalar
-from jaxopt_lab.problems.supervised.batches import epoch_order, minibatch
+from jaxopt_lab.problems.supervised.batches import epoch_order, minibatch, validation_chunk
 from jaxopt_lab.problems.supervised.losses import weighted
 from jaxopt_lab.problems.supervised.modules import Variables
-from jaxopt_lab.problems.supervised.training import Setting
+from jaxopt_lab.problems.supervised.training import Setting, evaluated
 from jaxopt_lab.stabilization.probes import SMALL_ROWS, noise_scale
 
 #: Small batches that are averaged, at most.
@@ -29,7 +31,8 @@ def make_probe(setting: Setting) -> Callable[[Any, Any, Shared], dict[str, Array
 
     Returns:
       A function of a trial's guarded state whose dictionary holds `noise_scale`, in rows: see
-      `probes.noise_scale`. It is 0 where there are too few rows for two batches.
+      `probes.noise_scale`. It is 0 where there are too few rows for two batches. And, where the
+      loss is one number for each row, `loss_error`: see `loss_error`.
     """
     key = jax.random.key(0, impl="threefry2x32")
 
@@ -57,6 +60,39 @@ def make_probe(setting: Setting) -> Callable[[Any, Any, Shared], dict[str, Array
         total, squares = jax.lax.fori_loop(0, num, body, carry)
         count = jnp.maximum(num, 1).astype(jnp.float32)
         mean = optax.tree.norm(jax.tree.map(lambda x: x / count, total), squared=True)
-        return {"noise_scale": noise_scale(squares / count, mean, size, size * count)}
+        found = {"noise_scale": noise_scale(squares / count, mean, size, size * count)}
+        error = loss_error(setting, inner, hparams, shared) if setting.num_valid else None
+        return found if error is None else {**found, "loss_error": error}
 
     return probe
+
+
+def loss_error(setting: Setting, state: Any, hparams: Any, shared: Shared) -> Scalar | None:
+    """Standard error that the choice of validation rows leaves in the validation loss, over that
+    loss.
+
+    Args:
+      setting: of the program.
+      state: of the trial.
+      hparams: of the trial.
+      shared: with the data.
+
+    Returns:
+      None where the loss is a mean over a batch: nobody knows its rows'.
+    """
+    data, split = shared.data, shared.split % setting.num_splits
+    size, variables = setting.eval_batch_size, evaluated(setting, state)
+    key, by_row = jax.random.key(0, impl="threefry2x32"), True
+
+    def chunk(number: Array) -> tuple[Array, Array]:
+        nonlocal by_row
+        batch = validation_chunk(data, split, number, size)
+        losses = setting.score(variables, batch, hparams, key, False).losses
+        by_row = losses.ndim == 1
+        return jnp.broadcast_to(losses, batch.weights.shape), batch.weights
+
+    num_chunks = -(-data.valid_rows.shape[1] // size)
+    losses, weights = jax.lax.map(chunk, jnp.arange(num_chunks))
+    mean = (losses * weights).sum() / weights.sum()
+    shares = weights / weights.sum()
+    return jnp.linalg.norm(shares * (losses / mean - 1.0)) if by_row else None

@@ -15,6 +15,7 @@ from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
+from jaxopt_lab.stabilization.diagnosis import told_by_rows
 from jaxopt_lab.stabilization.general import causes, decay, variants
 from jaxopt_lab.stabilization.general.constant import constant_loss
 from jaxopt_lab.stabilization.general.curves import (
@@ -28,7 +29,7 @@ from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
 from jaxopt_lab.stabilization.general.side_by_side import Variants
 from jaxopt_lab.stabilization.members import BASE
-from jaxopt_lab.stabilization.rows import faults, remarks
+from jaxopt_lab.stabilization.rows import faults, of_targets, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.weighing import Cause
@@ -78,11 +79,14 @@ def _remarks(problem: GeneralProblem) -> list[str]:
     targets = data.targets if isinstance(data.targets, np.ndarray) else None
     if targets is not None and (targets.dtype.kind != "f" or targets.ndim != 1):
         targets = None
-    train, valid = (
-        np.asarray(rows[0][: int(number[0])])
-        for rows, number in ((data.train_rows, data.num_train), (data.valid_rows, data.num_valid))
-    )
+    train = _first_rows(data.train_rows, data.num_train)
+    valid = _first_rows(data.valid_rows, data.num_valid)
     return remarks(faults(data.inputs, targets, train, valid))
+
+
+def _first_rows(rows: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Of the first split."""
+    return np.asarray(rows[0][: int(number[0])])
 
 
 def _usual_units(problem: GeneralProblem, knobs: Knobs) -> int:
@@ -136,7 +140,10 @@ class _Comparison(Comparison):
         for line in self.knobs.notes:
             self.say(line)
         probed = self.trainer.make_probe is not None
-        missing = "sharpness, gradient norms and the noise of few validation rows are not measured"
+        missing = (
+            "sharpness, gradient norms and what few validation rows add to the fluctuation are not "
+            "measured"
+        )
         if not probed:
             missing = "gradients are not known here, so there is no evidence of theirs"
         self._note(f"{missing}: the verdict rests on curves and on what cures do")
@@ -161,11 +168,25 @@ class _Comparison(Comparison):
                 self.train(walk.missing(self._walked()), "cures")
                 found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
+        self._why_nothing_is_learned()
+        told = told_by_rows(self._evidence().rows_tell, self.knobs.num_valid)
+        if told and main != "no_problem" and self.name == "loss":
+            self._note(f"{self.name}: {told}")
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         if chosen is not None and decay.NAME in chosen.settings:
             value, rate = chosen.settings[decay.NAME], self.knobs.names["learning_rate"]
             self._note(decay.in_words(value, problem.kind, rate))
         return self._diagnosis(found, chosen, confirmed)
+
+    def _why_nothing_is_learned(self) -> None:
+        """Where a constant prediction is as good as the base, what its targets tell."""
+        data, idle = self.knobs.problem.data, self.idle
+        if self._constant is None or idle is None or not idle.is_as_good(self.summaries[BASE]):
+            return
+        if data.targets.dtype.kind == "f":
+            line = of_targets(data.targets, _first_rows(data.train_rows, data.num_train))
+            if line:
+                self._note(line)
 
     @property
     def idle(self) -> Idle | None:
@@ -272,6 +293,7 @@ class _Comparison(Comparison):
                 "evaluations": points // trainer.num_epochs,
                 "num_seeds": len(self.seeds),
                 "num_rows": self.knobs.num_rows,
+                "num_valid": self.knobs.num_valid,
                 "num_trainings": trainer.num_trained,
                 "num_kept": trainer.num_kept,
                 "seconds": round(self.clock.seconds, 1),
