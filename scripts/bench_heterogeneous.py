@@ -188,7 +188,7 @@ def halving(epochs: int) -> list[Config]:
             }
 
         trained(8, 1, None)  # what a process traces and compiles once, random numbers say
-        scheduler = lab.schedulers.successive_halving(num_brackets=BRACKETS)
+        scheduler = lab.schedulers.successive_halving(min_epochs=1, num_brackets=BRACKETS)
         mine = trained(BRACKETS * BRACKET_TRIALS, epochs, None, scheduler=scheduler)
         stored = mine.pop("stored")
         steady = trained(128, max(epochs // 8, 1), stored)

@@ -98,9 +98,26 @@ def test_halving_by_three_from_81() -> None:
         (found,) = schedulers.successive_halving(**settings).brackets(num, epochs, 1)
         return found
 
-    assert rungs(81, 81) == (Rung(81, 1), Rung(27, 3), Rung(9, 9), Rung(3, 27), Rung(1, 81))
+    whole = (Rung(81, 1), Rung(27, 3), Rung(9, 9), Rung(3, 27), Rung(1, 81))
+    assert rungs(81, 81, min_epochs=1) == whole
     assert rungs(5, 27, min_epochs=9) == (Rung(5, 9), Rung(1, 27))
     assert rungs(2, 27) == (Rung(2, 27),)
+
+
+def test_halving_compares_after_a_ninth_of_the_budget_unless_told_otherwise() -> None:
+    def ages(num: int, epochs: int, **settings: int) -> list[int]:
+        (found,) = schedulers.successive_halving(**settings).brackets(num, epochs, 1)
+        return [rung.num_epochs for rung in found]
+
+    assert ages(81, 81) == [9, 27, 81]
+    assert ages(81, 81, reduction=2) == [10, 20, 40, 81]
+    assert ages(81, 27, reduction=4) == [6, 27]
+    assert ages(9, 9) == ages(9, 9, min_epochs=1) == [1, 3, 9]
+    assert ages(9, 3) == [1, 3]
+    assert ages(9, 1) == [1]
+    names = [schedulers.successive_halving(min_epochs=n).name for n in (None, 1)]
+    assert "from a ninth," in names[0]
+    assert "from 1," in names[1]
 
 
 def test_hyperband_has_the_brackets_of_the_paper() -> None:
