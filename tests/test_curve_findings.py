@@ -75,6 +75,16 @@ def test_overfitting_is_said_with_its_number_and_explains_an_early_best_epoch() 
     assert kinds(trials(1.0 + 0.05 * T, FALLING)) == ["overfitting"]  # best at the first epoch
 
 
+def test_an_end_that_does_not_count_is_no_harm() -> None:
+    made = trials(RISING, FALLING)
+    (found,) = analysis.curve_findings([t._replace(keeps_best=True) for t in made])
+    assert found.kind == "overfitting"
+    assert "this end does no harm" in found.text
+    assert "or train about" not in found.text
+    (one,) = analysis.curve_findings([made[0], *(t._replace(keeps_best=True) for t in made[1:])])
+    assert "or train about" in one.text
+
+
 @pytest.mark.parametrize("train", [np.full(UNITS, 0.4), np.zeros(0)], ids=["flat", "unknown"])
 def test_a_rise_without_a_training_loss_that_falls_is_not_called_overfitting(train: Any) -> None:
     made = [t._replace(train=train) for t in trials(RISING)]

@@ -222,6 +222,10 @@ def test_dropout_is_drawn_anew_and_the_same_in_any_company() -> None:
         ({"hidden_size": 512}, "bytes of shared memory wanted"),
         ({"ensemble_size": 4}, "members that share weights"),
         ({"precision": "bfloat16"}, "bfloat16 numbers have no kernel form"),
+        (
+            {"early_stopping": True, "early_stopping_monitor": "calibrated_loss"},
+            "a loss at several temperatures",
+        ),
     ],
 )
 def test_the_planner_takes_a_kernel_where_one_fits(change: dict[str, Any], reason: str) -> None:

@@ -41,6 +41,7 @@ SPACES = st.fixed_dictionaries(
         "clip_norm": st.just(Choice([1.0, float("inf")])),
         "schedule": one_of(["constant", "reduce_on_plateau"]),
         "early_stopping": st.just(Choice([True, False])),
+        "early_stopping_monitor": one_of(["loss", "calibrated_loss"]),
     },
 )
 
@@ -69,6 +70,8 @@ def assert_holds(found: Programs, config: dict[str, Any]) -> None:
     assert config["optimizer"] in sig.optimizers
     for name in ("ema", "early_stopping", "penalize_biases", "precision"):
         assert getattr(sig, name) == config[name]
+    by_calibrated = config["early_stopping_monitor"] == "calibrated_loss"
+    assert sig.calibrated == (config["early_stopping"] and by_calibrated)
 
 
 @settings(max_examples=40)

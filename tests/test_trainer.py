@@ -339,6 +339,19 @@ def test_a_loss_that_is_not_finite_is_never_the_best(bad: float) -> None:
     assert_trees_close(final_params(better), moved.params)
 
 
+def test_without_validation_rows_the_last_epoch_is_kept() -> None:
+    trainer, state, values = make({"early_stopping": True, "early_stopping_patience": 1})
+    for epoch, train_loss in enumerate([1.0, 2.0, 3.0, 0.5]):
+        params = jax.tree.map(lambda p, e=epoch: p + e, state.params)
+        loss = jnp.float32(train_loss)
+        state = trainer.end_epoch(
+            state._replace(params=params), values, Metrics(loss, loss, jnp.zeros((), bool))
+        )
+        assert bool(state.keep)
+        assert not bool(state.best.stopped)
+        assert_trees_close(final_params(state), params)
+
+
 def test_trimming_cuts_padding_away() -> None:
     net = PaddedMLP(3, 10, 2, ("relu",), masked_width=True, masked_depth=True)
     values = engine_values(complete({**BASE, "hidden_size": 6, "num_layers": 2}))

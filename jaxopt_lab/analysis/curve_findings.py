@@ -200,11 +200,16 @@ def _overfitting(read: list[_Read], best: list[_Read], unit: str) -> CurveFindin
     rise = float(np.median([r.found.end_over_lowest for r in mine])) - 1.0
     when = round(float(np.median([r.best_unit for r in mine])))
     whose = "all trials" if everyone == len(read) else f"{everyone} of {len(read)} trials"
+    advice = f"Regularise more (dropout, weight decay), or train about {when} {unit}s."
+    if all(r.trial.keeps_best for r in mine):
+        advice = (
+            f"The {unit} with the lowest counts, so this end does no harm; more regularisation "
+            "(dropout, weight decay) may gain."
+        )
     text = (
         f"Overfitting in {whose}, {len(mine)} of the {len(best)} best among them: these end "
         f"{rise:.0%} above their lowest point, which is at {unit} {when} of {mine[0].num_units}, "
-        "while the training loss falls on. Regularise more (dropout, weight decay), or train "
-        f"about {when} {unit}s."
+        f"while the training loss falls on. {advice}"
     )
     return CurveFinding("overfitting", text)
 

@@ -22,12 +22,14 @@ class Learned(NamedTuple):
       score: lower is better.
       objective: [units] what is minimised, after each unit.
       train: [units] training loss; empty if there is none beside the objective.
+      keeps_best: whether it ends with what it was after its best unit.
     """
 
     trial_id: int
     score: float
     objective: Float[np.ndarray, " units"]
     train: Float[np.ndarray, " train_units"]
+    keeps_best: bool = False
 
 
 def learned(store: Store) -> list[Learned]:
@@ -40,6 +42,7 @@ def learned(store: Store) -> list[Learned]:
     """
     settings = store.settings()
     budget = int(settings.get("budget", 1))
+    is_table = settings.get("task", {}).get("kind") == "tabular"
     objective = settings.get("objective", {})
     sign, metric = sign_of(objective.get("direction", "")), objective.get("metric", "")
     reached = {
@@ -60,9 +63,9 @@ def learned(store: Store) -> list[Learned]:
         if name in curves:
             train = curves.get("train_loss", ()) if name != "train_loss" else ()
             values = (1 if name == "loss" else sign) * np.asarray(curves[name], np.float64)
-            found.append(
-                Learned(trial.trial_id, _score(trial), values, np.asarray(train, np.float64))
-            )
+            curves_of = values, np.asarray(train, np.float64)
+            keeps = is_table and bool(trial.config.get("early_stopping"))
+            found.append(Learned(trial.trial_id, _score(trial), *curves_of, keeps))
     return found
 
 

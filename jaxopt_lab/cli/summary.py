@@ -48,6 +48,7 @@ def print_summary(
         *_calibration(content.get("calibration")),
         f"winner: trial {content['trial_id']}, {validation['metric']} "
         f"{short(validation['mean'])}{around} in validation: {chosen}",
+        *_epochs(validation.get("epochs")),
         *_rerun(validation, content["trial_id"]),
         *_members(content.get("members"), content["trial_id"]),
         *curve_findings(content),
@@ -134,6 +135,17 @@ def _calibration(found: dict[str, Any] | None) -> list[str]:
         "with it"
         for name, mine in (found or {}).items()
         if mine["temperature"] != 1
+    ]
+
+
+def _epochs(found: dict[str, Any] | None) -> list[str]:
+    """A line where the last epoch is not the one that counts."""
+    if not found:
+        return []
+    each = ", ".join(str(epoch) for epoch in found["folds"])
+    return [
+        f"the best epoch of each fold counts, of {found['of']}: {each}; the network of all rows is "
+        f"trained for their mean over all seeds, {found['refit']}"
     ]
 
 

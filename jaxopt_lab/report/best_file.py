@@ -23,6 +23,15 @@ _IGNORING = with_config(ConfigDict(extra="ignore"))
 
 
 @_IGNORING
+class Epochs(TypedDict):
+    """Those of the winner that count, where they are not the last."""
+
+    folds: list[Count]
+    refit: Count
+    of: Count
+
+
+@_IGNORING
 class Validation(TypedDict, total=False):
     """Scores of the winner."""
 
@@ -32,6 +41,7 @@ class Validation(TypedDict, total=False):
     standard_error: Number | None
     folds: list[Number | None]
     rerun: list[Number | None]
+    epochs: Epochs
 
 
 @_IGNORING

@@ -122,7 +122,7 @@ def _setting(contents: Contents, source: str) -> str:
         folds = settings["num_folds"]
         parts.append(f"{folds}-fold cross-validation" if folds > 1 else "one hold-out split")
     if settings.get("budget"):
-        parts.append(f"{settings['budget']} epochs")
+        parts.append(f"{settings['budget']} epochs{_that_counts(contents)}")
     if task.get("test_fraction"):
         parts.append(f"{task['test_fraction']:.0%} of the rows held out for the test")
     for role, text in _ROLES.items():
@@ -135,6 +135,18 @@ def _setting(contents: Contents, source: str) -> str:
     if contents.loss.predicts:
         parts.append(f"{contents.loss.name} loss, predicts {contents.loss.predicts}")
     return " · ".join(parts)
+
+
+def _that_counts(contents: Contents) -> str:
+    """Which epochs count, where they are not the last."""
+    found = contents.best.get("validation", {}).get("epochs")
+    if not found:
+        return ""
+    each = ", ".join(str(epoch) for epoch in found["folds"])
+    return (
+        f", the best of each fold counts (of the winner {each}; on all rows it is trained for "
+        f"{found['refit']})"
+    )
 
 
 def _counts(contents: Contents) -> dict[Status, int]:

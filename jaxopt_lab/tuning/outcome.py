@@ -69,6 +69,7 @@ def write(
             "folds": [m.score for m in members if m.replicate == 0],
             "rerun": [m.score for m in members if m.replicate > 0],
             **_before_reruns(study),
+            **_epochs(study, winner, config),
         },
         **with_members.told(study),
         **scores,
@@ -128,6 +129,20 @@ def _before_reruns(study: Study) -> dict[str, Any]:
         return {}
     found = {"trial_id": first, "mean": study.store.trials()[first].score}
     return {"before_reruns": {**found, "with_reruns": rerun[first]}}
+
+
+def _epochs(study: Study, winner: int, config: Config) -> dict[str, Any]:
+    """Which epochs of the winner count, from 1, where these are not the last."""
+    if not config["early_stopping"]:
+        return {}
+    members = [m for m in study.store.members_of(winner) if m.replicate == 0]
+    return {
+        "epochs": {
+            "folds": [m.best_unit + 1 for m in members if m.fold < study.num_folds],
+            "refit": next(m.num_units for m in members if m.fold == study.num_folds),
+            "of": int(study.store.setting("budget")),
+        }
+    }
 
 
 def smallest_within_error(study: Study, ranked: list[int]) -> int:

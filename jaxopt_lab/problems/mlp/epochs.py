@@ -18,6 +18,7 @@ from jaxopt_lab.core.trainable import Metrics as UnitMetrics
 from jaxopt_lab.core.trainable import Shared, Trainable
 from jaxopt_lab.core.types import Hparams, PRNGKey, PyTree
 from jaxopt_lab.problems.mlp.data import FoldArrays
+from jaxopt_lab.problems.mlp.hyperparameters import CALIBRATED_LOSS
 from jaxopt_lab.problems.mlp.row_loop import make_row_loop
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.problems.mlp.stream import gather, round_up
@@ -181,6 +182,14 @@ def epochs(
         sums, outputs = jax.lax.fori_loop(0, num_chunks, body, (sums, outputs))
         return {k: v / num_rows for k, v in sums.items()}, outputs
 
+    def calibrate(loss: Callable[..., Any], shared: Shared, outputs: Array) -> Any:
+        """The calibrated loss of a fold's validation rows by the outputs on them [m, o]."""
+        data: FoldArrays = shared.data
+        rows, num_rows = data.valid_rows[shared.split], data.num_valid[shared.split]
+        rows = jnp.pad(rows, (0, padded_valid - rows.shape[0]))
+        targets = gather(data, shared.split, rows)[1]
+        return loss(outputs, targets, jnp.arange(padded_valid) < num_rows)
+
     def part(
         j: Array | int,
         carry: _Part,
@@ -194,9 +203,16 @@ def epochs(
         bounds = (j * steps // evaluations, (j + 1) * steps // evaluations)
         state, train_loss, observed = train_steps(rows, shared, carry.train, hparams, bounds)
         valid, outputs = validate(shared, state, hparams)
-        monitor = jnp.where(data.num_valid[shared.split] > 0, valid["loss"], train_loss)
+        calibrated = None
+        if trainer.calibrated_loss is not None:
+            calibrated = calibrate(trainer.calibrated_loss, shared, outputs)
+            calibrated = jnp.where(jnp.isnan(valid["loss"]), jnp.nan, calibrated)
+            valid[CALIBRATED_LOSS] = calibrated
+        validated = data.num_valid[shared.split] > 0
+        monitor = jnp.where(validated, valid["loss"], train_loss)
         row = {"train_loss": train_loss, **valid, **(observed or {})}
-        return _Part(state, Metrics(train_loss, monitor), outputs), row
+        metrics = Metrics(train_loss, monitor, validated, calibrated)
+        return _Part(state, metrics, outputs), row
 
     def parts(
         found: _Part, run: Callable[[Array | int, _Part], tuple[_Part, dict[str, Array]]]
@@ -214,7 +230,8 @@ def epochs(
 
     def step(state: EpochState, hparams: Hparams, shared: Shared) -> tuple[EpochState, UnitMetrics]:
         blank = jnp.zeros(())
-        found = _Part(state.train, Metrics(blank, blank), state.outputs)
+        of_none = blank if trainer.calibrated_loss is not None else None
+        found = _Part(state.train, Metrics(blank, blank, blank > 0, of_none), state.outputs)
         run = partial(part, rows=epoch_rows(shared), shared=shared, hparams=hparams)
         found, curves = run(0, found) if evaluations == 1 else parts(found, run)
         ended = trainer.end_epoch(found.train, hparams, found.metrics)

@@ -156,7 +156,7 @@ def _num_kinds(programs: Programs, values: Values) -> tuple[int, int]:
     shapes = len(programs.widths) * len(programs.depths)
     activations = {sharing(programs.activations, name) for name in values["activation"]}
     optimizers = {sharing(programs.optimizers, name) for name in values["optimizer"]}
-    other = ("ema", "early_stopping", "penalize_biases", "precision")
+    other = ("ema", "early_stopping", "early_stopping_monitor", "penalize_biases", "precision")
     kinds = shapes * len(activations) * len(optimizers)
     kinds *= math.prod(len(values[name]) for name in other) * len(set(_members(values)))
     batches = len(values["batch_size"])

@@ -47,7 +47,11 @@ INITIALIZATIONS = (
 #: How members of a network differ besides their heads; see `members`.
 ENSEMBLE_FORMS = ("mini", "full", "late")
 OFF = math.inf
+#: Of classes: the validation loss after the temperature that makes it least.
+CALIBRATED_LOSS = "calibrated_loss"
 PRECISIONS = ("float32", "bfloat16")
+#: What early stopping goes by.
+MONITORS = ("loss", CALIBRATED_LOSS)
 #: Static hyperparameters that a program can also take as traced values: by padding, by masks, by
 #: coefficients.
 TRACED_STATIC = ("num_layers", "hidden_size", "activation", "optimizer")
@@ -203,6 +207,13 @@ REGISTRY: dict[str, Hyperparameter] = {
         False, "stop after patience epochs without improvement; keep the best weights", static=True
     ),
     "early_stopping_patience": Hyperparameter(10, "epochs", 1, 10**6),
+    "early_stopping_monitor": Hyperparameter(
+        "loss",
+        "what tells the best epoch: the validation loss, or of classes its least at any "
+        "temperature from 1 on (arXiv:2501.19195)",
+        choices=MONITORS,
+        static=True,
+    ),
     "precision": Hyperparameter(
         "float32",
         "of the hidden layers' arithmetic in training; weights, loss and updates are float32",

@@ -9,7 +9,12 @@ from typing import Any
 
 from jaxopt_lab.core.cohorts import MAX_ACCELERATOR_WIDTH
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems.mlp.hyperparameters import REGISTRY, features_key, features_on
+from jaxopt_lab.problems.mlp.hyperparameters import (
+    CALIBRATED_LOSS,
+    REGISTRY,
+    features_key,
+    features_on,
+)
 from jaxopt_lab.problems.mlp.signature import Signature
 
 _SIGNATURES: dict[Signature, Signature] = {}
@@ -82,6 +87,8 @@ class Programs:
             masked_width=self.masked_width or width != config["hidden_size"],
             accumulate=merged,
             precision=config["precision"],
+            calibrated=config["early_stopping"]
+            and config["early_stopping_monitor"] == CALIBRATED_LOSS,
             **members_of(config),
         )
 

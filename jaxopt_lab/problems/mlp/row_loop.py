@@ -92,6 +92,8 @@ def make_row_loop(
     def losses(state: Any, hparams: Hparams, chunk: Chunk) -> Array:
         if signature.ensemble_size > 1:
             raise NoKernelForm("members that share weights are rows of their own")
+        if signature.calibrated:
+            raise NoKernelForm("a loss at several temperatures needs the outputs of all rows")
         if signature.observe or evaluations > 1:
             raise NoKernelForm("what is observed within an epoch is not told by a kernel")
         return halves.losses(state, hparams, batch_of(chunk))
@@ -122,8 +124,9 @@ def make_row_loop(
         state: Any, hparams: Hparams, metrics: dict[str, Array], common: dict[str, Array]
     ) -> tuple[Any, dict[str, Array]]:
         train_loss = metrics["train_loss"]
-        monitor = jnp.where(common["num_valid"] > 0, metrics["loss"], train_loss)
-        state = trainer.end_epoch(state, hparams, Metrics(train_loss, monitor))
+        validated = common["num_valid"] > 0
+        monitor = jnp.where(validated, metrics["loss"], train_loss)
+        state = trainer.end_epoch(state, hparams, Metrics(train_loss, monitor, validated))
         return state, {"keep": state.keep}
 
     def carried(state: Any) -> Any:

@@ -22,6 +22,7 @@ class Signature:
       block: rows per block; with `accumulate` a minibatch is a whole number of blocks.
       ema: whether averaged weights are kept.
       early_stopping: whether the best epoch's weights are kept.
+      calibrated: whether the calibrated loss tells which epoch that is.
       penalize_biases: whether penalties and decay act on biases.
       features: optional features compiled in: a fact of the study, not of the trial, so that a
         trial alone and the same trial in a population run the same program.
@@ -53,6 +54,7 @@ class Signature:
     precision: str = "float32"
     ensemble_size: int = 1
     ensemble_form: str = "mini"
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         if self.block % self.noise_rows:
@@ -81,7 +83,7 @@ class Signature:
                 (False, self.block, self.accumulate),
             )
         )
-        names = ("ema", "early_stopping", "penalize_biases", "observe")
+        names = ("ema", "early_stopping", "calibrated", "penalize_biases", "observe")
         flags = [name for name in names if getattr(self, name)]
         kinds, rules = "/".join(self.activations), "/".join(self.optimizers)
         flags += [] if self.precision == "float32" else [self.precision]

@@ -1,6 +1,7 @@
 """How ONE trial trains: pure functions; only `engine` adds the trial axis."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxopt_lab.core.types import BoolScalar, Hparams, IntScalar, Params, PRNGKey, PyTree, Scalar
 from jaxopt_lab.problems.mlp import members, observation, optimizers, schedules, skipping
+from jaxopt_lab.problems.mlp.calibrated import calibrated_loss
 from jaxopt_lab.problems.mlp.data import Criterion
 from jaxopt_lab.problems.mlp.moments import Gate
 from jaxopt_lab.problems.mlp.network import PaddedMLP
@@ -67,10 +69,21 @@ class Evaluation(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What an epoch ends with: means over rows."""
+    """What an epoch ends with: means over rows.
+
+    Attributes:
+      train_loss: of the epoch's minibatches.
+      monitor: the validation loss, or without validation rows the training loss.
+      validated: whether there are validation rows; without any, early stopping keeps the last
+        epoch, for a training loss tells none to be the best.
+      calibrated: the validation loss after the temperature that makes it least, where that is what
+        tells the best epoch; else None.
+    """
 
     train_loss: Scalar
     monitor: Scalar
+    validated: BoolScalar | bool = True
+    calibrated: Scalar | None = None
 
 
 class Best(NamedTuple):
@@ -132,7 +145,8 @@ class Trainer(NamedTuple):
     A user's own functions of these types (a reinforcement-learning update, say) plug in here.
 
     `step` takes one block of rows, keys for its noise, and the minibatch that the block is of;
-    `halves` are its parts, None where it cannot be taken apart.
+    `halves` are its parts, None where it cannot be taken apart. `calibrated_loss` takes outputs
+    [m, o], targets and mask [m] of the validation rows, where early stopping goes by it.
     """
 
     init: Callable[[PRNGKey, Hparams], Any]
@@ -140,6 +154,7 @@ class Trainer(NamedTuple):
     evaluate: Callable[[Any, Hparams, Batch], Evaluation]
     end_epoch: Callable[[Any, Hparams, Metrics], Any]
     halves: Halves | None = None
+    calibrated_loss: Callable[[Array, Array, Array], Scalar] | None = None
 
 
 #: What a caller measures on a trial in training: (state, hparams, batch of training rows) ->
@@ -371,7 +386,8 @@ def make_trainer(
     # Noise of other models is of whole minibatches.
     can_halve = isinstance(model, PaddedMLP) or "dropout" not in features
     halves = Halves(losses, gradient, move, scores) if can_halve else None
-    return Trainer(init, step, evaluate, end_epoch, halves)
+    calibrated = partial(calibrated_loss, criterion.loss) if signature.calibrated else None
+    return Trainer(init, step, evaluate, end_epoch, halves, calibrated)
 
 
 def _watch(state: TrainState, loss: Scalar) -> TrainState:
@@ -401,13 +417,15 @@ def _keep_best(
 ) -> TrainState:
     """Remember the best epoch's weights; stop once `early_stopping_patience` epochs had none."""
     best = state.best
-    improved = (metrics.monitor < best.loss) & ~best.stopped
+    watched = metrics.monitor if metrics.calibrated is None else metrics.calibrated
+    is_better = (watched < best.loss) | jnp.logical_not(metrics.validated)
+    improved = is_better & ~best.stopped
     current = state.average if use_average else state.params
     wait = jnp.where(improved, 0, best.wait + 1)
     return state._replace(
         best=Best(
             params=optax.tree.where(improved, current, best.params),
-            loss=jnp.where(improved, metrics.monitor, best.loss),
+            loss=jnp.where(improved, watched, best.loss),
             wait=wait,
             stopped=best.stopped | (wait >= hparams["early_stopping_patience"]),
         ),

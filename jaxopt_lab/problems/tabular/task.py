@@ -164,7 +164,14 @@ class TabularTask:
         Raises:
           UserError: naming the hyperparameter and what would be right.
         """
-        hyperparameters.check_values(space.extremes())
+        extremes = space.extremes()
+        hyperparameters.check_values(extremes)
+        monitors = extremes.get("early_stopping_monitor", ())
+        if self.is_regression and hyperparameters.CALIBRATED_LOSS in monitors:
+            raise UserError(
+                f"early_stopping_monitor: {hyperparameters.CALIBRATED_LOSS} is of classes, and "
+                f"{self.table.target_name!r} is a number; use loss"
+            )
 
     def describe(self) -> dict[str, Any]:
         """What makes this task the same task when a study is opened again."""
