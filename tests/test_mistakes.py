@@ -58,6 +58,12 @@ def branch_inside_jit(state: Any, hparams: Any, shared: Any) -> Any:
 
 
 def branch_in_optax(state: Any, hparams: Any, shared: Any) -> Any:
+    sgd = optax.sgd(0.1, 0.9, nesterov=hparams["num_layers"])
+    updates, _ = sgd.update(state["w"], sgd.init(state["w"]))
+    return state, {"loss": updates.sum()}
+
+
+def schedule_of_optax(state: Any, hparams: Any, shared: Any) -> Any:
     schedule = optax.cosine_decay_schedule(0.1, hparams["num_layers"])
     return state, {"loss": state["w"].sum() * schedule(state["t"])}
 
@@ -301,6 +307,10 @@ MISTAKES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "a branch on two": (branch_on_two, ["learning_rate and num_layers", "keywords of build"]),
     "a branch inside jit": (branch_inside_jit, ["in halve", "on learning_rate", "lax.cond"]),
     "a branch in a library": (branch_in_optax, ["branch_in_optax", "num_layers", "keyword"]),
+    "a schedule of Optax's": (
+        schedule_of_optax,
+        ["schedule_of_optax gives optax.cosine_decay", "use lab.schedules.cosine_decay_schedule"],
+    ),
     "a branch on the state": (branch_on_state, ["state['w']", "while_loop"]),
     "a shape": (shape, ["makes a shape of num_layers", "keyword of build"]),
     "range()": (count, ["range() with num_layers", "keyword of build"]),
