@@ -145,7 +145,10 @@ def test_outputs_have_one_row_per_row(name: str) -> None:
 
 
 @each_kind
-def test_it_learns_and_stays_finite(name: str) -> None:
+def test_it_learns_and_stays_finite(name: str, request: pytest.FixtureRequest) -> None:
+    if name == "cnn" and jax.__version_info__ >= (0, 11):
+        # Without optimisation XLA of JAX 0.12 makes NaN of it.
+        request.getfixturevalue("as_users_compile")
     variables, losses = trained_by(name)(jax.random.key(0), hparams_of(), MAX_STEPS)
     chex.assert_tree_all_finite((variables, losses))
     assert losses[-1] < 0.6 * losses[0]
