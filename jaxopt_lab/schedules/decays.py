@@ -49,11 +49,8 @@ def polynomial_schedule(
 
     def schedule(count: Number) -> Scalar:
         left = 1.0 - _progress(count - jnp.maximum(transition_begin, 0), transition_steps)
-        return _moving(
-            transition_steps,
-            init_value,
-            (init_value - end_value) * _power(left, power) + end_value,
-        )
+        value = (init_value - end_value) * _power(left, power) + end_value
+        return jnp.where(jnp.asarray(transition_steps) > 0, value, init_value)
 
     return schedule
 
@@ -144,13 +141,8 @@ def warmup_cosine_decay_schedule(
     """
     peak = jnp.asarray(peak_value)
     alpha = jnp.where(peak == 0, 0.0, end_value / jnp.where(peak == 0, 1.0, peak))
-    return optax.join_schedules(
-        [
-            linear_schedule(init_value, peak_value, warmup_steps),
-            cosine_decay_schedule(peak_value, decay_steps - warmup_steps, alpha, exponent),
-        ],
-        [warmup_steps],
-    )
+    decay = cosine_decay_schedule(peak_value, decay_steps - warmup_steps, alpha, exponent)
+    return _warmed_up(init_value, peak_value, warmup_steps, decay)
 
 
 def warmup_exponential_decay_schedule(
@@ -175,15 +167,10 @@ def warmup_exponential_decay_schedule(
       staircase: see there.
       end_value: see there.
     """
-    return optax.join_schedules(
-        [
-            linear_schedule(init_value, peak_value, warmup_steps),
-            exponential_decay(
-                peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
-            ),
-        ],
-        [warmup_steps],
+    decay = exponential_decay(
+        peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
     )
+    return _warmed_up(init_value, peak_value, warmup_steps, decay)
 
 
 def cosine_onecycle_schedule(
@@ -198,7 +185,7 @@ def cosine_onecycle_schedule(
     Args:
       transition_steps: of the whole cycle.
       peak_value: at its highest.
-      pct_start: share of the cycle, in (0, 1), after which that is; Optax' whole step below it.
+      pct_start: share of the cycle, in (0, 1), after which that is, cut to a whole step.
       div_factor: the peak over the value at count 0.
       final_div_factor: the value at count 0 over that at the end.
 
@@ -217,6 +204,11 @@ def cosine_onecycle_schedule(
     return schedule
 
 
+def _warmed_up(init: Number, peak: Number, warmup_steps: Number, decay: Schedule) -> Schedule:
+    """Up along a line, then a schedule whose counts begin there."""
+    return optax.join_schedules([linear_schedule(init, peak, warmup_steps), decay], [warmup_steps])
+
+
 def _positive(steps: Number) -> Scalar:
     """A length to divide by: itself, or 1 where it is none."""
     return jnp.where(jnp.asarray(steps) > 0, steps, 1.0)
@@ -230,8 +222,3 @@ def _progress(count: Number, steps: Number) -> Scalar:
 def _power(base: Scalar, exponent: Number) -> Scalar:
     """A power; none is computed where the exponent is the Python number 1."""
     return base if isinstance(exponent, int | float) and exponent == 1 else base**exponent
-
-
-def _moving(steps: Number, still: Number, value: Scalar) -> Scalar:
-    """A value, or the one of a transition that never begins where its length is none."""
-    return jnp.where(jnp.asarray(steps) > 0, value, still)
