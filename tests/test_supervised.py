@@ -388,6 +388,12 @@ def test_hparams_reach_the_module_and_the_loss() -> None:
     assert curves["loss"][0, 0] != curves["loss"][1, 0]
 
 
+class TwoInputs(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, z: jax.Array, is_training: bool) -> jax.Array:
+        return nn.Dense(1)(x + z)[..., 0]
+
+
 class AutoEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Any:
@@ -615,7 +621,16 @@ def test_mistakes_get_one_line() -> None:
     _fails("must return a Flax module, or a function of rngs", model=lambda: 3)
     _fails("has no parameters to train", model=lambda: nn.Dropout(0.1, deterministic=True))
     _fails("loss must be a function", loss="mse")
-    _fails("which nothing gives", loss=lambda module, variables, temperature: 0.0)
+    _fails("takes 'temperature', which nothing gives; a loss of the module may take module",
+           loss=lambda module, variables, temperature: 0.0)  # fmt: skip
+    _fails("takes 'step', which nothing gives: a loss is a function of (outputs, targets)",
+           loss=lambda outputs, targets, hparams, step: (outputs - targets) ** 2)  # fmt: skip
+    _fails("the metric 'm' takes 'h', which nothing gives",
+           metrics={"m": lambda outputs, targets, h: (outputs - targets) ** 2})  # fmt: skip
+    _fails("TwoInputs.__call__ takes 'z', which nothing gives: it gets the inputs, several as one "
+           "tuple or dict, and what it names of train,", model=TwoInputs)  # fmt: skip
+    _fails("targets [16, 1]: Shape mismatch: got (16,) and (16, 1). Give targets[..., 0]",
+           data=(x, y[:, None]))  # fmt: skip
     _fails("optimizer must be a function of the hyperparameters", optimizer="adam")
     _fails("must return an Optax transformation, it returned float", optimizer=lambda h: 1.0)
     _fails("there is no role 'rate'", roles={"rate": "learning_rate"})
@@ -674,6 +689,46 @@ def test_an_optimizer_that_takes_gradients_beside_the_weights(opaque: bool) -> N
     worse = jax.tree.map(lambda p, g: p + 0.05 * g / norm, begin, gradient)
     wanted = jax.tree.map(lambda p, g: p - 0.1 * g, begin, jax.grad(loss_of)(worse))
     chex.assert_trees_all_close(trial(state).params, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_line_search_is_given_the_loss_of_the_minibatch() -> None:
+    x, y = _rows()
+    chain = optax.lbfgs(memory_size=3)
+    problem = _problem(splits=None, batch_size=len(x), optimizer=lambda h: optax.lbfgs(None, 3))
+    state = init(problem, hparams_of(unused=[0.0]))
+    params = trial(state).params
+
+    def loss_of(params: Any) -> jax.Array:
+        return ((Net().apply({"params": params}, x) - y) ** 2).mean()
+
+    kept = chain.init(params)
+    for _ in range(2):
+        value, gradient = jax.value_and_grad(loss_of)(params)
+        updates, kept = chain.update(
+            gradient, kept, params, value=value, grad=gradient, value_fn=loss_of
+        )
+        params = optax.apply_updates(params, updates)
+    found, _ = train(problem, hparams_of(unused=[0.0]), 2, state=state)
+    chex.assert_trees_all_close(trial(found).params, params, rtol=1e-3, atol=1e-5)
+
+
+def test_what_stands_for_hparams_and_total_steps_may_have_any_name() -> None:
+    def ours(hparams: Any, total_steps: jax.Array) -> optax.GradientTransformation:
+        return optax.sgd(lambda step: hparams["rate"] * (1 - step / total_steps))
+
+    def theirs(h: Any, number: jax.Array) -> optax.GradientTransformation:
+        return ours(h, number)
+
+    losses = (
+        lambda outputs, targets, hparams: hparams.scale * (outputs - targets) ** 2,
+        lambda o, t, h: h.scale * (o - t) ** 2,
+    )
+    hparams = hparams_of(rate=[0.1, 0.02], scale=[1.0, 3.0])
+    found = [
+        train(_problem(loss=loss, optimizer=optimizer), hparams)[0].params
+        for loss, optimizer in zip(losses, (ours, theirs), strict=True)
+    ]
+    chex.assert_trees_all_equal(*found)
 
 
 def test_a_schedule_spans_the_budget() -> None:

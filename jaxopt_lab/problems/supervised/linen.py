@@ -31,7 +31,7 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
 
     def keywords(batch: Batch, hparams: Any, train: bool) -> dict[str, Any]:
         offered = {"hparams": hparams, "mask": batch.mask}
-        given = call_keywords(type(module).__call__, train, offered)
+        given = call_keywords(module, train, offered)
         # What was given to the constructor, `deterministic` say, must not be given again.
         return {key: value for key, value in given.items() if getattr(module, key, None) is None}
 

@@ -1,5 +1,6 @@
 """What a user gives as `loss`: of outputs and targets, or of the module itself."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,13 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import PRNGKey, PyTree, Scalar
 from jaxopt_lab.problems.supervised import metrics
 from jaxopt_lab.problems.supervised.batches import Batch
-from jaxopt_lab.problems.supervised.modules import Network, Variables, name_of, parameters_of
+from jaxopt_lab.problems.supervised.modules import (
+    Network,
+    Variables,
+    name_of,
+    needed_by,
+    parameters_of,
+)
 
 #: Functions whose targets are the indices of their outputs' last axis.
 OF_CLASSES = (
@@ -61,20 +68,33 @@ def checked_loss(loss: Any) -> None:
             f"loss must be a function of (outputs, targets), got {type(loss).__name__}; "
             "optax.squared_error is one"
         )
-    found = {
-        name: parameter
-        for name, parameter in parameters_of(loss).items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
+    needed = needed_by(loss)
     if not is_whole(loss):
+        others = [name for name in needed[2:] if name != hparams_of(loss)]
+        if others:
+            raise UserError(
+                f"{name_of(loss)} takes {others[0]!r}, which nothing gives: a loss is a function "
+                "of (outputs, targets) or (outputs, targets, hparams), or has a parameter named "
+                "module"
+            )
         return
-    needed = [name for name, parameter in found.items() if parameter.default is parameter.empty]
     unknown = [name for name in needed if name not in ARGUMENTS]
     if unknown:
         raise UserError(
             f"{name_of(loss)} takes {unknown[0]!r}, which nothing gives; a loss of the module may "
             f"take {', '.join(ARGUMENTS)}"
         )
+
+
+def hparams_of(loss: Any) -> str | None:
+    """The parameter by which a loss of outputs and targets takes the hyperparameters: `hparams`,
+    or else a third one without a default, whatever its name; None where it takes none."""
+    found, needed = parameters_of(loss), needed_by(loss)
+    if "hparams" in found:
+        return "hparams"
+    third = needed[2] if len(needed) > 2 else None
+    by_position = third and found[third].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return third if by_position else None
 
 
 def make_score(network: Network, loss: Any, label_range: tuple[int, int] | None) -> Score:
@@ -88,14 +108,14 @@ def make_score(network: Network, loss: Any, label_range: tuple[int, int] | None)
     if is_whole(loss):
         return _whole(network, loss)
     name = name_of(loss)
-    takes_hparams = "hparams" in parameters_of(loss)
+    taken = hparams_of(loss)
 
     def score(
         variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
     ) -> Scored:
         outputs, collections = network.apply(variables, batch, hparams, key, train)
         check_labels(loss, outputs, label_range)
-        given = {"hparams": hparams} if takes_hparams else {}
+        given = {} if taken is None else {taken: hparams}
         losses = call_on_rows(loss, outputs, batch.targets, given)
         return Scored(one_per_row(name, losses, batch, outputs), outputs, collections)
 
@@ -139,14 +159,23 @@ def call_on_rows(
         return function(outputs, targets, **(given or {}))
     except (AssertionError, TypeError, ValueError) as error:  # the first: older Optax, by chex
         given_shapes: Any = getattr(outputs, "shape", None), getattr(targets, "shape", None)
-        is_own = isinstance(error, UserError | jax.errors.JAXTypeError)
-        if is_own or None in given_shapes or given_shapes[0] != (*given_shapes[1], 1):
+        mend = _OTHER_BY_ONE.get(_wider(*given_shapes))
+        if isinstance(error, UserError | jax.errors.JAXTypeError) or mend is None:
             raise
         text = " ".join(str(error).split())
         raise UserError(
             f"{name_of(function)} failed on outputs {_shapes(outputs)} and targets "
-            f"{_shapes(targets)}: {text} {_SQUEEZE}"
+            f"{_shapes(targets)}: {text} {mend}"
         ) from error
+
+
+def _wider(outputs: Any, targets: Any) -> str | None:
+    """Which of two shapes has one last axis of 1 more; None of neither."""
+    if outputs is None or targets is None:
+        return None
+    if outputs == (*targets, 1):
+        return "outputs"
+    return "targets" if targets == (*outputs, 1) else None
 
 
 def _check_form(function: Any, outputs: PyTree, targets: PyTree) -> None:
@@ -186,6 +215,10 @@ def _check_form(function: Any, outputs: PyTree, targets: PyTree) -> None:
 
 #: What to do about outputs [b, 1] and targets [b].
 _SQUEEZE = "Let the module return x[..., 0], or give targets a last axis."
+_OTHER_BY_ONE = {
+    "outputs": _SQUEEZE,
+    "targets": "Give targets[..., 0], or let the module keep a last axis of 1.",
+}
 
 
 def one_per_row(

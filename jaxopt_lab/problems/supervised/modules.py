@@ -80,6 +80,16 @@ def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
     return dict(list(found.items())[1:]) if is_nnx else found
 
 
+def needed_by(function: Any) -> list[str]:
+    """Names of the parameters that have no default, in order."""
+    return [
+        name
+        for name, parameter in parameters_of(function).items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+
+
 def read_builder(model: Any) -> Builder:
     """Understand what was given as `model`.
 
@@ -126,14 +136,24 @@ def read_builder(model: Any) -> Builder:
     return Builder(name, keywords, model)
 
 
-def call_keywords(call: Callable[..., Any], train: bool, given: Mapping[str, Any]) -> dict:
+def call_keywords(module: Any, train: bool, given: Mapping[str, Any]) -> dict:
     """Which keywords a module's `__call__` gets: those that it names.
 
     Args:
-      call: the method.
+      module: whose `__call__` takes inputs first.
       train: whether in training: `train` is that, `deterministic` the contrary.
       given: others that it may name: `hparams`, `mask`, `rngs`.
+
+    Raises:
+      UserError: if it wants more.
     """
-    offered = {"train": train, "training": train, "deterministic": not train, **given}
-    names = list(parameters_of(call))[1:]
-    return {name: offered[name] for name in names if name in offered}
+    call = type(module).__call__
+    offered = dict.fromkeys(("train", "training", "is_training"), train)
+    offered |= {"deterministic": not train, **given}
+    unknown = [name for name in needed_by(call)[2:] if name not in offered]  # self, inputs
+    if unknown:
+        raise UserError(
+            f"{type(module).__name__}.__call__ takes {unknown[0]!r}, which nothing gives: it gets "
+            f"the inputs, several as one tuple or dict, and what it names of {', '.join(offered)}"
+        )
+    return {name: offered[name] for name in list(parameters_of(call))[1:] if name in offered}

@@ -87,7 +87,7 @@ def call(module: nnx.Module, batch: Batch, hparams: Any, key: PRNGKey, train: bo
       train: what `train`, or the opposite of `deterministic`, is.
     """
     offered = {"hparams": hparams, "mask": batch.mask, "rngs": nnx.Rngs(key)}
-    return module(batch.inputs, **call_keywords(type(module).__call__, train, offered))
+    return module(batch.inputs, **call_keywords(module, train, offered))
 
 
 class Restored:

@@ -25,7 +25,14 @@ from jaxopt_lab.problems.general.problem import check_count
 from jaxopt_lab.problems.supervised import losses, optimizers
 from jaxopt_lab.problems.supervised.batches import Batch, Rows, checked_arrays, lay_out
 from jaxopt_lab.problems.supervised.linen import linen_network
-from jaxopt_lab.problems.supervised.modules import Builder, Network, name_of, read_builder
+from jaxopt_lab.problems.supervised.metrics import is_over_all_rows
+from jaxopt_lab.problems.supervised.modules import (
+    Builder,
+    Network,
+    name_of,
+    needed_by,
+    read_builder,
+)
 from jaxopt_lab.problems.supervised.nnx_modules import nnx_network
 from jaxopt_lab.problems.supervised.row_loop import make_row_loop
 from jaxopt_lab.problems.supervised.splits import split_rows
@@ -74,15 +81,17 @@ def supervised(
     Args:
       model: a function of keywords, which are static hyperparameters, that returns a linen module
         or a function of `rngs` that returns an NNX module; or a Flax class; or a linen module.
-        `__call__(inputs)` gets, where it names them, `train` (or `deterministic`), `hparams` and
-        `mask`: [b] bool, False at rows that only fill up.
+        `__call__(inputs)` gets, where it names them, `train` (`training`, `is_training`) or
+        `deterministic`, `hparams` and `mask`: [b] bool, False at rows that only fill up; a mask of
+        a sequence's steps is part of the inputs.
       data: (inputs, targets), each an array or a pytree of arrays [N, ...]; targets may be None for
         a loss of its own form. Keep test rows out of it.
-      loss: (outputs, targets) -> [b], one number for each row, or (outputs, targets, hparams). If
-        it has a parameter named `module`, it is given what it names of: `module`, `variables` (for
-        `module.apply`; of linen only), `batch` (`inputs`, `targets`, `mask`, `weights`),
-        `hparams`, `rngs` and `train`; it then returns [b], or a scalar in which rows outside
-        `batch.mask` do not count, or one of them and the collections that changed.
+      loss: (outputs, targets) -> [b], one number for each row, or (outputs, targets, hparams), of
+        which the third may have any name if it has no default. If it has a parameter named
+        `module`, it is given what it names of: `module`, `variables` (for `module.apply`; of linen
+        only), `batch` (`inputs`, `targets`, `mask`, `weights`), `hparams`, `rngs` and `train`; it
+        then returns [b], or a scalar in which rows outside `batch.mask` do not count, or one of
+        them and the collections that changed.
       optimizer: hparams -> optax chain, built inside the trace; or (hparams, total_steps), with the
         updates of the whole budget as float32; or a chain; or a dict of several, of which a static
         hyperparameter `optimizer` is the choice. It is given `value` where it takes it. The default
@@ -281,6 +290,13 @@ def _checked_metrics(
             raise UserError(
                 f"metric {name!r} must be a function of (outputs, targets), got "
                 f"{type(function).__name__}"
+            )
+        taken = ["sample_weight"] if is_over_all_rows(function) else []
+        others = [each for each in needed_by(function)[2:] if each not in taken]
+        if others:
+            raise UserError(
+                f"the metric {name!r} takes {others[0]!r}, which nothing gives: a metric is a "
+                "function of (outputs, targets)"
             )
     known = [*_OWN_METRICS, *found]
     if objective not in known:

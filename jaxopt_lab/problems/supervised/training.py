@@ -212,7 +212,11 @@ def updated(
         del number  # SAM's inner step; all are of this minibatch
         return jax.grad(value_of)(params)
 
-    extra = {"value": loss, "grad": gradient, "value_fn": value_of, "grad_fn": gradient_of}
+    def value_at(params: Params, grad_fn: Any = None) -> Scalar:
+        del grad_fn  # Optax's line searches hand on what they do not take themselves
+        return value_of(params)
+
+    extra = {"value": loss, "grad": gradient, "value_fn": value_at, "grad_fn": gradient_of}
     taken = parameters_of(optimizer.update)
     if not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         extra = {name: value for name, value in extra.items() if name in taken}
