@@ -159,7 +159,7 @@ def call_on_rows(
         return function(outputs, targets, **(given or {}))
     except (AssertionError, TypeError, ValueError) as error:  # the first: older Optax, by chex
         given_shapes: Any = getattr(outputs, "shape", None), getattr(targets, "shape", None)
-        mend = _OTHER_BY_ONE.get(_wider(*given_shapes))
+        mend = _OTHER_BY_ONE.get(_wider(*given_shapes) or "")
         if isinstance(error, UserError | jax.errors.JAXTypeError) or mend is None:
             raise
         text = " ".join(str(error).split())
