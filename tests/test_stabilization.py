@@ -785,9 +785,8 @@ def test_the_length_follows_from_shapes_alone() -> None:
     assert found.seconds < length.whole(big, None).seconds / 4
     assert length.fitting(big, None, 3600.0).num_epochs > found.num_epochs
     assert length.fitting(big, 6, None).num_seeds == 6
-    series = RowsTask(
-        inputs[:, :20, None], inputs[:, 0], regression(), np.arange(4000), make_rnn("vanilla")
-    )
+    steps = inputs[:, :40].reshape(-1, 20, 2)  # the last number says which steps are real
+    series = RowsTask(steps, inputs[:, 0], regression(), np.arange(4000), make_rnn("vanilla"))
     recurrent = Population(series, big_base, num_epochs=30)
     assert length.fitting(recurrent, None, None).num_epochs == 30
 

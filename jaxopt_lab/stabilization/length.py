@@ -7,11 +7,10 @@ the same, and goes on from what it has kept.
 import math
 from typing import NamedTuple
 
-from jaxopt_lab.planning.costs import SHIPPED, Load
+from jaxopt_lab.planning.costs import SHIPPED
 from jaxopt_lab.problems.mlp import trainer
-from jaxopt_lab.problems.mlp.estimates import Members, epoch_seconds
-from jaxopt_lab.stabilization import members, walk
-from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
+from jaxopt_lab.problems.mlp.estimates import Epoch
+from jaxopt_lab.stabilization import places
 from jaxopt_lab.stabilization.population import Population
 
 #: Evaluations of a shortened training, at least.
@@ -19,7 +18,7 @@ NUM_EVALUATIONS_SHORT = 60
 #: Seeds of each training, and of a shortened one; as many as the first confirm.
 NUM_SEEDS, NUM_SEEDS_SHORT = 4, 2
 #: Seconds that all trainings may take where no time limit is given, and their share of one.
-USUAL_SECONDS, SHARE = 45.0, 0.5
+USUAL_SECONDS, SHARE = 36.0, 0.5
 #: A shortened training still has so many updates.
 MIN_UPDATES = 400
 #: A training that is observed, with every cure compiled in, takes five times as long as the shipped
@@ -83,24 +82,17 @@ def _seconds(population: Population, length: Length) -> float:
     """By the shipped costs; nan for a network that is not the MLP that they are of."""
     if population.make_model is not trainer.make_model:
         return math.nan
-    base, arrays = population.base, population.arrays
-    num_features = math.prod(arrays.inputs.shape[2:])
-    load = Load(1, length.num_epochs, 1, population.num_rows, num_features)
-    devices = population.runner.devices
-    costs = SHIPPED[devices[0].platform == "cpu"]
-    programs = population.programs
-    size, depth, batch = base["hidden_size"], base["num_layers"], base["batch_size"]
-    signature = population.signature(base)
-    weights = population.client.count_parameters(signature)
+    signature = population.signature(population.base)
     width = population.runner.width(signature)
-    sharing = Members(signature.ensemble_size, signature.ensemble_form)
-    epoch = epoch_seconds(programs, load, costs, size, depth, batch, members=sharing)
-    training = length.num_epochs * epoch.share(width)
-    passes = length.num_epochs * length.evaluations * population.num_valid * sharing.size
+    weights = population.client.count_parameters(signature)
+    passes = length.evaluations * population.num_valid * signature.ensemble_size
+    costs = SHIPPED[population.runner.on_cpu]
     evaluating = passes * 2 * weights / (costs.flops * _FORWARD_GAIN)
-    rows, epochs = population.num_rows, population.num_epochs
-    known = [*members.ladder(base, rows, epochs), *members.cures(base, rows, (1.0, 1.0))]
-    steps = walk.walked(walk.steps(walk.of_table(base, rows)), known)
-    tried = len(known) + len(walk.missing(steps))
-    number = tried * length.num_seeds + (NUM_CONFIRMED + 1) * length.num_fresh
-    return _CAUTION * number * (training + evaluating) / len(devices)
+
+    def epoch(batch_size: int) -> Epoch:
+        found = population.epoch(batch_size)
+        return found._replace(of_network=found.of_network + evaluating)
+
+    fresh = length.num_fresh / length.num_seeds
+    each = length.num_seeds * places.seconds(population.groups, width, epoch, fresh)
+    return _CAUTION * length.num_epochs * each / len(population.runner.devices)

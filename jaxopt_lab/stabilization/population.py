@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,18 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lab.core.cohorts import Job
-from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.datasets.target_losses import SQUARED
+from jaxopt_lab.planning.costs import SHIPPED, Load
 from jaxopt_lab.problems.mlp import trainer
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
+from jaxopt_lab.problems.mlp.estimates import Epoch, Members, epoch_seconds
 from jaxopt_lab.problems.mlp.hyperparameters import SCHEDULES, features_on
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.signature import Signature
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.places import Group, best_width, groups_of_table
 from jaxopt_lab.stabilization.probes import make_probe
 from jaxopt_lab.stabilization.rows import looked_at
 from jaxopt_lab.stabilization.side_by_side import SideBySide
@@ -33,6 +36,8 @@ NUM_EVALUATIONS = 120
 FEATURES = frozenset(
     {"clip_norm", "clip_value", "agc", "adagc", "dropout", "l2", "warmup_fraction", *SCHEDULES}
 )
+#: Of every variant.
+_ALWAYS = {"ema": True, "early_stopping": False}
 
 
 @runtime_checkable
@@ -60,7 +65,8 @@ class Population(SideBySide):
       seed: of the split, of weights and of minibatches.
       evaluations: per epoch; None for about `NUM_EVALUATIONS` in all.
       devices: JAX devices; all local ones by default.
-      width: variants that train together on one device; by formula if None.
+      width: places for variants that train together on one device; if None, so many that few are
+        empty.
       directory: keeps finished trainings, so that they are not trained again; None keeps nothing.
     """
 
@@ -84,8 +90,8 @@ class Population(SideBySide):
         self.client = RowsClient(
             self.arrays, self.task.criterion, self.make_model, self.evaluations, shared=True
         )
-        widths = {self.signature(self.base): self.width} if self.width else None
-        self.runner = Runner(self.client, self.seed, widths, self.devices)
+        self.runner = Runner(self.client, self.seed, None, self.devices)
+        self.runner.use_width(self.signature(self.base), self.width or self._best_width())
         if self.directory is not None:
             criterion = self.task.criterion
             model = self.make_model(self.signature(self.base), criterion.num_outputs)
@@ -97,6 +103,28 @@ class Population(SideBySide):
                 "jax": jax.__version__,
             }
             self.finished = Finished(self.directory, self.arrays, setting)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Of variants that can train together."""
+        splits = len(self.rows.members)
+        return groups_of_table(self.base, self.num_rows, self.num_epochs, splits)
+
+    def epoch(self, batch_size: int) -> Epoch:
+        """What an epoch of a variant takes, by the shipped costs of an MLP of its shape."""
+        num_features = math.prod(self.arrays.inputs.shape[2:])
+        load = Load(1, self.num_epochs, 1, self.num_rows, num_features)
+        base, costs = self.base, SHIPPED[self.runner.on_cpu]
+        signature = self.signature(base)
+        sharing = Members(signature.ensemble_size, signature.ensemble_form)
+        size, depth = base["hidden_size"], base["num_layers"]
+        programs = self.programs
+        return epoch_seconds(programs, load, costs, size, depth, batch_size, members=sharing)
+
+    def _best_width(self) -> int:
+        signature = self.signature(self.base)
+        largest = self.client.default_width(signature, self.runner.on_cpu)
+        return best_width(self.groups, largest, self.epoch)
 
     @property
     def num_rows(self) -> int:
@@ -149,7 +177,7 @@ class Population(SideBySide):
         Weights are always averaged, with decay 0 where the variant does not ask for it: that is
         the weights themselves.
         """
-        return replace(self.programs.signature(config), observe=True)
+        return replace(self.programs.signature({**config, **_ALWAYS}), observe=True)
 
     @property
     def programs(self) -> Programs:
@@ -173,13 +201,8 @@ class Population(SideBySide):
         config = member.config(self.base)
         if not config["ema"]:
             config["ema_decay"] = 0.0
-        return {**config, "ema": True, "early_stopping": False}
+        return {**config, **_ALWAYS}
 
     def _probe(self, signature: Signature) -> trainer.Probe:
         model = self.make_model(signature, self.task.criterion.num_outputs)
         return make_probe(signature, self.task.criterion, model)
-
-
-def curve(results: Sequence[Result], name: str) -> np.ndarray:
-    """One curve per seed: [s, t] or [s, t, ...]."""
-    return np.stack([result.curves[name] for result in results])

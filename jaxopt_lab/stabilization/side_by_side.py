@@ -1,11 +1,11 @@
 """Variants of one configuration trained side by side, whatever the problem."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.results import Result
-from jaxopt_lab.core.runner import MakeProbe, Runner
+from jaxopt_lab.core.runner import MakeProbe, Runner, WaveReport
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.members import Member
@@ -90,9 +90,7 @@ class SideBySide(ABC):
                 continue
             note(known)
             self.num_kept += 1
-        make_probe = self.make_probe if probe else None
-        # The first member is the first of its cohort, unless its training was kept.
-        for report in self.runner.run(missing, go_on, make_probe, num_probed=1):
+        for report in self._reports(missing, probe, go_on):
             seconds = report.seconds - report.compile_seconds
             self.seconds += seconds
             self.wave_seconds = max(self.wave_seconds, seconds)
@@ -111,3 +109,16 @@ class SideBySide(ABC):
             for m in members
             if all(r in found.get(m.name, {}) for r in replicates)
         }
+
+    def _reports(
+        self, jobs: Sequence[Job], probe: bool, go_on: Callable[[int], bool]
+    ) -> Iterator[WaveReport]:
+        """Of all waves; those with the first member, which is measured, come first.
+
+        It is the first of its cohort, unless its training was kept.
+        """
+        width = self.runner.width(jobs[0].program) if probe and jobs else 0
+        beside = [job for job in jobs if job.trial_id < width]
+        if beside:
+            yield from self.runner.run(beside, go_on, self.make_probe, num_probed=1)
+        yield from self.runner.run([j for j in jobs if j.trial_id >= width], go_on)

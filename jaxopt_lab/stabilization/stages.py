@@ -1,7 +1,7 @@
 """The stages of one comparison: ladder, cures, and the best of them on fresh seeds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, Member
-from jaxopt_lab.stabilization.population import Population, curve
+from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.rows import MOST_ROWS
-from jaxopt_lab.stabilization.summary import Summary, norm_counts, summarize
+from jaxopt_lab.stabilization.summary import Summary, curve, norm_counts, summarize
 from jaxopt_lab.stabilization.thresholds import UNTOLD
 from jaxopt_lab.stabilization.weighing import Cause
 
@@ -84,8 +84,8 @@ class Stages(Comparison):
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
             tried = members.cures(base, rows, norms)
             self.say(f"trying {len(tried)} cures")
-            self.train(tried, "cures")
-            self.train(walk.missing(self._walked()), "cures")
+            steps = self._walked([*self.members.values(), *tried])
+            self.train([*tried, *walk.missing(steps)], "cures")
             self.train(self._untried(self.population.rows.members), "cures")
             causes = self.undo_two(self._causes())
         main = causes[0].name
@@ -103,10 +103,10 @@ class Stages(Comparison):
     def _untried(self, wanted: Sequence[Member]) -> list[Member]:
         return [member for member in wanted if member.name not in self.members]
 
-    def _walked(self) -> list[walk.Walked]:
-        """The usual walk from the base, by the variants that are known."""
+    def _walked(self, known: Iterable[Member]) -> list[walk.Walked]:
+        """The usual walk from the base, by variants that are known."""
         start = walk.of_table(self.population.base, self.population.num_rows)
-        return walk.walked(walk.steps(start), self.members.values())
+        return walk.walked(walk.steps(start), known)
 
     def _rows_wanted(self) -> int:
         """Validation rows whose own noise would be half of what is calm, and that tell the loss."""
@@ -205,7 +205,7 @@ class Stages(Comparison):
                 "fixed": confirmed.get("fixed_curves", np.zeros((0, 0))),
             },
             norm_counts=norm_counts(self.results[BASE]),
-            walked=tuple(self._walked()),
+            walked=tuple(self._walked(self.members.values())),
             rejected=self._rejected(causes),
             setting={
                 "num_epochs": population.num_epochs,

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.problems.mlp.observation import norm_quantile
 from jaxopt_lab.stabilization import fluctuation
-from jaxopt_lab.stabilization.population import curve
 
 #: Share of the curve that the final loss is the mean of.
 _TAIL = 0.1
@@ -115,3 +114,8 @@ def _finite(value: float) -> float:
 def norm_counts(results: Sequence[Result]) -> Float[np.ndarray, " bins"]:
     """How many updates of all seeds had a gradient norm in each bin."""
     return curve(results, "norm_counts").sum(axis=(0, 1))
+
+
+def curve(results: Sequence[Result], name: str) -> np.ndarray:
+    """One curve per seed: [s, t] or [s, t, ...]."""
+    return np.stack([result.curves[name] for result in results])

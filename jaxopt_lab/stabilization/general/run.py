@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxopt_lab.stabilization.general.curves import (
 from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
 from jaxopt_lab.stabilization.general.side_by_side import Variants
-from jaxopt_lab.stabilization.members import BASE
+from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.rows import faults, of_targets, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
@@ -164,8 +164,8 @@ class _Comparison(Comparison):
             tried = variants.cures(self.knobs)
             if tried:
                 self.say(f"trying {len(tried)} cures")
-                self.train(tried, "cures")
-                self.train(walk.missing(self._walked()), "cures")
+                steps = self._walked([*self.members.values(), *tried])
+                self.train([*tried, *walk.missing(steps)], "cures")
                 found = self.undo_two(causes.verdict(self._evidence()))
         main = found[0].name
         self._why_nothing_is_learned()
@@ -228,9 +228,9 @@ class _Comparison(Comparison):
         """As the problem returns them."""
         return curves_of(results, self.name)
 
-    def _walked(self) -> list[walk.Walked]:
-        """The usual walk from the base, as far as there are roles for it."""
-        return walk.walked(walk.steps(variants.start(self.knobs)), self.members.values())
+    def _walked(self, known: Iterable[Member]) -> list[walk.Walked]:
+        """The usual walk from the base, by variants that are known, as far as there are roles."""
+        return walk.walked(walk.steps(variants.start(self.knobs)), known)
 
     def _note(self, line: str) -> None:
         self.notes.append(line)
@@ -279,7 +279,7 @@ class _Comparison(Comparison):
                 "fixed": confirmed.get("fixed_curves", empty),
             },
             norm_counts=np.zeros(0),
-            walked=tuple(self._walked()),
+            walked=tuple(self._walked(self.members.values())),
             rejected=self._rejected(found),
             setting={
                 "problem": f"{problem.kind} {problem.source}",

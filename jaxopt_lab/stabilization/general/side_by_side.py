@@ -12,15 +12,22 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.tracing.naming import without_addresses
 from jaxopt_lab.problems.general.programs import StaticProgram
+from jaxopt_lab.problems.mlp.estimates import Epoch
+from jaxopt_lab.stabilization import walk
+from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.finished import Finished
-from jaxopt_lab.stabilization.general import decay
+from jaxopt_lab.stabilization.general import decay, variants
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.general.noise import make_probe
 from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.places import Group, best_width
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Variants that train together, at most: a cohort shares its seed, and there are few in each.
 _WIDTH, _ACCELERATOR_WIDTH = 8, 32
+#: What a unit takes is not known; that of MLPs and recurrent networks is about as much for a cohort
+#: as for each variant in it (`docs/performance.md`, executors).
+_EPOCH = Epoch(1.0, 1.0)
 
 
 class Variants(SideBySide):
@@ -46,8 +53,9 @@ class Variants(SideBySide):
         self.runner = Runner(knobs.training, seed, None, devices)
         own = knobs.program(self.base)
         most = _WIDTH if self.runner.on_cpu else _ACCELERATOR_WIDTH
-        self._own, self._width = own, min(self.runner.width(own), most)
-        self.runner.use_width(own, self._width)
+        self._own = own
+        width = best_width(self._groups(), min(self.runner.width(own), most), lambda _: _EPOCH)
+        self.runner.use_width(own, width)
         if directory is not None:
             setting = {
                 "problem": knobs.problem.describe(),
@@ -58,6 +66,16 @@ class Variants(SideBySide):
             }
             arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(knobs.problem.data)]
             self.finished = Finished(directory, arrays, setting)
+
+    def _groups(self) -> list[Group]:
+        """Of variants that can train together: those of the base's own program."""
+        knobs, first = self.knobs, variants.ladder(self.knobs)
+        tried = variants.cures(knobs)
+        steps = walk.walked(walk.steps(variants.start(knobs)), [*first, *tried])
+        second = [*tried, *walk.missing(steps)]
+        configs = [[m.config(self.base) for m in stage] for stage in (first, second)]
+        own = [sum(knobs.program(knobs.traced(c)) == self._own for c in stage) for stage in configs]
+        return [*map(Group, own), Group(NUM_CONFIRMED + 1, is_fresh=True)]
 
     def job(self, number: int, member: Member, replicate: int) -> Job:
         """One training. Replicates go through the problem's splits and seeds in turn."""
