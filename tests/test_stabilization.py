@@ -33,6 +33,7 @@ from jaxopt_lab.stabilization.probes import make_probe
 from jaxopt_lab.stabilization.stages import Stages
 from jaxopt_lab.stabilization.summary import Summary, summarize
 from jaxopt_lab.stabilization.thresholds import HEALTHY
+from jaxopt_lab.stabilization.weighing import Cause
 
 SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 16, "activation": "tanh"}
 CAUSE = {
@@ -768,6 +769,13 @@ def test_what_shortened_trainings_do_not_show_is_compared_in_whole_ones(
     assert found.setting["num_epochs"] == 20
     assert found.setting["num_seeds"] == length.NUM_SEEDS
     assert found.chosen is not None
+
+
+def test_a_number_just_below_its_threshold_is_told_from_it() -> None:
+    close = Cause("rate_never_decays", 0.49, {"decay_gain": 1.0196}, {"decay_gain": 1.02})
+    assert close.why_not == "decay_gain 1.0196, at least 1.02 needed"
+    far = Cause("overfitting", 0.3, {"overfit_rise": 1.0512}, {"overfit_rise": 1.12})
+    assert far.why_not == "overfit_rise 1.05, at least 1.12 needed"
 
 
 def test_the_length_follows_from_shapes_alone() -> None:

@@ -43,10 +43,7 @@ class Cause(NamedTuple):
         """What speaks against it."""
         if not self.failed:
             return "a verdict comes before it"
-        return "; ".join(
-            f"{name} {value:.3g}, at least {least:.3g} needed"
-            for name, (value, least) in self.failed.items()
-        )
+        return "; ".join(_short_of(name, *both) for name, both in self.failed.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,6 +54,12 @@ class Cause(NamedTuple):
             "thresholds": dict(self.thresholds),
         }
         return {**found, "rows": list(self.rows)} if self.rows else found
+
+
+def _short_of(name: str, value: float, least: float) -> str:
+    """With as many digits as tell the two numbers apart."""
+    digits = next((n for n in range(3, 9) if f"{value:.{n}g}" != f"{least:.{n}g}"), 9)
+    return f"{name} {value:.{digits}g}, at least {least:.{digits}g} needed"
 
 
 def weigh(conditions: Mapping[str, Conditions]) -> list[Cause]:
