@@ -368,6 +368,27 @@ def test_auto_regression(values):
     assert load_table(make_frame(price=values), "price").task == "regression"
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_whole_numbers_that_too_few_rows_have_are_counts(as_text):
+    """A number of visits is no class, though few values of it occur."""
+    counts = [0] * 20 + [1] * 10 + [2] * 7 + [3] * 2 + [7]
+    values = [str(value) for value in counts] if as_text else counts
+    table = load_table(make_frame(price=values), "price")
+    assert table.task == "regression"
+    np.testing.assert_array_equal(table.target, counts)
+    said = "whole numbers, of which 7 is in 1 row only: learnt as numbers; --task classification"
+    assert notes_with(table, said)
+    chosen = load_table(make_frame(price=values), "price", task="classification")
+    assert chosen.classes == tuple(dict.fromkeys(values))
+
+
+@pytest.mark.parametrize(
+    "values", [[0] * 39 + [1], [1] * 20 + [2] * 17 + [3] * 3, ["1"] * 20 + ["2"] * 19 + ["3+"]]
+)
+def test_two_classes_and_those_of_three_rows_stay_classes(values):
+    assert load_table(make_frame(price=values), "price").task == "classification"
+
+
 def test_log_target():
     skewed = np.exp(np.linspace(0.0, 5.0, ROWS))
     assert load_table(make_frame(price=skewed), "price").log_target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ Task = Literal["regression", "classification"]
 
 MAX_INTEGER_CLASSES = 20
 """`auto` takes integers of at most this many distinct values for classes."""
+FEWEST_OF_A_CLASS = 3
+"""`auto` takes integers for classes only if each of more than two is in so many rows."""
 LARGEST = 1e300
 """Greater targets are refused: differences of them overflow."""
 _LOG_SKEWNESS = 1.0
@@ -85,11 +87,21 @@ def read_target(values: pd.Series, name: str, task: str, column: Column) -> Targ
         raise UserError(f"target {name!r} holds dates; make a column of numbers to predict{way}")
     if column.kind is None:
         raise UserError(f"target {name!r} holds neither numbers nor labels")
+    rare = None
     if task == "auto":
         task = _guess_task(present, column, gaps=len(present) < len(values))
-    if task == "classification":
+        rare = _rare_number(present, column) if task == "classification" else None
+    if task == "classification" and rare is None:
         return _classes(present, name, rows, column)
-    return _numbers(present, name, rows, column)
+    found = _numbers(present, name, rows, column)
+    if rare is None:
+        return found
+    note = (
+        f"target {name}: whole numbers, of which {rare[0]} is in {rare[1]} "
+        f"row{'s' if rare[1] > 1 else ''} only: learnt as numbers; --task classification if they "
+        "are classes"
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
 def decide_log(column: TargetColumn, name: str, log_target: str | bool) -> bool:
@@ -145,6 +157,25 @@ def _guess_task(present: pd.Series, column: Column, gaps: bool) -> Task:
     whole = bool((numbers == np.floor(numbers)).all())
     written_whole = not pd.api.types.is_float_dtype(present) or gaps
     return "classification" if whole and written_whole and _few(numbers.tolist()) else "regression"
+
+
+def _rare_number(present: pd.Series, column: Column) -> tuple[str, int] | None:
+    """Of more than two whole numbers that would be classes, one that too few rows have for it to be
+    learnt, validated and tested, and how many have it: so rare are counts, not classes.
+    """
+    if column.kind != "numeric" or column.large or isinstance(present.dtype, pd.CategoricalDtype):
+        return None
+    reading = column.reading
+    if reading is not None and reading.kind == "boolean":
+        return None
+    numbers, stray = to_numbers(present, reading)
+    if stray.any():
+        return None
+    values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    least = int(np.argmin(counts))
+    if len(values) <= 2 or counts[least] >= FEWEST_OF_A_CLASS:
+        return None
+    return f"{values[least]:g}", int(counts[least])
 
 
 def _typed_objects(present: pd.Series, column: Column) -> bool:
