@@ -368,6 +368,13 @@ def test_auto_regression(values):
     assert load_table(make_frame(price=values), "price").task == "regression"
 
 
+def test_one_control_character_over_and_over_is_a_character_that_was_not_known(tmp_path):
+    lines = [f"{k},Joe\x1a{'s' * (k % 2)},{k * 0.5}" for k in range(ROWS)]
+    (tmp_path / "made.csv").write_text("size,owner,price\n" + "\n".join(lines) + "\n")
+    table = load_table(tmp_path / "made.csv", "price")
+    assert len(table.target) == ROWS
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_whole_numbers_that_too_few_rows_have_are_counts(as_text):
     """A number of visits is no class, though few values of it occur."""

@@ -34,8 +34,7 @@ def decode(data: bytes, name: str) -> tuple[str, list[str]]:
         zeros = [head[:2048][k::2].count(0) for k in (0, 1)]
         if max(zeros) > 0.4 * (len(head[:2048]) // 2) and min(zeros) <= 0.05 * max(zeros):
             return _utf16(data, "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", name)
-    control = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13))
-    if control > 0.01 * len(head):
+    if _is_binary(head):
         raise UserError(f"{name} is a binary file, not a table of text; give CSV or Parquet")
     try:
         return data.decode("utf-8-sig"), []
@@ -45,6 +44,15 @@ def decode(data: bytes, name: str) -> tuple[str, list[str]]:
     encoding = _find_encoding(data)
     shown = _NAMES.get(encoding, encoding)
     return data.decode(encoding, errors="replace"), [f"{name} is not UTF-8; read as {shown}"]
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether bytes hold many control characters, and of several kinds: one, over and over, is what
+    some program made of a character that it did not know.
+    """
+    codes = {code: head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13)}
+    several = codes[0] > 0 or sum(number > 0 for number in codes.values()) > 2
+    return several and sum(codes.values()) > 0.01 * len(head)
 
 
 def _utf16(data: bytes, encoding: str, name: str) -> tuple[str, list[str]]:
