@@ -26,7 +26,14 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import final_models, other_candidates, phases, ranking, tune
+from jaxopt_lab.tuning import (
+    final_models,
+    number_columns,
+    other_candidates,
+    phases,
+    ranking,
+    tune,
+)
 from jaxopt_lab.tuning.settings import AUTO, NONE, Settings, default_budget, default_space
 
 #: Fewer rows than these cannot be split.
@@ -184,9 +191,13 @@ class _Tuned(BaseEstimator):
         near = tune.near_columns(table, settings.near if groups is None else NONE, notes)
         if groups is not None and self.near not in (AUTO, NONE):
             raise UserError("near does not go with groups: rows near by would be held out")
+        numeric = number_columns.number_encoding(table, self.numeric, None, notes)
+        asked = self.numeric if numeric == number_columns.BINS else numeric
+        begun = number_columns.begun_with(self.directory)
         task = tasks.tabular(
             table,
-            numeric=tune.number_encoding(table, self.numeric, None, notes),
+            numeric=numeric,
+            num_bins=number_columns.number_of_bins(table, asked, None, begun, notes),
             near=near,
             splits=splits,
             share_programs=True,
