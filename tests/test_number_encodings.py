@@ -120,6 +120,25 @@ def test_bins_are_asked_for_only_where_rows_are_few_and_columns_differ(
     assert datasets.find_num_bins(straight) is None
 
 
+def test_too_many_columns_for_regressions_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, jagged = drifts()
+    tried: list[int] = []
+
+    def error(table: Any, numeric: str, pairs: Any, num_bins: int) -> float:
+        tried.append(num_bins)
+        return {32: 0.1, 24: 0.5, 12: 0.3, 6: 0.4}[num_bins]
+
+    monkeypatch.setattr(number_encodings, "_error", error)
+    assert datasets.find_num_bins(jagged) is None
+    assert set(tried) == {32, 24, 12, 6}
+    monkeypatch.setattr(number_encodings, "_MOST_COLUMNS", 8 * 26)
+    tried.clear()
+    assert datasets.find_num_bins(jagged) == 12
+    assert set(tried) == {24, 12, 6}
+    monkeypatch.setattr(number_encodings, "_MOST_COLUMNS", 8)
+    assert datasets.find_num_bins(jagged) is None
+
+
 def test_a_number_of_bins_that_was_asked_for_or_begun_with_stays(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

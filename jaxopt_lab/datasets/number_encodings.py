@@ -38,6 +38,8 @@ _INVERSES = (0.1, 1.0, 10.0)
 _LEAST_CHANCE = 1e-3
 #: Logistic regressions learn from a part of longer tables.
 _MOST_ROWS = 1000
+#: Numbers of bins that make more columns are not tried: regressions on them would take minutes.
+_MOST_COLUMNS = 1500
 #: Folds by which the number of bins is decided.
 _FOLDS_FOR_BINS = 3
 
@@ -76,9 +78,9 @@ def find_encoding(table: Table) -> str:
 def find_num_bins(table: Table) -> int | None:
     """Take fewer bins where the usual number tells less of rows that are held out.
 
-    What bins a sum over columns is best told with has been, on all tables that were tried, what
-    networks do best with, too: how many depends on how steep the columns' effects are, and not on
-    rows and columns alone.
+    What bins a sum over columns is best told with has been what networks do best with, too, or
+    nearly so: how many depends on how steep the columns' effects are, and not on rows and columns
+    alone.
 
     Args:
       table: training rows.
@@ -86,26 +88,29 @@ def find_num_bins(table: Table) -> int | None:
     Returns:
       One of `FEWER_BINS` where a ridge regression on so many has the least squared out-of-fold
       error, at most 0.995 of that with the usual bins, or of classes a logistic regression the
-      least log loss, the best of a few penalties each. None leaves `default_num_bins`: also below
-      400 rows and above 12,000.
+      least log loss, the best of a few penalties each. Where the usual bins make 1,500 columns or
+      more, the best of the fewer ones. None leaves `default_num_bins`: also below 400 rows and
+      above 12,000.
     """
     low, high = _ROWS_FOR_BINS
     if not low <= len(table) <= high:
         return None
     usual = default_num_bins(len(table))
-    width = _fit(table, BINS, usual).num_features
-    fewer = [n for n in FEWER_BINS if _fit(table, BINS, n).num_features < width]
+    widths = {n: _fit(table, BINS, n).num_features for n in (*FEWER_BINS, usual)}
+    fewer = [n for n in FEWER_BINS if widths[n] < min(widths[usual], _MOST_COLUMNS)]
     if not fewer:
         return None
+    tried = [*fewer, usual] if widths[usual] < _MOST_COLUMNS else fewer
     error = _error if table.task == "regression" else _log_loss
     try:
         pairs = table_folds(table, _FOLDS_FOR_BINS, 0)
         with threadpool_limits(1):
-            errors = {n: error(table, BINS, pairs, n) for n in (*fewer, usual)}
+            errors = {n: error(table, BINS, pairs, n) for n in tried}
     except (UserError, ValueError):  # too few groups, times or rows of a class
         return None
     best = min(errors, key=lambda number: errors[number])
-    return best if best != usual and errors[best] <= MOST_OF_FEWER * errors[usual] else None
+    worth = errors[best] <= MOST_OF_FEWER * errors.get(usual, np.inf)
+    return best if worth and best != usual else None
 
 
 def _fit(table: Table, numeric: str, num_bins: int | None = None) -> Encoder:

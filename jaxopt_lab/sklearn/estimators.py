@@ -277,7 +277,8 @@ _PARAMETERS = """
       members: train the winner's configuration once more as networks of so many members that share
         their kernels, and take one where it scores better; 1 for none.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard"; "auto" is the
-        first, but the last where that makes more columns than there are rows and tells less.
+        first, but the last where that makes more columns than there are rows and tells less, and
+        with fewer bins where these tell more.
       near: two columns that say where a row is, such as longitude and latitude: the target of the
         nearest training rows becomes a feature; "auto" looks for them, "none" does not. Not with
         groups.
