@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         kin_of,
         outputs_of,
     )
-    from jaxopt_lab.datasets.number_encodings import find_encoding
+    from jaxopt_lab.datasets.number_encodings import FEWER_BINS, find_encoding, find_num_bins
     from jaxopt_lab.datasets.reading import load_frame
     from jaxopt_lab.datasets.scores import (
         classification_scores,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jaxopt_lab.datasets.targets import TargetTransform
 
 __all__ = [
+    "FEWER_BINS",
     "Encoder",
     "Table",
     "TargetLoss",
@@ -45,6 +46,7 @@ __all__ = [
     "different_rows",
     "find_encoding",
     "find_location",
+    "find_num_bins",
     "fit_encoder",
     "fit_target",
     "folds",
@@ -79,7 +81,9 @@ _HOMES = {
     "decided_on": "tables",
     "default_num_bins": "encoders",
     "different_rows": "splits",
+    "FEWER_BINS": "number_encodings",
     "find_encoding": "number_encodings",
+    "find_num_bins": "number_encodings",
     "find_location": "location",
     "fit_encoder": "encoders",
     "fit_target": "several_targets",

@@ -26,7 +26,14 @@ from jaxopt_lab.sklearn.results import cv_results
 from jaxopt_lab.spaces.values import plain
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.study.watch import Progress
-from jaxopt_lab.tuning import final_models, other_candidates, phases, ranking, tune
+from jaxopt_lab.tuning import (
+    final_models,
+    number_columns,
+    other_candidates,
+    phases,
+    ranking,
+    tune,
+)
 from jaxopt_lab.tuning.settings import AUTO, NONE, Settings, default_budget, default_space
 
 #: Fewer rows than these cannot be split.
@@ -184,9 +191,13 @@ class _Tuned(BaseEstimator):
         near = tune.near_columns(table, settings.near if groups is None else NONE, notes)
         if groups is not None and self.near not in (AUTO, NONE):
             raise UserError("near does not go with groups: rows near by would be held out")
+        numeric = number_columns.number_encoding(table, self.numeric, None, notes)
+        asked = self.numeric if numeric == number_columns.BINS else numeric
+        begun = number_columns.begun_with(self.directory)
         task = tasks.tabular(
             table,
-            numeric=tune.number_encoding(table, self.numeric, None, notes),
+            numeric=numeric,
+            num_bins=number_columns.number_of_bins(table, asked, None, begun, notes),
             near=near,
             splits=splits,
             share_programs=True,
@@ -266,7 +277,8 @@ _PARAMETERS = """
       members: train the winner's configuration once more as networks of so many members that share
         their kernels, and take one where it scores better; 1 for none.
       numeric: encoding of numbers: "piecewise_linear", "quantile" or "standard"; "auto" is the
-        first, but the last where that makes more columns than there are rows and tells less.
+        first, but the last where that makes more columns than there are rows and tells less, and
+        with fewer bins where these tell more.
       near: two columns that say where a row is, such as longitude and latitude: the target of the
         nearest training rows becomes a feature; "auto" looks for them, "none" does not. Not with
         groups.

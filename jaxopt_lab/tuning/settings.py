@@ -50,7 +50,8 @@ class Settings:
       quantile: of the loss "quantile", between 0 and 1.
       numeric: encoding of numeric columns; "auto" is "piecewise_linear", but "standard" where that
         makes more columns than there are rows and tells less: see `datasets.find_encoding`.
-      num_bins: of `piecewise_linear`; None stands for a formula from the rows.
+      num_bins: of `piecewise_linear`; None stands for a formula from the rows, or with the numeric
+        "auto" for fewer where these tell more: see `datasets.find_num_bins`.
       near: two columns that say where a row is, by which the nearest training rows tell what they
         cost; "auto" looks for them, "none" does not.
       prior: hyperparameters believed to be good; the first trials are drawn around them.

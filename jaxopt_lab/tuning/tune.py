@@ -12,7 +12,6 @@ from jaxopt_lab.datasets import (
     Table,
     decided_on,
     different_rows,
-    find_encoding,
     find_location,
     most_time_folds,
     rarest,
@@ -23,6 +22,7 @@ from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import held_out, other_candidates, outcome, with_members
+from jaxopt_lab.tuning.number_columns import BINS, begun_with, number_encoding, number_of_bins
 from jaxopt_lab.tuning.phases import (
     NUM_RERUN,
     is_one_phase,
@@ -148,12 +148,15 @@ def _begin(
     if settings.test_fraction:
         rows, _ = test_split(table, settings.test_fraction, settings.seed)
         table, notes = decided_on(table, rows)
-    near = near_columns(table.take(rows), settings.near, notes)
+    known = table.take(rows)
+    near = near_columns(known, settings.near, notes)
+    numeric = number_encoding(known, settings.numeric, settings.num_bins, notes)
+    asked = (settings.numeric if numeric == BINS else numeric, settings.num_bins)
     task = tasks.tabular(
         table,
         test_fraction=settings.test_fraction,
-        numeric=number_encoding(table.take(rows), settings.numeric, settings.num_bins, notes),
-        num_bins=settings.num_bins,
+        numeric=numeric,
+        num_bins=number_of_bins(known, *asked, begun_with(directory), notes),
         loss=settings.loss,
         quantile=settings.quantile,
         near=near,
@@ -219,26 +222,6 @@ def near_columns(table: Table, asked: Any, notes: list[str]) -> Any:
         "(--near none: not)"
     )
     return found.columns
-
-
-def number_encoding(table: Table, asked: Any, num_bins: Any, notes: list[str]) -> Any:
-    """How numbers are encoded.
-
-    Args:
-      table: rows that are no test rows.
-      asked: an encoding, or `AUTO`.
-      num_bins: that were asked for, which says that there are to be bins.
-      notes: receives a line where there are none.
-    """
-    if asked != AUTO:
-        return asked
-    found = find_encoding(table) if num_bins is None else "piecewise_linear"
-    if found != "piecewise_linear":
-        notes.append(
-            "numbers are taken as they are: encoded by bins they are more columns than there are "
-            "rows, and tell less (--numeric piecewise_linear: bins all the same)"
-        )
-    return found
 
 
 def _budget_in_words(settings: Settings, trials: int, folds: int, epochs: int) -> str:
