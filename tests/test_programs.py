@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_lab.planning.costs import Costs, Load
+from jaxopt_lab.planning.plan import crowds
 from jaxopt_lab.problems.mlp import choosing
 from jaxopt_lab.problems.mlp.choosing import choose, values_of
 from jaxopt_lab.problems.mlp.estimates import estimate, with_cohorts
 from jaxopt_lab.problems.mlp.hyperparameters import ACTIVATIONS, complete, features_of
 from jaxopt_lab.problems.mlp.programs import Programs
+from jaxopt_lab.schedulers import bohb, hyperband, successive_halving
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogIntUniform, Uniform
 from jaxopt_lab.spaces.space import SearchSpace
 
@@ -182,6 +184,27 @@ def test_cohorts_are_as_wide_as_their_trials_fill() -> None:
     many, few = (choose(one_shape, Load(n, 8, 1, 2000, 8, 2), Costs()) for n in (64, 5))
     assert many.max_cohorts == (16,)
     assert few.max_cohorts == (4,)
+
+
+def test_rungs_of_many_trials_count_as_much_as_the_last_one() -> None:
+    """Nine trials at the end alone would train in cohorts of one."""
+    one_shape = SearchSpace(dropout=Uniform(0, 0.5), batch_size=128)
+    last = Load(9, 18, 1, 4000, 100, 2)
+    halving = replace(last, num_trials=81, crowds=crowds(81, 27, 1, successive_halving()))
+    assert halving.together == ((81, 3), (27, 6), (9, 18))
+    alone, together = (choose(one_shape, load, Costs()) for load in (last, halving))
+    assert alone.max_cohorts == (1,)
+    assert together.max_cohorts > (1,)
+
+
+def test_brackets_in_turn_do_not_train_together() -> None:
+    settings = {"reduction": 3, "min_epochs": 3}
+    together = crowds(17, 9, 2, hyperband(**settings))
+    in_turn = crowds(17, 9, 2, bohb(**settings))
+    units = [sum(number * units for number, units in found) for found in (together, in_turn)]
+    assert units[0] == units[1]
+    assert len(in_turn) >= len(together)
+    assert crowds(17, 9, 2, None) == ((17, 9), (17, 9))
 
 
 def test_programs_of_an_earlier_version_are_read() -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,3 +185,55 @@ def test_a_time_limit_stops_and_more_time_goes_on(table: Path, halved: lab.Study
 def test_race_and_scheduler_exclude_each_other(table: Path) -> None:
     with pytest.raises(UserError, match="race or a scheduler"):
         optimize(make_study(table), race=True)
+
+
+def steps() -> lab.Trainable:
+    """Noisy descent; the state counts units."""
+
+    def init(key: Any, hparams: Any) -> Any:
+        return {"x": jax.random.normal(key, (3,)), "units": jnp.zeros((), jnp.int32)}
+
+    def step(state: Any, hparams: Any, shared: Any) -> Any:
+        x = state["x"] - hparams.rate * (state["x"] + jax.random.normal(shared.key, (3,)))
+        return {"x": x, "units": state["units"] + 1}, {"loss": jnp.sum(x**2)}
+
+    return lab.Trainable(init, step)
+
+
+class Waves(lab.Callback):
+    """The trials of each wave."""
+
+    def __init__(self) -> None:
+        self.trials: list[list[int]] = []
+
+    def on_wave_end(self, study: Any, wave: Any) -> None:
+        self.trials.append([trial for trial, *_ in wave.members])
+
+
+def test_lone_cohorts_of_other_ages_share_a_wave_and_change_nothing() -> None:
+    """Brackets of 9, 5 and 3 trials in cohorts of one on two devices: one is left of each."""
+    space = lab.SearchSpace(rate=lab.LogUniform(1e-2, 0.5))
+    problem = lab.from_steps(steps)
+    waves = Waves()
+    halved = lab.Study(problem, space, seed=3, cohort_width=1, callbacks=[waves])
+    halved.optimize("random", 17, budget=9, scheduler=lab.schedulers.hyperband())
+    whole = lab.Study(problem, space, seed=3, cohort_width=1)
+    whole.optimize("random", 17, budget=9)
+    last = [trials for trials in waves.trials if {8, 13} <= set(trials)]
+    assert last == [[13, 8]]  # the one to 3 units first: a wave lasts as long as its slowest
+    for trial_id in range(17):
+        ((found,), (expected,)) = (s.store.member_arrays(trial_id) for s in (halved, whole))
+        for name, values in found.curves.items():
+            assert values.tobytes() == expected.curves[name][: len(values)].tobytes()
+
+
+def test_a_device_without_a_cohort_trains_nothing() -> None:
+    problem, space = lab.from_steps(steps), lab.SearchSpace(rate=lab.Uniform(0.1, 0.2))
+    study = lab.Study(problem, space, cohort_width=2)
+    study.optimize("random", 4, budget=3)
+    runner = study.runner
+    jobs = [study.job(i, study.store.trials()[i].config, 0) for i in (0, 1)]
+    waves = iter(runner.plan(jobs))
+    (report,) = runner.stream(lambda: next(waves, None), begin=lambda wave: None)
+    assert len(runner.devices) == 2
+    assert [3, 3, 0, 0] in [np.asarray(x).tolist() for x in jax.tree.leaves(report.state)]

@@ -281,14 +281,15 @@ class Runner:
         return np.asarray([job.seed for job in slots], np.int32)
 
     def _clock(self, wave: Wave) -> Clock:
-        last = len(wave.cohorts) - 1
+        """Of all devices; one without a cohort has no unit to train."""
+        num_idle, last = len(self.devices) - len(wave.cohorts), len(wave.cohorts) - 1
         cohorts = [wave.cohorts[min(i, last)] for i in range(len(self.devices))]
         extras = [c.extra for c in cohorts]
         return Clock(
             np.asarray([c.fold for c in cohorts], np.int32),
             np.asarray([c.replicate for c in cohorts], np.int32),
             np.asarray([c.start for c in cohorts], np.int32),
-            np.asarray([c.num_units for c in cohorts], np.int32),
+            np.asarray([c.num_units for c in wave.cohorts] + [0] * num_idle, np.int32),
             np.asarray([c.jobs[0].budget for c in cohorts], np.int32),
             tuple(np.asarray(row, np.int32) for row in zip(*extras, strict=True)),
         )

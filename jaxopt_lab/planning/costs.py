@@ -40,6 +40,8 @@ class Costs:
 
 #: Operations of a step in programs whose batches are several blocks, over those of others.
 MERGED_STEP = 1.5
+#: What the host takes for a wave: controls, results and rows in the store.
+WAVE_SECONDS = 1e-2
 #: How much slower a network is in a cohort that fills more than this share of the room for it.
 CROWDED, CROWDED_SHARE = 1.05, 4 / 3
 
@@ -71,8 +73,8 @@ class Load:
       num_rows: training rows of a network.
       num_features: columns of its input.
       num_devices: devices that share the work.
-      num_last: configurations that train together at the end, where most of the work is done;
-        all if None.
+      crowds: (trainings, units) of what can train in lockstep, all folds; None: all trials, fold
+        by fold.
       num_outputs: of the networks.
       num_valid: validation rows of a network.
       data_bytes: of the data, of which every device holds a copy.
@@ -84,12 +86,12 @@ class Load:
     num_rows: int
     num_features: int
     num_devices: int = 1
-    num_last: int | None = None
+    crowds: tuple[tuple[int, int], ...] | None = None
     num_outputs: int = 1
     num_valid: int = 0
     data_bytes: int = 0
 
     @property
-    def last(self) -> float:
-        """Configurations that train together at the end."""
-        return float(self.num_last or self.num_trials)
+    def together(self) -> tuple[tuple[int, int], ...]:
+        """(trainings, units) of what can train in lockstep."""
+        return self.crowds or ((self.num_trials, self.num_epochs),) * self.num_folds

@@ -1,6 +1,8 @@
 """Plans before anything trains: which programs, which cohorts, how long, and why."""
 
 import math
+from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +142,25 @@ def rungs_in_words(
     share = f"{found / full:.0%}"
     lines.append(f"at most {found:,} of the {full:,} {unit}s that all would take in full ({share})")
     return tuple(lines)
+
+
+def crowds(
+    num_trials: int, num_units: int, num_folds: int, scheduler: Scheduler | None
+) -> tuple[tuple[int, int], ...]:
+    """(trainings, units) of what can train in lockstep: of one fold, age and number of units.
+
+    Brackets that begin in turn do not train together.
+    """
+    firsts = [0]
+    if scheduler is not None and scheduler.in_turn:
+        sizes = [b[0].num_trials for b in scheduler.brackets(num_trials, num_units, num_folds)]
+        firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    found = Counter(
+        (bisect_right(firsts, trial), fold, age, units)
+        for fold in range(num_folds)
+        for trial, age, units in pieces(num_trials, num_units, num_folds, fold, scheduler)
+    )
+    return tuple((number, units) for (*_, units), number in found.items())
 
 
 def pieces(

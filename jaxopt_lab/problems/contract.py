@@ -42,13 +42,14 @@ class Amount(NamedTuple):
       num_trials: configurations.
       budget: units of each.
       num_devices: that share the work.
-      num_last: configurations that train together at the end; all if None.
+      crowds: (trainings, units) of what can train in lockstep, all folds; None: all trials, fold
+        by fold.
     """
 
     num_trials: int
     budget: int
     num_devices: int
-    num_last: int | None = None
+    crowds: tuple[tuple[int, int], ...] | None = None
 
 
 class Judged(NamedTuple):

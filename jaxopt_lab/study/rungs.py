@@ -185,23 +185,36 @@ class Rungs:
     def take(self) -> Wave | None:
         """The next wave; None if there is none, or if waiting may bring it more trials.
 
-        Trials of different ages never share one: they have different numbers of epochs to train,
-        and the devices of the younger would wait for the older.
+        Trials of different ages share one only where each age leaves devices without a cohort and
+        nobody joins it any more: the devices of the younger wait for the older.
         """
         groups = itertools.groupby(self.ready(), key=_age)
-        waves = (wave for _, jobs in groups for wave in self._runner.plan(list(jobs)))
-        youngest = next(waves, None)
-        if youngest is None:
+        waves = [wave for _, jobs in groups for wave in self._runner.plan(list(jobs))]
+        if not waves:
             return None
-        full = (wave for wave in itertools.chain([youngest], waves) if self._is_full(wave))
-        wave = next(full, None)
-        if wave is None:
+        wave = next((wave for wave in waves if self._is_full(wave)), waves[0])
+        if not self._is_full(wave):
             # Trials that have not begun are all known: no running wave brings them company.
-            if self._sent and youngest.cohorts[0].start:
+            if self._sent and wave.cohorts[0].start:
                 return None
-            wave = youngest
+            wave = self._with_others(wave, waves)
         self._sent |= {(job.trial_id, job.fold) for job in wave.jobs}
         return wave
+
+    def _with_others(self, wave: Wave, waves: Sequence[Wave]) -> Wave:
+        """A wave, its devices without a cohort given to what nobody joins any more."""
+        num_devices = len(self._runner.devices)
+        ages = {
+            rung.num_epochs for bracket in self._brackets for rung in bracket.rungs[bracket.at : -1]
+        }
+        jobs, num_cohorts = list(wave.jobs), len(wave.cohorts)
+        for other in waves:
+            alike = other.program == wave.program and other is not wave
+            start, num = other.cohorts[0].start, len(other.cohorts)
+            alone = start not in ages and bool(start) == bool(wave.cohorts[0].start)
+            if alike and alone and num_cohorts + num <= num_devices:
+                jobs, num_cohorts = [*jobs, *other.jobs], num_cohorts + num
+        return self._runner.plan(jobs)[0]
 
     def _is_full(self, wave: Wave) -> bool:
         width = self._runner.width(wave.program)
@@ -314,19 +327,6 @@ def _left_by_earlier() -> UserError:
         "this study was left in the middle of a race or of successive halving by an earlier "
         "version of jaxopt-lab; begin in another directory"
     )
-
-
-def last_trials(
-    num_trials: int,
-    num_epochs: int,
-    num_folds: int,
-    scheduler: Scheduler | PopulationScheduler | None,
-) -> int:
-    """How many trials of a phase train to the end, on all folds, at most."""
-    if not isinstance(scheduler, Scheduler):
-        return num_trials
-    brackets = scheduler.brackets(num_trials, num_epochs, num_folds)
-    return sum(rungs[-1].num_trials for rungs in brackets)
 
 
 def num_wanted(

@@ -19,7 +19,7 @@ from jaxopt_lab.core.scalars import number, scalar, whole
 from jaxopt_lab.core.synonyms import STUDY_ATTRIBUTES
 from jaxopt_lab.core.types import Config, PyTree
 from jaxopt_lab.planning.costs import Costs
-from jaxopt_lab.planning.plan import Plan, rungs_in_words
+from jaxopt_lab.planning.plan import Plan, crowds, rungs_in_words
 from jaxopt_lab.planning.sizing import sizing_of
 from jaxopt_lab.problems.contract import Problem, Programs, Training
 from jaxopt_lab.problems.tabular.task import reopen
@@ -38,7 +38,6 @@ from jaxopt_lab.study.lineages import Stage
 from jaxopt_lab.study.lines import study_line
 from jaxopt_lab.study.proposals import enqueue, first_proposals
 from jaxopt_lab.study.replays import Replay
-from jaxopt_lab.study.rungs import last_trials
 from jaxopt_lab.study.searching import Rounds, Search
 from jaxopt_lab.study.trainings import Trainings
 from jaxopt_lab.study.watch import Watch, revive
@@ -379,9 +378,9 @@ class Study:
         self._agree({f"sampler of {phase}": sampler.name, f"race of {phase}": race})
         known_by = "none" if scheduler is None or raced else scheduler.name
         self._agree({f"scheduler of {phase}": known_by})
-        last = last_trials(num_trials, num_epochs, num_folds, scheduler)
         if "programs" not in self.store.settings():
-            amount = self._trainings.amount(num_trials, num_epochs, last)
+            together = crowds(num_trials, num_epochs, num_folds, stops)
+            amount = self._trainings.amount(num_trials, num_epochs, together)
             chosen = self.training.choose(self.space, amount, self.sizing)
             self._agree({"programs": chosen.to_dict(), "costs": asdict(self.sizing.costs)})
         revive(self.store, phase, time_limit)
@@ -427,8 +426,8 @@ class Study:
         first, num_folds = num_first or num_trials, training.num_members
         if isinstance(scheduler, PopulationScheduler):
             scheduler = None  # it trains as many units
-        last = last_trials(first, units, num_folds, scheduler)
-        amount = self._trainings.amount(first, units, last)
+        together = crowds(first, units, num_folds, scheduler)
+        amount = self._trainings.amount(first, units, together)
         configs = first_proposals(search.random(), self.space, self.seed, num_trials)
         found = training.plan(configs, self.space, amount, self.sizing, scheduler)
         if scheduler is None:

@@ -110,9 +110,11 @@ class Trainings:
             self._programs = self.training.programs_from(self.store.setting("programs"))
         return self._programs
 
-    def amount(self, trials: int, budget: int, last: int | None = None) -> Amount:
+    def amount(
+        self, trials: int, budget: int, crowds: tuple[tuple[int, int], ...] | None = None
+    ) -> Amount:
         """How much is to be trained, on these devices."""
-        return Amount(trials, budget, len(self.devices), last)
+        return Amount(trials, budget, len(self.devices), crowds)
 
     def job(
         self, trial_id: int, config: Config, fold: int, replicate: int = 0, num_epochs: int = 0
@@ -160,7 +162,7 @@ class Trainings:
 
     def expected(self, report: WaveReport) -> tuple[float, float]:
         """Seconds to compile a wave's program and to run it, by the costs of the devices."""
-        width, amount = self.runner.width(report.wave.program), self.amount(1, 1, 1)
+        width, amount = self.runner.width(report.wave.program), self.amount(1, 1)
         return self.training.expected_seconds(
             report.wave, width, self.programs, amount, self.sizing
         )

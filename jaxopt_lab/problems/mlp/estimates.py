@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from jaxopt_lab.core.cohorts import default_width
-from jaxopt_lab.planning.costs import CROWDED, CROWDED_SHARE, MERGED_STEP, Costs, Load
+from jaxopt_lab.planning.costs import CROWDED, CROWDED_SHARE, MERGED_STEP, WAVE_SECONDS, Costs, Load
 from jaxopt_lab.problems.mlp.hyperparameters import num_moments
 from jaxopt_lab.problems.mlp.programs import Programs, least, sharing
 
@@ -42,16 +42,16 @@ class _Class(NamedTuple):
     """The trials whose width is rounded up to one of `Programs.widths`.
 
     Attributes:
-      jobs: expected number of those that train together.
-      kinds: programs that they have, as expected.
-      groups: kinds of cohorts that they fill, as expected.
+      share: of all trials.
+      kinds: programs that they can have.
+      groups: kinds of cohorts that they can fill.
       largest: cohort width that the caches allow.
       roomy: cohort width up to which they hold all of it.
       per_network: mean seconds per epoch of a network, on one device.
       per_cohort: more for its cohort, however many networks that has.
     """
 
-    jobs: float
+    share: float
     kinds: float
     groups: float
     largest: int
@@ -59,24 +59,33 @@ class _Class(NamedTuple):
     per_network: float
     per_cohort: float
 
-    def seconds(self, width: int, num_devices: int) -> float:
-        """One epoch of all of them, in cohorts of `width`.
+    def seconds(self, width: int, load: Load) -> float:
+        """All epochs of all of them, in cohorts of `width`."""
+        slower = CROWDED if width > self.roomy else 1.0
+        epoch = width * slower * self.per_network + self.per_cohort
+        return sum(
+            self._waves(number * self.share, width, load.num_devices)
+            * (units * epoch + WAVE_SECONDS)
+            for number, units in load.together
+        )
+
+    def _waves(self, jobs: float, width: int, num_devices: int) -> float:
+        """Of trainings in lockstep.
 
         Half-empty cohorts and waves cost as much as full ones: of the last cohort of a kind
         (w - 1) / (2 w) is empty on average. Where all are of one kind, their number is known.
         """
-        cohorts = self.jobs / width + self.groups * (width - 1) / (2 * width)
-        waves = max(self.groups, cohorts) / num_devices
-        waves += self.kinds * (num_devices - 1) / (2 * num_devices)
-        if self.groups == 1:
-            waves = math.ceil(math.ceil(self.jobs / width) / num_devices)
-        slower = CROWDED if width > self.roomy else 1.0
-        return max(self.kinds, waves) * (width * slower * self.per_network + self.per_cohort)
+        kinds, groups = _distinct(self.kinds, jobs), _distinct(self.groups, jobs)
+        cohorts = jobs / width + groups * (width - 1) / (2 * width)
+        waves = max(groups, cohorts) / num_devices + kinds * (num_devices - 1) / (2 * num_devices)
+        if groups == 1:
+            waves = math.ceil(math.ceil(jobs / width) / num_devices)
+        return max(kinds, waves)
 
-    def best_width(self, num_devices: int) -> int:
+    def best_width(self, load: Load) -> int:
         """The power of two with the least seconds; the widest of equal ones."""
         widths = [2**k for k in range(self.largest.bit_length())]
-        return min(reversed(widths), key=lambda width: self.seconds(width, num_devices))
+        return min(reversed(widths), key=lambda width: self.seconds(width, load))
 
 
 def with_cohorts(
@@ -84,7 +93,7 @@ def with_cohorts(
 ) -> Programs:
     """Bound the cohort width of each program to what takes the least time; see `estimate`."""
     classes = _classes(programs, values, load, costs, on_cpu)
-    return replace(programs, max_cohorts=tuple(c.best_width(load.num_devices) for c in classes))
+    return replace(programs, max_cohorts=tuple(c.best_width(load) for c in classes))
 
 
 def estimate(
@@ -105,12 +114,9 @@ def estimate(
     compile_seconds = num_programs * (costs.compile_seconds + costs.per_layer_seconds * depth)
     classes = _classes(programs, values, load, costs, on_cpu)
     bounds = programs.max_cohorts or [c.largest for c in classes]
-    # One fold at a time.
-    epoch = sum(
-        c.seconds(min(c.largest, bound), load.num_devices)
-        for c, bound in zip(classes, bounds, strict=True)
+    run_seconds = sum(
+        c.seconds(min(c.largest, bound), load) for c, bound in zip(classes, bounds, strict=True)
     )
-    run_seconds = load.num_trials / load.last * load.num_epochs * load.num_folds * epoch
     return Estimate(num_programs, compile_seconds, run_seconds)
 
 
@@ -126,7 +132,6 @@ def _classes(
     found = []
     for size in programs.widths:
         mine = [w for w in values["hidden_size"] if least(programs.widths, w) == size]
-        jobs = load.last * len(mine) / len(values["hidden_size"])
         parts = [
             epoch_seconds(programs, load, costs, width, depth, batch, moments, members)
             for width in mine
@@ -139,9 +144,9 @@ def _classes(
         roomy = CROWDED_SHARE * costs.cohort_bytes / (16 * weights) if on_cpu else math.inf
         found.append(
             _Class(
-                jobs,
-                _distinct(kinds, jobs),
-                _distinct(groups, jobs),
+                len(mine) / len(values["hidden_size"]),
+                kinds,
+                groups,
                 default_width(weights, on_cpu, costs.cohort_bytes),
                 max(roomy, 1.0),
                 per_network,

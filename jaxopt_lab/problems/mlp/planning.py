@@ -136,7 +136,7 @@ def load_of(
     num_trials: int,
     num_epochs: int,
     num_devices: int,
-    num_last: int | None = None,
+    crowds: tuple[tuple[int, int], ...] | None = None,
     num_outputs: int = 1,
 ) -> Load:
     """How much a study trains on rows by fold, of which the last is the refit."""
@@ -147,7 +147,7 @@ def load_of(
         num_rows=int(arrays.num_train[0]),
         num_features=math.prod(arrays.inputs.shape[2:]),
         num_devices=num_devices,
-        num_last=num_last,
+        crowds=crowds,
         num_outputs=num_outputs,
         num_valid=int(arrays.valid_rows.shape[1]),
         data_bytes=sum(array.nbytes for array in arrays),

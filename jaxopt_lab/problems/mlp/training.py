@@ -72,7 +72,7 @@ class RowsTraining:
             amount.num_trials,
             amount.budget,
             amount.num_devices,
-            amount.num_last,
+            amount.crowds,
             self.client.criterion.num_outputs,
         )
 
