@@ -12,6 +12,14 @@ ADAPTIVE = ("adam", "adamw", "rmsprop", "lion")
 #: Least learning rate that reduce-on-plateau leaves.
 PLATEAU_FLOOR = 1e-5
 BASE = "base"
+#: Families of the base on rows without a fault: see `rows.mended`.
+OUTLIERS, TARGET, SCALE, TARGET_SCALE, VALIDATION = ON_MENDED_ROWS = (
+    "outliers",
+    "target",
+    "scale",
+    "target scale",
+    "validation",
+)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from jaxopt_lab.problems.general.programs import StaticProgram
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.general import decay
 from jaxopt_lab.stabilization.general.knobs import Knobs
+from jaxopt_lab.stabilization.general.mended_rows import MendedRows
 from jaxopt_lab.stabilization.general.noise import make_probe
 from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.rows import SOUND
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Variants that train together, at most: a cohort shares its seed, and there are few in each.
@@ -32,6 +34,7 @@ class Variants(SideBySide):
       seed: of initial states and of what variants share.
       devices: JAX devices; all local ones by default.
       directory: keeps finished trainings; None keeps nothing.
+      rows: of the problem, with those that variants are trained on; None: as they are given.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class Variants(SideBySide):
         seed: int,
         devices: Sequence[jax.Device] | None = None,
         directory: str | Path | None = None,
+        rows: MendedRows | None = None,
     ) -> None:
+        self.rows = rows or MendedRows(knobs.problem, (), SOUND, 0)
         self.knobs, self.base, self.num_epochs = knobs, knobs.base, num_units
         self.runner = Runner(knobs.training, seed, None, devices)
         own = knobs.program(self.base)
@@ -62,7 +67,9 @@ class Variants(SideBySide):
     def job(self, number: int, member: Member, replicate: int) -> Job:
         """One training. Replicates go through the problem's splits and seeds in turn."""
         config = self.knobs.traced(member.config(self.base))
-        program, fold = self.knobs.program(config), replicate % self.knobs.problem.num_members
+        program, most = self.knobs.program(config), self.knobs.problem.num_members
+        most //= 1 + len(self.rows.members)
+        fold = self.rows.fold(replicate % most, member)
         if program != self._own:
             self.runner.use_width(program, 1)
         units = (self.num_epochs, self.num_epochs)
