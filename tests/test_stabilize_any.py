@@ -162,12 +162,13 @@ def test_where_nothing_is_learned_for_the_unit_of_the_targets_that_is_said() -> 
 
 
 def test_where_nothing_is_learned_that_is_the_verdict_and_what_learns_the_cure() -> None:
-    found = lab.stabilize(waves(), {"learning_rate": 1e-4}, num_epochs=20, num_seeds=2)
+    found = lab.stabilize(waves(), {"learning_rate": 5e-6}, num_epochs=20, num_seeds=2)
     assert found.main_cause == "learns_nothing"
     assert "no better than without learning" in found.sentence
     assert found.evidence.over_constant > 0.98
     assert found.chosen is not None
-    assert found.recommended["learning_rate"] == pytest.approx(1e-3)
+    # The ladder's ten times the rate is not enough.
+    assert found.recommended["learning_rate"] == pytest.approx(5e-3)
     assert found.chosen.loss.value < 0.75
 
 

@@ -129,6 +129,19 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
     return _others(found, base)
 
 
+def much_higher(rate: float, name: str = "learning_rate") -> list[Member]:
+    """What to try where nothing is learned, beyond the ladder.
+
+    Args:
+      rate: of the base.
+      name: hyperparameter that is the learning rate.
+    """
+    return [
+        Member(f"learning rate ×{factor}", {name: times(rate, factor)}, "learning rate", False)
+        for factor in (100, 1000)
+    ]
+
+
 def times(rate: float, factor: float) -> float:
     """A rate that a person would write: 3e-4, not 0.00030000000000000003."""
     return float(f"{rate * factor:.12g}")

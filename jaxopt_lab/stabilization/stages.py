@@ -84,6 +84,8 @@ class Stages(Comparison):
             raise NotShownError
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
             tried = members.cures(base, rows, norms)
+            if causes[0].name == "learns_nothing":
+                tried += members.much_higher(base["learning_rate"])
             self.say(f"trying {len(tried)} cures")
             self.train(tried, "cures")
             self.train(walk.missing(self._walked()), "cures")

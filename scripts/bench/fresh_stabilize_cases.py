@@ -90,7 +90,8 @@ class Gru(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dense(1)(nn.RNN(nn.GRUCell(16))(x)[:, -1])[:, 0]
+        outputs: Any = nn.RNN(nn.GRUCell(16))(x)
+        return nn.Dense(1)(outputs[:, -1])[:, 0]
 
 
 SOFTMAX = optax.softmax_cross_entropy_with_integer_labels

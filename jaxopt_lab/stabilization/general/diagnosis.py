@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
 from jaxopt_lab.stabilization.gain import is_calm
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES, UNTOLD
 
 _SENTENCES = {
     **SENTENCES,
@@ -52,6 +52,8 @@ class GeneralDiagnosis(Diagnosis):
             where += ", but no better than without learning" + self._higher_rate_learns()
         elif is_calm(found):
             where = f"{metric} is calm, but worse than it need be,"
+            if self.main_cause == "evaluation_noise" and self.rows_tell >= UNTOLD:
+                where = f"{metric} is calm, but known to ±{self.rows_tell:.0%} only,"
         if self.main_cause == "learns_nothing":
             text = where
         elif self.main_cause == "no_single_cause":

@@ -29,7 +29,7 @@ from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
 from jaxopt_lab.stabilization.general.mended_rows import look_at
 from jaxopt_lab.stabilization.general.side_by_side import Variants
-from jaxopt_lab.stabilization.members import BASE, TARGET, Member
+from jaxopt_lab.stabilization.members import BASE, TARGET, Member, much_higher
 from jaxopt_lab.stabilization.of_rows import OTHER_LOSSES
 from jaxopt_lab.stabilization.rows import MOST_ROWS, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
@@ -149,6 +149,9 @@ class _Comparison(Comparison):
             found = self._causes()
         if found[0].name != "no_problem":
             tried = variants.cures(self.knobs)
+            given = self.knobs.value("learning_rate")
+            if given and found[0].name == "learns_nothing":
+                tried += much_higher(given, self.knobs.names["learning_rate"])
             if tried:
                 self.say(f"trying {len(tried)} cures")
                 self.train(tried, "cures")
