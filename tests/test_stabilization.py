@@ -170,6 +170,7 @@ TINY_BATCH = {
     "fluctuation": 0.03,
 }
 NEARLY_FAILS = {"edge_calms": 5.8, "rate_edge": 1.95, "rate_gain": 0.97}
+FREED_ALIKE = {"rate_calms": 4.6, "rate_gain": 4.8, "clip_gain": 6.5, "norm_tail": 6.0}
 SHAKES_TOO = {"rate_calms": 3.2, "rate_end": 1.3, "noise_over_batch": 16.0, "batch_calms": 1.1}
 
 
@@ -187,6 +188,9 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         # A lower rate helps, clipping helps three times as much.
         ("learning_rate_too_high", {"clip_gain": 4.0, "norm_tail": 20.0}, "exploding_gradients"),
         ("exploding_gradients", {"rate_calms": 9.0, "rate_gain": 9.0}, "learning_rate_too_high"),
+        # Both free it alike, the lower rate calms as well, clipping does not.
+        ("learning_rate_too_high", FREED_ALIKE, "learning_rate_too_high"),
+        ("learning_rate_too_high", FREED_ALIKE | {"clip_calms": 4.0}, "exploding_gradients"),
         # A stuck network's gradient is mostly noise, its curve may be calm, its end high.
         ("small_batch_noise", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
         ("no_problem", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),

@@ -343,6 +343,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Nor is it noise where a larger batch does not bear the rate that goes with it.
     larger = 0.0 if math.isnan(found.batch_rate) else found.batch_rate / t["batch_rate"]
     not_batch = 1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"], batch_does_not, larger
+    alike = found.rate_gain * _TIE >= found.clip_gain >= t["clip_helps"]
     better = rate_gain >= t["rate_gain"]
     near = is_near(found) and not better
     lower: Conditions = (
@@ -364,6 +365,11 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
             "clipped_tail": (found.norm_tail * clip_helps, t["clipped_tail"]),
             "clip_helps": (clip_helps, t["clip_helps"]),
             "clip_is_not_rate": (found.clip_gain * _TIE / max(found.rate_gain, 1.0), 1.0),
+            # Of two that free alike, the one that calms as well says what is wrong.
+            "calms_as_rate": (
+                found.clip_calms * _TIE / found.rate_calms if alike else math.nan,
+                1.0,
+            ),
             # Gradients that explode on single rows do so because of the rows.
             "rows_explain_less": (clip_helps / of_rows.explain(found), _TIE),
         },
