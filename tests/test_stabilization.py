@@ -344,6 +344,11 @@ def test_a_larger_batch_that_calms_some_seeds_only_is_no_sign(population: Popula
     some = batch._replace(fluctuation=Ratio(0.5, 0.2, 1.3))
     assert evidence_of(population, {some.name: some}).batch_calms == 1.0
     assert evidence_of(population, {batch.name: batch}).batch_calms == pytest.approx(2.0)
+    # A quarter of the updates may cost something; what has hardly learned is calm for that.
+    dearer = batch._replace(loss=around(1.2))
+    assert evidence_of(population, {dearer.name: dearer}).batch_calms == pytest.approx(2.0)
+    stuck = batch._replace(loss=around(1.47))
+    assert evidence_of(population, {stuck.name: stuck}).batch_calms == 1.0
 
 
 def test_what_larger_batches_and_lower_rates_do_is_measured(population: Population) -> None:

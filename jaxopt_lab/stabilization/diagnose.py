@@ -39,6 +39,7 @@ from jaxopt_lab.stabilization.gain import (
 from jaxopt_lab.stabilization.rows import SOUND, Faults
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
+    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -90,7 +91,7 @@ class Evidence(NamedTuple):
         calmer for certain, over seeds.
       clip_gain: base best loss over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch, if that is calmer for
-        certain, over seeds; else 1.
+        certain, over seeds, and not because it has hardly learned; else 1.
       batch_gain: base best loss over the best with a larger batch at the same rate.
       noise_over_batch: gradient noise scale over the batch size.
       b2_calms: base fluctuation over that at the calmest slower second moment whose best loss is no
@@ -232,6 +233,10 @@ def gather(
     def harmlessly(mine: list[Remedy]) -> float:
         return calmest([r for r in mine if r.loss.value <= HARMLESS])
 
+    def still_learns(mine: list[Remedy]) -> list[Remedy]:
+        # In as many epochs a larger batch makes fewer updates, which may cost something.
+        return [r for r in mine if r.loss.value * FREES < 1.0]
+
     def surely(mine: list[Remedy]) -> list[Remedy]:
         return [r for r in mine if r.fluctuation.high < 1.0]
 
@@ -265,7 +270,7 @@ def gather(
         norm_tail=mean(base.norm_tail),
         clip_calms=harmlessly(surely(of("clip"))),
         clip_gain=gain(of("clip")),
-        batch_calms=calmest(surely([r for r in of("batch") if r.name == "batch ×4"])),
+        batch_calms=calmest(still_learns(surely([r for r in of("batch") if r.name == "batch ×4"]))),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=harmlessly(of("b2")),

@@ -35,6 +35,7 @@ from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.rows import SOUND, Faults
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
+    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -66,7 +67,7 @@ class Evidence(NamedTuple):
         calmer for certain, over seeds.
       clip_gain: base level over the best with clipping.
       batch_calms: base fluctuation over that with four times the batch, if that is calmer for
-        certain, over seeds; else 1.
+        certain, over seeds, and not because it has hardly learned; else 1.
       noise_over_batch: gradient noise scale over the batch size.
       b2_calms: base fluctuation over that at the calmest slower second moment that loses nothing.
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
@@ -180,6 +181,10 @@ def gather(
         found = calms([r for r in mine if r.loss.value <= HARMLESS])
         return max(_known(found), 1.0) if mine else math.nan
 
+    def still_learns(mine: list[Remedy]) -> list[Remedy]:
+        # In as many epochs a larger batch makes fewer updates, which may cost something.
+        return [r for r in mine if r.loss.value * FREES < 1.0]
+
     def surely(mine: list[Remedy]) -> list[Remedy]:
         return [r for r in mine if r.fluctuation.high < 1.0]
 
@@ -202,7 +207,7 @@ def gather(
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
         clip_calms=_known(harmlessly(surely(of("clip")))) if of("clip") else math.nan,
         clip_gain=gain(of("clip")),
-        batch_calms=_known(calms(surely([batch]))) if batch else math.nan,
+        batch_calms=_known(calms(still_learns(surely([batch])))) if batch else math.nan,
         noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
         b2_calms=harmlessly(of("b2")),
         b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
