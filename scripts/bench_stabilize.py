@@ -12,8 +12,8 @@ Elsewhere a fix must divide the fluctuation by three, or make it calm.
 The thresholds of the diagnosis were set on the cases marked "setting"; the others report.
 `results/stabilize_cpu.jsonl` holds 38 of the cases as an earlier version found them, 35 minutes on
 two cores; `results/stabilize_newer_cpu.jsonl` 41 as newer ones did, most of them of
-`bench/more_stabilize_cases.py`, each with its commit. A second call with the same file goes on
-where the first stopped.
+`bench/more_stabilize_cases.py`, and the twelve of `bench/fresh_stabilize_cases.py` at first sight,
+each with its commit. A second call with the same file goes on where the first stopped.
 """
 
 import argparse
