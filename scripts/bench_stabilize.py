@@ -12,8 +12,8 @@ Elsewhere a fix must divide the fluctuation by three, or make it calm.
 The thresholds of the diagnosis were set on the cases marked "setting"; the others report.
 `results/stabilize_cpu.jsonl` holds 38 of the cases as an earlier version found them, 35 minutes on
 two cores; `results/stabilize_newer_cpu.jsonl` 41 as newer ones did, most of them of
-`bench/more_stabilize_cases.py`, each with its commit. A second call with the same file goes on
-where the first stopped.
+`bench/more_stabilize_cases.py`, and the twelve of `bench/fresh_stabilize_cases.py` at first sight,
+each with its commit. A second call with the same file goes on where the first stopped.
 """
 
 import argparse
@@ -25,10 +25,12 @@ from typing import Any
 
 import numpy as np
 from bench import more_stabilize_cases, stabilize_cases
+from bench.fresh_stabilize_cases import FRESH, Fresh
 from bench.stabilize_cases import QUICK, Case
 from scipy.stats import binomtest
 
 import jaxopt_lab as lab
+from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.mlp.hyperparameters import complete
 from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.members import BASE, Member
@@ -37,7 +39,7 @@ from jaxopt_lab.stabilization.summary import Summary, summarize
 from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, HEALTHY, RISES
 
 stabilize_cases.PROBLEMS.update(more_stabilize_cases.PROBLEMS)
-CASES = [*stabilize_cases.CASES, *more_stabilize_cases.cases()]
+CASES: list[Case | Fresh] = [*stabilize_cases.CASES, *more_stabilize_cases.cases(), *FRESH]
 
 #: Breaking must raise the fluctuation by this for a case to count.
 RAISED = 3.0
@@ -84,12 +86,13 @@ def read(path: Path | None) -> dict[str, dict[str, Any]]:
     return {row["case"]: row for row in rows}
 
 
-def run(case: Case) -> dict[str, Any]:
+def run(case: Case | Fresh) -> dict[str, Any]:
     """Diagnose one case, and measure how much breaking it raised the fluctuation."""
     started = time.perf_counter()
     found = lab.stabilize(case.task(), case.hparams, num_epochs=case.num_epochs)
     seconds = time.perf_counter() - started
-    healthy = healthy_summary(case)
+    sound = case.cause == "no_problem"
+    healthy = found.summaries[BASE] if sound else healthy_summary(case)
     before, after, chosen = found.before, found.after, found.chosen
     row = {
         "case": case.name,
@@ -110,10 +113,11 @@ def run(case: Case) -> dict[str, Any]:
         },
         "healthy_loss_ratio": float(np.mean(before.best) / np.mean(healthy.best)),
         "spoilt": case.spoil is not None,
+        "sentence": found.sentence,
         "trainings": found.setting["num_trainings"],
         "seconds": round(seconds, 1),
         "compile_seconds": found.setting["compile_seconds"],
-        "train_seconds": found.setting["train_seconds"],
+        "train_seconds": found.setting.get("train_seconds"),
     }
     if after is not None:
         row["rise"]["after"] = after.end_over_lowest
@@ -123,9 +127,13 @@ def run(case: Case) -> dict[str, Any]:
     return row
 
 
-def healthy_summary(case: Case) -> Summary:
+def healthy_summary(case: Case | Fresh) -> Summary:
     """Of the problem unbroken, with the same seeds and epochs."""
     sound = case.healthy()
+    problem = sound.task()
+    if isinstance(problem, GeneralProblem):
+        found = lab.stabilize(problem, sound.hparams, num_epochs=sound.num_epochs, num_seeds=2)
+        return found.summaries[BASE]
     population = Population(sound.task(), complete(sound.hparams), sound.num_epochs)
     return summarize(population.train([Member(BASE, {})], range(2))[BASE])
 

@@ -32,8 +32,8 @@ def test_of_rows_without_fault_nothing_changes() -> None:
     assert found.arrays is given
     assert found.members == ()
     assert found.outliers == ()
-    assert found.tail_share < 0.01
-    assert 0.9 < found.input_scale < 1.2
+    assert found.faults.tail_share < 0.01
+    assert 0.9 < found.faults.input_scale < 1.2
 
 
 @pytest.mark.parametrize("where", ["inputs", "targets"])
@@ -72,7 +72,7 @@ def test_many_are_no_outliers_but_a_tail() -> None:
     heavy = np.exp(2 * TARGETS).astype(np.float32)
     found, given = rows_of(targets=heavy)
     assert found.outliers == ()
-    assert found.tail_share > 0.05
+    assert found.faults.tail_share > 0.05
     (member,) = found.members
     assert member.family == "target"
     logs = found.arrays.targets[1]
@@ -86,14 +86,14 @@ def test_classes_have_no_tail() -> None:
     classes = (TARGETS > 0).astype(np.int32)
     given = RowsTask(INPUTS, classes, classification(2), np.arange(200)).fold_arrays(0)
     found = looked_at(given, classification(2))
-    assert np.isnan(found.tail_share)
+    assert np.isnan(found.faults.tail_share)
     assert found.members == ()
 
 
 @pytest.mark.parametrize("factor", [300.0, 1e-3])
 def test_inputs_of_a_strange_scale_are_standardised(factor: float) -> None:
     found, _ = rows_of(inputs=(factor * INPUTS).astype(np.float32))
-    assert found.input_scale == pytest.approx(max(factor, 1 / factor), rel=0.1)
+    assert found.faults.input_scale == pytest.approx(max(factor, 1 / factor), rel=0.1)
     (member,) = found.members
     assert member.family == "scale"
     columns = found.arrays.inputs[1][found.arrays.train_rows[1]]

@@ -48,6 +48,7 @@ CAUSE = {
     "outliers",
     "heavy_tailed_target",
     "bad_scale",
+    "learns_nothing",
     "no_problem",
     "no_single_cause",
 }
@@ -155,6 +156,7 @@ SIGNS: dict[str, dict[str, float]] = {
     "outliers": {"outliers_calm": 5.0},
     "heavy_tailed_target": {"log_calms": 5.0, "tail_share": 0.05},
     "bad_scale": {"scale_helps": 5.0, "input_scale": 300.0},
+    "learns_nothing": {"fluctuation": 0.01, "over_constant": 1.05},
     "no_problem": {"fluctuation": 0.01},
 }
 
@@ -162,6 +164,14 @@ SIGNS: dict[str, dict[str, float]] = {
 CALM = {"fluctuation": 0.01}
 MADE_UP_BY_FEW = {"log_calms": 1.1, "log_tells": 8.0, "log_gain": 1.7, "tail_share": 0.1}
 TOO_FEW_ROWS = {"rows_tell": 1.4, "valid_calms": 2.4, "train_fluctuation": 0.005}
+TINY_BATCH = {
+    **SIGNS["small_batch_noise"],
+    "batch_rows": 4.0,
+    "batch_rise": 1.02,
+    "fluctuation": 0.03,
+}
+NEARLY_FAILS = {"edge_calms": 5.8, "rate_edge": 1.95, "rate_gain": 0.97}
+FREED_ALIKE = {"rate_calms": 4.6, "rate_gain": 4.8, "clip_gain": 6.5, "norm_tail": 6.0}
 SHAKES_TOO = {"rate_calms": 3.2, "rate_end": 1.3, "noise_over_batch": 16.0, "batch_calms": 1.1}
 
 
@@ -179,6 +189,9 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         # A lower rate helps, clipping helps three times as much.
         ("learning_rate_too_high", {"clip_gain": 4.0, "norm_tail": 20.0}, "exploding_gradients"),
         ("exploding_gradients", {"rate_calms": 9.0, "rate_gain": 9.0}, "learning_rate_too_high"),
+        # Both free it alike, the lower rate calms as well, clipping does not.
+        ("learning_rate_too_high", FREED_ALIKE, "learning_rate_too_high"),
+        ("learning_rate_too_high", FREED_ALIKE | {"clip_calms": 4.0}, "exploding_gradients"),
         # A stuck network's gradient is mostly noise, its curve may be calm, its end high.
         ("small_batch_noise", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
         ("no_problem", {"clip_gain": 2.0, "norm_tail": 20.0}, "exploding_gradients"),
@@ -251,6 +264,22 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         ("overfitting", SIGNS["rate_never_decays"], "rate_never_decays"),
         ("overfitting", SIGNS["rate_never_decays"] | {"dropout_calms": 5.0}, "overfitting"),
         ("overfitting", SIGNS["rate_never_decays"] | {"fluctuation": 0.01}, "overfitting"),
+        # A larger batch makes a smaller rise, whatever it was; of a tiny one that says something.
+        ("overfitting", TINY_BATCH, "small_batch_noise"),
+        ("overfitting", TINY_BATCH | {"batch_rise": 1.3}, "overfitting"),
+        ("overfitting", TINY_BATCH | {"batch_rows": 32.0}, "overfitting"),
+        # A rate that fails at three times itself is too high, though a lower one gains nothing.
+        ("rate_never_decays", NEARLY_FAILS, "learning_rate_too_high"),
+        ("rate_never_decays", NEARLY_FAILS | {"edge_calms": 1.2}, "rate_never_decays"),
+        ("small_batch_noise", NEARLY_FAILS | {"batch_rate": 1.3}, "learning_rate_too_high"),
+        ("small_batch_noise", NEARLY_FAILS | {"batch_rate": 0.98}, "small_batch_noise"),
+        # Calm because nothing is learned: what keeps it from learning says why.
+        ("learns_nothing", {"over_constant": 0.9}, "no_problem"),
+        ("learns_nothing", {"batch_calms": 4.0, "noise_over_batch": 50.0}, "learns_nothing"),
+        ("learns_nothing", {"warmup_gain": 2.0}, "warm_up_missing"),
+        ("learns_nothing", {"unit_helps": 9.0, "unit_gain": 9.0, "target_scale": 1e5}, "bad_scale"),
+        ("learns_nothing", {"fluctuation": 0.2}, "learns_nothing"),
+        ("learning_rate_too_high", {"over_constant": 3.0}, "learning_rate_too_high"),
         # What is calm is not helped by being calmer.
         ("overfitting", {**CALM, "norm_tail": 20.0, "clip_calms": 5.0}, "overfitting"),
     ],
@@ -258,7 +287,7 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
 def test_the_stronger_of_two_signs_gives_the_cause(
     signs: str, more: dict[str, float], cause: str
 ) -> None:
-    assert verdict(QUIET._replace(**SIGNS[signs], **more))[0].name == cause
+    assert verdict(QUIET._replace(**{**SIGNS[signs], **more}))[0].name == cause
 
 
 def test_of_decay_and_second_moment_one_is_named() -> None:
@@ -309,6 +338,36 @@ def test_clipping_that_calms_some_seeds_only_or_harms_is_no_sign(population: Pop
     assert evidence_of(population, both).clip_calms == 1.0
     helps = some._replace(fluctuation=Ratio(0.5, 0.4, 0.7))
     assert evidence_of(population, {helps.name: helps}).clip_calms == pytest.approx(2.0)
+
+
+def test_a_larger_batch_that_calms_some_seeds_only_is_no_sign(population: Population) -> None:
+    batch = remedy("batch ×4", {"batch_size": 64}, "batch", 0.5, 0.96)
+    some = batch._replace(fluctuation=Ratio(0.5, 0.2, 1.3))
+    assert evidence_of(population, {some.name: some}).batch_calms == 1.0
+    assert evidence_of(population, {batch.name: batch}).batch_calms == pytest.approx(2.0)
+    # A quarter of the updates may cost something; what has hardly learned is calm for that.
+    dearer = batch._replace(loss=around(1.2))
+    assert evidence_of(population, {dearer.name: dearer}).batch_calms == pytest.approx(2.0)
+    stuck = batch._replace(loss=around(1.47))
+    assert evidence_of(population, {stuck.name: stuck}).batch_calms == 1.0
+
+
+def test_what_larger_batches_and_lower_rates_do_is_measured(population: Population) -> None:
+    calm = remedy("batch ×4", {"batch_size": 64}, "batch", 0.5, 0.96)._replace(rise=1.05)
+    both = {"batch_size": 64, "learning_rate": 0.02}
+    paired = remedy("batch ×4 with rate ×2", both, "batch", 1.1, 1.2)._replace(rise=1.0)
+    third = remedy("learning rate ÷3", {"learning_rate": 0.003}, "learning rate", 0.2, 1.04)
+    third = third._replace(final=around(0.9))
+    found = evidence_of(population, {r.name: r for r in (calm, paired, third)})
+    # The one that rises least is no calmer.
+    assert found.batch_rise == 1.05
+    assert found.batch_rate == pytest.approx(1.2)
+    assert found.batch_rows == 16.0
+    assert found.edge_calms == pytest.approx(5.0)
+    stopped = third._replace(loss=around(1.2))
+    assert evidence_of(population, {stopped.name: stopped}).edge_calms == 1.0
+    ends_higher = third._replace(final=around(1.1))
+    assert evidence_of(population, {ends_higher.name: ends_higher}).edge_calms == 1.0
 
 
 def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:

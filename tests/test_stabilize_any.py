@@ -1,6 +1,7 @@
 """A diagnosis of problems that are no tables: by roles, curves, and what cures do."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from jaxopt_lab.stabilization import GeneralDiagnosis
 from jaxopt_lab.stabilization.compare import Remedy
 from jaxopt_lab.stabilization.finished import FOLDER
 from jaxopt_lab.stabilization.general import variants
-from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, gather, verdict
+from jaxopt_lab.stabilization.general.causes import CURES_OF, Evidence, floor_share, gather, verdict
 from jaxopt_lab.stabilization.general.curves import summarize
 from jaxopt_lab.stabilization.general.knobs import read_knobs
+from jaxopt_lab.stabilization.general.mended_rows import look_at
 from jaxopt_lab.stabilization.general.noise import loss_error
 from jaxopt_lab.stabilization.intervals import Ratio
+from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 
 
@@ -38,6 +41,18 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Any:
         return nn.Dense(1)(nn.tanh(nn.Dense(self.width)(x)))[:, 0]
+
+
+class Columns(nn.Module):
+    """An output of one column."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(1)(nn.tanh(nn.Dense(8)(x)))
+
+
+def mean_error(outputs: Any, targets: Any) -> Any:
+    return jnp.mean((outputs - targets) ** 2, axis=-1)
 
 
 def waves(**options: Any) -> Any:
@@ -139,9 +154,101 @@ def test_where_nothing_is_learned_for_the_unit_of_the_targets_that_is_said() -> 
         return lab.stabilize(problem, {"learning_rate": 0.1}, num_epochs=16, num_seeds=2)
 
     found = diagnosed(400 * data.targets + 1_800)
-    assert "no better than without learning; learning rate ×10 ends" in found.sentence
-    assert any("standardise the targets" in note for note in found.notes)
-    assert not any("standardise the targets" in note for note in diagnosed(data.targets).notes)
+    assert found.main_cause == "bad_scale"
+    assert "because the targets are not scaled. Use standardised targets" in found.sentence
+    assert found.evidence.target_scale == pytest.approx(1_840, rel=0.05)
+    assert found.evidence.unit_gain > 5
+    assert "bad_scale" not in [cause.name for cause in diagnosed(data.targets).causes]
+
+
+def test_where_nothing_is_learned_that_is_the_verdict_and_what_learns_the_cure() -> None:
+    found = lab.stabilize(waves(), {"learning_rate": 5e-6}, num_epochs=20, num_seeds=2)
+    assert found.main_cause == "learns_nothing"
+    assert "no better than without learning" in found.sentence
+    assert found.evidence.over_constant > 0.98
+    assert found.chosen is not None
+    # The ladder's ten times the rate is not enough.
+    assert found.recommended["learning_rate"] == pytest.approx(5e-3)
+    assert found.chosen.loss.value < 0.75
+
+
+def spoilt(fault: str) -> tuple[Any, Any, Any]:
+    """Inputs, targets, splits."""
+    data = waves().data
+    inputs, targets = np.array(data.inputs), np.array(data.targets)
+    splits: Any = 0.2
+    if fault == "outliers":
+        targets[[5, 77, 300]] = 300.0
+    elif fault == "heavy_tailed_target":
+        targets = np.exp(2.5 * targets / targets.std())
+        targets = (targets - targets.mean()) / targets.std()
+    else:
+        inputs = 400 * inputs
+    return inputs, targets[:, None], splits
+
+
+@pytest.mark.parametrize("fault", ["outliers", "heavy_tailed_target", "bad_scale"])
+def test_faults_of_rows_are_found_at_the_front_door(fault: str) -> None:
+    """A target of one column is one number each."""
+    inputs, targets, splits = spoilt(fault)
+    problem = lab.supervised(Columns, (inputs, targets), loss=mean_error, splits=splits)
+    found = lab.stabilize(problem, {"learning_rate": 0.003}, num_epochs=20, num_seeds=2)
+    assert found.main_cause == fault
+    assert found.rejected or len(found.causes) > 1
+    if fault == "outliers":
+        assert found.causes[0].rows == (5, 77, 300)
+        assert "5, 77, 300" in found.sentence
+
+
+def test_mended_rows_stand_behind_the_given_ones() -> None:
+    """Each split has its own, and a member of a trial goes with its seed."""
+    inputs, targets, _ = spoilt("outliers")
+    weights = np.arange(1.0, 1.0 + len(inputs))
+    problem = lab.supervised(
+        Columns,
+        (400 * inputs, targets),
+        loss=mean_error,
+        splits=2,
+        num_seeds=2,
+        sample_weight=weights,
+    )
+    rows = look_at(problem, "loss")
+    names = [member.name for member in rows.members]
+    assert names == ["without 3 outlying rows", "standardised inputs"]
+    # Without outliers of the target among them losses are of other validation rows.
+    assert [member.comparable for member in rows.members] == [False, True]
+    data, number = rows.problem.data, len(inputs)
+    assert rows.num_splits == 2
+    assert data.num_train.shape == (6,)
+    assert len(data.inputs) == 2 * number
+    np.testing.assert_array_equal(data.weights, np.tile(weights, 2))
+    for split in range(2):
+        given = set(problem.data.train_rows[split][: problem.data.num_train[split]].tolist())
+        few, unit = (set(data.train_rows[2 * m + split].tolist()) for m in (1, 2))
+        assert few == given - {5, 77, 300}
+        assert unit == {row + number for row in given}
+    columns = data.inputs[data.train_rows[4]]
+    np.testing.assert_allclose(columns.std(axis=0), 1, rtol=1e-4)
+    scaled = rows.members[1]
+    assert [rows.fold(n, Member("base", {})) for n in range(4)] == [0, 1, 6, 7]
+    assert [rows.fold(n, scaled) for n in range(4)] == [4, 5, 10, 11]
+    setting = rows.problem.extras["setting"]()
+    assert setting.num_splits == 6
+    assert setting.num_valid == tuple(data.num_valid)
+
+
+def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:
+    few = QUIET._replace(valid_calms=4.0, train_fluctuation=0.05, batch_calms=2.0)
+    few = few._replace(noise_over_batch=20.0)
+    # What the rows make up does not speak for the batch.
+    assert [c.name for c in verdict(few)] == ["evaluation_noise"]
+    assert floor_share(few) == pytest.approx(math.sqrt(1 - 1 / 16))
+    shakes = few._replace(train_fluctuation=0.2)
+    assert "evaluation_noise" not in [c.name for c in verdict(shakes)]
+    # Of a calm loss less must be seen, if its rows cannot tell it.
+    calm = QUIET._replace(fluctuation=0.02, valid_calms=2.0, train_fluctuation=0.005)
+    assert verdict(calm)[0].name == "no_problem"
+    assert verdict(calm._replace(rows_tell=0.6))[0].name == "evaluation_noise"
 
 
 NOISY = {"lr": 0.8, "momentun": 0.9}
@@ -271,6 +378,11 @@ SIGNS: dict[str, dict[str, float]] = {
     "second_moment_too_fast": {"b2_calms": 4.0, "b2_memory": 10.0},
     "warm_up_missing": {"warmup_calms": 3.0, "warmup_gain": 2.0},
     "overfitting": {"overfit_rise": 1.5, "train_fall": 1.3},
+    "evaluation_noise": {"valid_calms": 6.0, "train_fluctuation": 0.02},
+    "outliers": {"outliers_calm": 5.0},
+    "heavy_tailed_target": {"log_calms": 5.0, "tail_share": 0.05},
+    "bad_scale": {"scale_helps": 5.0, "input_scale": 300.0},
+    "learns_nothing": {"fluctuation": 0.01, "over_constant": 1.0},
     "no_problem": {"fluctuation": 0.01},
     "no_single_cause": {},
 }
@@ -316,20 +428,45 @@ def test_a_rise_does_not_speak_against_a_decay_that_is_missing() -> None:
     assert [c.name for c in verdict(lower)] == ["learning_rate_too_high", "overfitting"]
 
 
-def test_clipping_that_calms_some_seeds_only_is_no_sign() -> None:
+def test_a_rate_that_nearly_fails_is_too_high() -> None:
+    """Though its best loss is no worse: the decay does what a lower rate does."""
+    never = QUIET._replace(**SIGNS["rate_never_decays"])
+    near = never._replace(edge_calms=5.8, rate_edge=1.95)
+    assert [c.name for c in verdict(near)] == ["learning_rate_too_high"]
+    assert [c.name for c in verdict(near._replace(rate_edge=1.1))] == ["rate_never_decays"]
+    assert [c.name for c in verdict(near._replace(edge_calms=1.5))] == ["rate_never_decays"]
+    failed = near._replace(rate_edge=NAN, divergence_factor=3.0)
+    assert verdict(failed)[0].name == "learning_rate_too_high"
+    # Noise that a larger batch takes away, at the rate that goes with it, is the batch's.
+    noisy = QUIET._replace(**SIGNS["small_batch_noise"], edge_calms=5.8, rate_edge=1.95)
+    assert [c.name for c in verdict(noisy._replace(batch_rate=0.98))] == ["small_batch_noise"]
+    assert [c.name for c in verdict(noisy._replace(batch_rate=1.3))] == ["learning_rate_too_high"]
+
+
+def test_a_rise_that_a_larger_batch_undoes_is_a_small_batchs() -> None:
+    both = QUIET._replace(**SIGNS["overfitting"], **SIGNS["small_batch_noise"], fluctuation=0.02)
+    small = both._replace(batch_rows=4.0, batch_rise=1.02, batch_calms=1.6)
+    assert [c.name for c in verdict(small)] == ["small_batch_noise", "overfitting"]
+    for other in ({"batch_rows": 32.0}, {"batch_rise": 1.3}, {"batch_rise": NAN}):
+        assert verdict(small._replace(**other))[0].name == "overfitting"
+
+
+def test_clipping_or_batches_that_calm_some_seeds_only_are_no_sign() -> None:
     knobs = read_knobs(lab.from_steps(noisy, roles=ROLES, budget=8), {"lr": 0.1})
     curve = np.exp(np.random.default_rng(0).normal(0, 0.1, 40))
     job = Job(0, 0, 0, {}, knobs.program(knobs.base), 40, 40)
     results = [Result(job, {"loss": curve}, {}, dict, {})]
     base = summarize(results, "loss", Scale(True, 1, 0.0, 1.0), "last", None)
 
-    def calms(low: float, high: float) -> float:
+    def calms(name: str, family: str, low: float, high: float) -> float:
         ratio, same = Ratio(0.5, low, high), Ratio(1.0, 1.0, 1.0)
-        clip = Remedy("c", {}, "clip", ratio, same, same, 0.1, 0.0, 1.0, False, True, "")
-        return float(gather(base, results, {"c": clip}, [], knobs).clip_calms)
+        one = Remedy(name, {}, family, ratio, same, same, 0.1, 0.0, 1.0, False, True, "")
+        found = gather(base, results, {name: one}, [], knobs)
+        return float({"clip": found.clip_calms, "batch": found.batch_calms}[family])
 
-    assert calms(0.2, 1.3) == 1.0
-    assert calms(0.4, 0.7) == pytest.approx(2.0)
+    for name, family in (("clip norm at 1", "clip"), ("batch ×4", "batch")):
+        assert calms(name, family, 0.2, 1.3) == 1.0
+        assert calms(name, family, 0.4, 0.7) == pytest.approx(2.0)
 
 
 def test_of_decay_and_second_moment_one_is_named() -> None:

@@ -39,7 +39,7 @@ def evidence(**signs: float) -> Evidence:
     """Nothing is wrong but for the signs."""
     ones = dict.fromkeys(Evidence._fields, 1.0)
     quiet = {"fluctuation": 0.2, "noise_floor": 0.01, "num_spikes": 0.0, "b2_memory": 1000.0}
-    quiet["calm_limit"] = HEALTHY
+    quiet |= {"calm_limit": HEALTHY, "over_constant": 0.5, "batch_rows": 32.0}
     return Evidence(**ones | quiet | signs)
 
 
@@ -277,7 +277,9 @@ def test_what_frees_a_dead_network_need_not_be_calmer() -> None:
 
 def test_a_base_that_learned_nothing_is_told_so() -> None:
     calm, sign = trained(0.01, 1.0), evidence(fluctuation=0.01)
-    nothing = diagnosis(sign, {}, calm, idle=1.01)
+    nothing = diagnosis(sign._replace(over_constant=1 / 1.01), {}, calm, idle=1.01)
+    assert nothing.main_cause == "learns_nothing"
+    assert not nothing.solved
     assert "it learns nothing: its best loss is 1, and a constant prediction has 1.01" in (
         nothing.sentence
     )

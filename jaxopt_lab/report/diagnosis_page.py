@@ -71,9 +71,12 @@ def compose(directory: str | Path) -> Page:
 
 def _page(content: dict[str, Any]) -> Page:
     page = Page("Stabilise · jaxopt-lab")
-    calm = content["causes"][0]["name"] == "no_problem"
     what = _what(content)
-    title = f"This {what} is calm" if calm else f"Why this {what} fluctuates"
+    titles = {
+        "no_problem": f"This {what} is calm",
+        "learns_nothing": f"This {what} falls no lower than without learning",
+    }
+    title = titles.get(content["causes"][0]["name"], f"Why this {what} fluctuates")
     page.body += html('<h1>{}</h1><p class="lead">{}</p>', title, content["sentence"])
     setting = content["setting"]
     page.body += html('<p class="note">{}.{}</p>', _setting(content), _observed(setting))

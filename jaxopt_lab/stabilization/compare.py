@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxopt_lab.stabilization.intervals import Ratio, paired_ratio, ratio_of_means, row_error
-from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.members import ON_MENDED_ROWS, Member
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
     CALMER,
@@ -139,6 +139,10 @@ def compare(
         if not accepted and calm and loss.value <= FREES and loss.high < 1.0:
             # What has not learned is as calm as can be.
             accepted, why = True, f"is calm, and best loss {1 - loss.value:.0%} better"
+        surely = loss.value <= FREES and loss.high < 1.0
+        if not accepted and surely and idle is not None and idle.is_as_good(base):
+            # Where nothing is learned, whatever learns is better.
+            accepted, why = True, f"learns: best loss {1 - loss.value:.0%} better"
     # A loss of other units is not that of a constant in the given ones.
     if accepted and member.comparable and idle is not None and idle.is_as_good(found):
         accepted = False
@@ -163,6 +167,23 @@ def compare(
     )
 
 
+def that_learn(
+    remedies: Mapping[str, Remedy], base: Summary, constant: float | None
+) -> dict[str, Remedy]:
+    """Without those that are calmer, or better, because they learn no more than a constant
+    prediction: they are no evidence of anything.
+
+    Args:
+      remedies: compared with the base, by name.
+      base: the base's trainings.
+      constant: loss of learning nothing; None where nobody knows: all are taken.
+    """
+    if not constant:
+        return dict(remedies)
+    most = constant / (HARMLESS * max(float(np.mean(base.best)), 1e-30))
+    return {n: r for n, r in remedies.items() if r.loss.value <= most or r.family in ON_MENDED_ROWS}
+
+
 def _by_shares(
     found: Summary, base: Summary, limit: float, constants: tuple[float, float]
 ) -> tuple[Ratio, Ratio, bool, str, str]:
@@ -183,6 +204,9 @@ def _by_shares(
     surely = loss.high < 1.0 or times_surer(found, base) >= THRESHOLDS["log_tells"]
     if not calmer and calm and loss.value <= FREES and surely:
         return loss, final, True, f"is calm, and {told}", told
+    if not calmer and left[1] * HARMLESS > 1.0 and loss.value <= FREES and loss.high < 1.0:
+        # Where nothing is learned, whatever learns is better.
+        return loss, final, True, f"learns: {told}", told
     return loss, final, calmer, f"{why}; {told}", told
 
 

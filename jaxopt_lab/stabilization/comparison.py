@@ -167,7 +167,7 @@ class Comparison(ABC):
 
     def undo_two(self, causes: list[Cause]) -> list[Cause]:
         """Where no single cause was found, two that hide each other, if there are such."""
-        if causes[0].name != "no_single_cause":
+        if causes[0].name not in ("no_single_cause", "learns_nothing"):
             return causes
         tried = two_causes.pairs(self.members)
         if not tried:
@@ -193,8 +193,10 @@ class Comparison(ABC):
         mine = [
             r
             for n, r in self.remedies.items()
-            # Other rows are the answer only where the rows are the cause.
-            if self.members[n].is_cure and (not self.members[n].split or r.family in own)
+            # Other rows are the answer only where the rows are the cause, a higher rate only where
+            # nothing is learned.
+            if (self.members[n].is_cure or (cause == "learns_nothing" and r.family in own))
+            and (not self.members[n].split or r.family in own)
         ]
         candidates = self._candidates(ranked(mine, self.cures_of[cause]), cause)
         if not candidates:

@@ -8,12 +8,13 @@ explained by what overfits, and speaks against it unless the curve shakes by its
 import math
 from typing import Protocol
 
+from jaxopt_lab.stabilization.edge import OfEdge, does_not_fail
 from jaxopt_lab.stabilization.gain import Rising, lower_rate_gains, shakes_by_itself
 from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 from jaxopt_lab.stabilization.weighing import Conditions
 
 
-class OfDecay(Rising, Protocol):
+class OfDecay(Rising, OfEdge, Protocol):
     """The numbers that it rests on: see `diagnose.Evidence`; NaN where nobody knows."""
 
     @property
@@ -50,6 +51,8 @@ def never_decays(found: OfDecay, above_floor: float) -> Conditions:
         "decay_gain": (found.decay_gain, t["decay_gain"]),
         # A lower constant rate loses.
         "rate_is_right": (t["rate_gain"] / lower_rate_gains(found), 1.0),
+        # One that nearly fails is too high, and decays do what a lower one does.
+        "rate_does_not_fail": (does_not_fail(found), 1.0),
         "batch_is_right": (_most(batch), 1.0),
         "b2_is_right": (_most(second), 1.0),
         "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),

@@ -11,21 +11,35 @@ import numpy as np
 
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.stabilization.compare import Remedy, mean, overfits, row_uncertainty, times_surer
+from jaxopt_lab.stabilization import of_rows
+from jaxopt_lab.stabilization.compare import (
+    Remedy,
+    mean,
+    overfits,
+    row_uncertainty,
+    that_learn,
+    times_surer,
+)
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
+from jaxopt_lab.stabilization.edge import batch_rate, does_not_fail, edge_calms, is_near
+from jaxopt_lab.stabilization.edge import conditions as of_edge
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.gain import (
+    batch_rise,
     cost_of_shaking,
     described,
     end_gain,
     is_calm,
     is_flat,
     lower_rate_gains,
-    no_problem,
+    of_flat,
+    or_nothing,
     shaking_first,
 )
+from jaxopt_lab.stabilization.rows import SOUND, Faults
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
+    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -47,7 +61,8 @@ CURES_OF: dict[str, tuple[str, ...]] = {
     "warm_up_missing": ("warm-up",),
     "outliers": ("outliers", "clip"),
     "heavy_tailed_target": ("target", "clip"),
-    "bad_scale": ("scale",),
+    "bad_scale": ("scale", "target scale"),
+    "learns_nothing": ("learning rate", "scale", "target scale"),
     "no_problem": (),
     "no_single_cause": (),
 }
@@ -75,7 +90,8 @@ class Evidence(NamedTuple):
       clip_calms: base fluctuation over that with the calmest clipping that loses nothing and is
         calmer for certain, over seeds.
       clip_gain: base best loss over the best with clipping.
-      batch_calms: base fluctuation over that with four times the batch.
+      batch_calms: base fluctuation over that with four times the batch, if that is calmer for
+        certain, over seeds, and not because it has hardly learned; else 1.
       batch_gain: base best loss over the best with a larger batch at the same rate.
       noise_over_batch: gradient noise scale over the batch size.
       b2_calms: base fluctuation over that at the calmest slower second moment whose best loss is no
@@ -102,6 +118,10 @@ class Evidence(NamedTuple):
       scale_helps: base fluctuation, or best loss, over that on standardised inputs; NaN where not
         tried.
       scale_gain: of the two, best losses alone.
+      target_scale: root mean square of the targets; NaN of classes.
+      unit_helps: base fluctuation, or best loss as a share of a constant prediction's, over that on
+        standardised targets; NaN where not tried.
+      unit_gain: of the two, best losses alone.
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
       shaking_costs: base best loss over the best of what only shakes less, if that is certainly
         better: see `gain`.
@@ -114,6 +134,12 @@ class Evidence(NamedTuple):
         three times calmer and whose best loss is no worse; else 1.
       dropout_calms: base fluctuation over that at the calmest dropout or L2 whose best loss is no
         worse.
+      edge_calms: base fluctuation over that at the calmest lower rate that ends no higher: see
+        `edge`.
+      batch_rate: best loss of a larger batch with the rate that goes with it over the base's.
+      batch_rows: rows of a batch; NaN where nobody knows.
+      batch_rise: end over lowest point of the larger batch that rises least: see `gain`.
+      over_constant: base best loss over a constant prediction's; NaN where nobody knows that.
     """
 
     fluctuation: float
@@ -155,6 +181,14 @@ class Evidence(NamedTuple):
     rows_tell: float = 0.0
     rate_end: float = 1.0
     dropout_calms: float = 1.0
+    edge_calms: float = 1.0
+    batch_rate: float = math.nan
+    batch_rows: float = math.nan
+    batch_rise: float = math.nan
+    over_constant: float = math.nan
+    target_scale: float = math.nan
+    unit_helps: float = math.nan
+    unit_gain: float = 1.0
 
 
 def gather(
@@ -163,11 +197,11 @@ def gather(
     remedies: Mapping[str, Remedy],
     failed: list[float],
     evaluations: int,
-    tail_share: float = math.nan,
-    input_scale: float = 1.0,
+    faults: Faults = SOUND,
     calm_limit: float = HEALTHY,
     num_valid: int | None = None,
     on_logs: Summary | None = None,
+    constant: float | None = None,
 ) -> Evidence:
     """Collect the evidence.
 
@@ -177,23 +211,31 @@ def gather(
       remedies: every other member compared with the base, by name.
       failed: factors of the ladder at which training fails.
       evaluations: per epoch.
-      tail_share: see `Evidence`.
-      input_scale: see `Evidence`.
+      faults: what was seen of the rows.
       calm_limit: see `Evidence`.
       num_valid: validation rows; None: as many as leave no doubt about their noise.
       on_logs: the base's trainings on a log scale of the target, if there are any.
+      constant: loss of a constant prediction; None where nobody knows.
     """
 
+    learning = that_learn(remedies, base, constant)
+
     def of(*families: str) -> list[Remedy]:
-        return [r for r in remedies.values() if r.family in families]
+        return [r for r in learning.values() if r.family in families]
 
     def calms(*families: str) -> float:
         mine = [r.fluctuation.value for r in of(*families)]
         return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
 
+    def calmest(mine: list[Remedy]) -> float:
+        return 1.0 / max(min((r.fluctuation.value for r in mine), default=1.0), 1.0 / _MOST)
+
     def harmlessly(mine: list[Remedy]) -> float:
-        found = [r.fluctuation.value for r in mine if r.loss.value <= HARMLESS]
-        return 1.0 / max(min(found, default=1.0), 1.0 / _MOST)
+        return calmest([r for r in mine if r.loss.value <= HARMLESS])
+
+    def still_learns(mine: list[Remedy]) -> list[Remedy]:
+        # In as many epochs a larger batch makes fewer updates, which may cost something.
+        return [r for r in mine if r.loss.value * FREES < 1.0]
 
     def surely(mine: list[Remedy]) -> list[Remedy]:
         return [r for r in mine if r.fluctuation.high < 1.0]
@@ -228,7 +270,7 @@ def gather(
         norm_tail=mean(base.norm_tail),
         clip_calms=harmlessly(surely(of("clip"))),
         clip_gain=gain(of("clip")),
-        batch_calms=1.0 / max(ratio("batch ×4", "fluctuation"), 1.0 / _MOST),
+        batch_calms=calmest(still_learns(surely([r for r in of("batch") if r.name == "batch ×4"]))),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
         noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=harmlessly(of("b2")),
@@ -239,22 +281,22 @@ def gather(
         decay_calms=harmlessly(decays) if decays else math.nan,
         decay_gain=gain(decays) if decays else math.nan,
         warmup_gain=if_tried("warm-up", gain(of("warm-up"))),
-        outliers_calm=if_tried("outliers", calms("outliers")),
-        outliers_gain=gain(of("outliers")),
-        tail_share=tail_share,
-        log_calms=if_tried("target", calms("target")),
-        input_scale=input_scale,
-        scale_helps=if_tried("scale", max(calms("scale"), gain(of("scale")))),
-        scale_gain=gain(of("scale")),
+        tail_share=faults.tail_share,
+        input_scale=faults.input_scale,
+        target_scale=faults.target_scale,
         calm_limit=calm_limit,
         shaking_costs=cost_of_shaking(remedies.values(), config),
         floor_error=0.0 if num_valid is None else 1.0 / math.sqrt(2.0 * max(num_valid - 1, 1)),
-        valid_calms=if_tried("validation", calms("validation")),
-        log_gain=gain(of("target")),
         log_tells=1.0 if on_logs is None else times_surer(on_logs, base),
         rows_tell=row_uncertainty(base),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=harmlessly(of("regularisation")),
+        edge_calms=edge_calms(lower),
+        batch_rate=batch_rate(of("batch"), "learning_rate"),
+        batch_rows=float(config["batch_size"]),
+        batch_rise=batch_rise(of("batch")),
+        over_constant=float(np.mean(base.best)) / constant if constant else math.nan,
+        **of_rows.measured(remedies.values()),
     )
 
 
@@ -269,20 +311,20 @@ def settles(config: Config) -> bool:
 def verdict(found: Evidence) -> list[Cause]:
     """The causes that the evidence speaks for, most certain first; at least one.
 
-    A calm curve that does not overfit is `no_problem`, unless clipping frees the network: then it
-    is calm because it is stuck; or a lower rate makes it calmer and better still; or the shaking
-    that is left costs something; or the rows keep it from learning, or from being judged. Of a
-    curve that shakes and rises, what explains the shaking comes first. Where no cause reaches its
-    thresholds, none is named.
+    A calm curve that does not overfit is `no_problem`, unless it learns nothing; or clipping frees
+    the network: then it is calm because it is stuck; or a lower rate makes it calmer and better
+    still; or the shaking that is left costs something; or the rows keep it from learning, or from
+    being judged. Of a curve that shakes and rises, what explains the shaking comes first. Where no
+    cause reaches its thresholds, none is named.
     """
     t = THRESHOLDS
     is_free = found.clip_gain < t["clip_helps"]
     rate_is_right = found.rate_calms < t["rate_calms"] or found.rate_gain < t["rate_gain"]
-    rows_are_right = found.scale_gain < t["rows_calm"] and found.outliers_gain < t["rows_gain"]
-    rows_can_tell = _log_tells(found) < 1.0 and not _too_few_rows(found)
-    if is_flat(found) and is_free and rate_is_right and rows_are_right and rows_can_tell:
-        return [no_problem(found)]
-    return shaking_first(decided(weighed(found), described(found)), found)
+    rows_are_right = of_rows.are_right(found) and not _too_few_rows(found)
+    if is_flat(found) and is_free and rate_is_right and rows_are_right:
+        return of_flat(found, weighed(found))
+    causes = shaking_first(decided(weighed(found), described(found)), found)
+    return or_nothing(causes, found)
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -296,8 +338,6 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Without clipping a network may also be stuck: calm, but at a high level. What is calm is not
     # helped by being calmer.
     clip_helps = max(1.0 if is_calm(found) else found.clip_calms, found.clip_gain)
-    # Gradients that explode on single rows do so because of the rows.
-    of_rows = [found.outliers_calm, found.log_calms]
     # With few rows to a step, noise is rate over batch: a larger batch does what a lower rate does.
     # The rate is to blame for what it gains beyond that, and for all of it where a larger batch
     # does not calm: what frees a network that is stuck says nothing of noise.
@@ -305,25 +345,38 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     rate_gain = lower_rate_gains(found)
     batch_does_not = t["batch_calms"] / found.batch_calms
     noisy = found.noise_over_batch / t["noise_over_batch"]
-    without = max((x for x in of_rows if x >= t["rows_calm"]), default=math.nan)
-    if found.outliers_gain >= t["rows_gain"]:
-        without = max(found.outliers_gain, without)
-    return {
-        "learning_rate_too_high": {
+    # Nor is it noise where a larger batch does not bear the rate that goes with it.
+    larger = 0.0 if math.isnan(found.batch_rate) else found.batch_rate / t["batch_rate"]
+    not_batch = 1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"], batch_does_not, larger
+    alike = found.rate_gain * _TIE >= found.clip_gain >= t["clip_helps"]
+    better = rate_gain >= t["rate_gain"]
+    near = is_near(found) and not better
+    lower: Conditions = (
+        of_edge(found)
+        if near
+        else {
             "rate_calms": (found.rate_calms, t["rate_calms"]),
             "rate_gain": (rate_gain, t["rate_gain"]),
+        }
+    )
+    return {
+        "learning_rate_too_high": {
+            **lower,
             "rate_is_not_clip": (rate_gain * _TIE / max(found.clip_gain, 1.0), 1.0),
-            "rate_is_not_batch": (
-                max(1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"], batch_does_not),
-                1.0,
-            ),
+            "rate_is_not_batch": (max(not_batch), 1.0),
         },
         "exploding_gradients": {
             # The more clipping helps, the less of a tail must be seen late in training.
             "clipped_tail": (found.norm_tail * clip_helps, t["clipped_tail"]),
             "clip_helps": (clip_helps, t["clip_helps"]),
             "clip_is_not_rate": (found.clip_gain * _TIE / max(found.rate_gain, 1.0), 1.0),
-            "rows_explain_less": (clip_helps / without, _TIE),
+            # Of two that free alike, the one that calms as well says what is wrong.
+            "calms_as_rate": (
+                found.clip_calms * _TIE / found.rate_calms if alike else math.nan,
+                1.0,
+            ),
+            # Gradients that explode on single rows do so because of the rows.
+            "rows_explain_less": (clip_helps / of_rows.explain(found), _TIE),
         },
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
@@ -332,6 +385,7 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
             # Noise shakes a network; it does not keep it from learning.
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "rate_is_right": (t["rate_gain"] / beyond_batch, 1.0),
+            "rate_does_not_fail": (does_not_fail(found) if near else math.nan, 1.0),
         },
         "second_moment_too_fast": {
             "b2_calms": (found.b2_calms, t["b2_calms"]),
@@ -368,17 +422,9 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
-            "target_explains_less": (t["log_tells"] / _made_up_by_few(found), 1.0),
+            "target_explains_less": (t["log_tells"] / of_rows.made_up_by_few(found), 1.0),
         },
-        "outliers": {"outliers_help": (_outliers_help(found), 1.0)},
-        "heavy_tailed_target": {
-            "log_helps": (_log_helps(found), 1.0),
-            "tail_share": (found.tail_share, t["tail_share"]),
-        },
-        "bad_scale": {
-            "scale_helps": (found.scale_helps, t["rows_calm"]),
-            "input_scale": (found.input_scale, t["input_scale"]),
-        },
+        **of_rows.conditions(found),
     }
 
 
@@ -398,28 +444,6 @@ def _rows_explain(found: Evidence) -> float:
     return explained if math.isnan(tried) else max(explained, tried)
 
 
-def _log_helps(found: Evidence) -> float:
-    """How far a log scale of the target is beyond what counts; NaN where not tried."""
-    calms = found.log_calms / THRESHOLDS["rows_calm"]
-    return calms if math.isnan(calms) else max(calms, _log_tells(found))
-
-
-def _log_tells(found: Evidence) -> float:
-    """How far beyond what counts a log scale makes the loss one of all rows instead of a few, and
-    one that falls further below a constant prediction's.
-    """
-    t = THRESHOLDS
-    return min(found.log_tells / t["log_tells"], found.log_gain / t["rows_gain"])
-
-
-def _made_up_by_few(found: Evidence) -> float:
-    """How much better the validation rows tell a loss on a log scale, where a few targets make the
-    loss up: no number of rows is enough for that; NaN where they do not.
-    """
-    heavy = found.tail_share >= THRESHOLDS["tail_share"] and _log_tells(found) >= 1.0
-    return found.log_tells if heavy else math.nan
-
-
 def _too_few_rows(found: Evidence) -> bool:
     """Whether a calm loss is one of too few validation rows: they cannot tell it by far, their
     choice explains what moves, and more of them are calmer.
@@ -428,13 +452,6 @@ def _too_few_rows(found: Evidence) -> bool:
     explained = found.noise_floor * (1.0 + found.floor_error) / max(found.fluctuation, 1e-12)
     explains = explained >= t["floor_share"] and found.valid_calms >= t["rows_calm"]
     return explains and found.rows_tell >= 2 * UNTOLD
-
-
-def _outliers_help(found: Evidence) -> float:
-    """How far the curve, or the loss, without outliers is beyond what counts; NaN without any."""
-    t = THRESHOLDS
-    calms, gains = found.outliers_calm / t["rows_calm"], found.outliers_gain / t["rows_gain"]
-    return calms if math.isnan(calms) else max(calms, gains)
 
 
 def _spread(losses: np.ndarray) -> float:

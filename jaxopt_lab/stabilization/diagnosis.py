@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,7 @@ SENTENCES = {
     "outliers": "single rows lie far from all others",
     "heavy_tailed_target": "a few targets are so large that they make up the loss",
     "bad_scale": "the inputs are not scaled",
+    "learns_nothing": "nothing is learned",
     "no_problem": "nothing is wrong: the validation loss is calm",
     "no_single_cause": "no single cause was found",
 }
@@ -84,6 +85,7 @@ class Diagnosis:
     walked: tuple[Walked, ...]
     setting: Mapping[str, Any]
     rejected: tuple[Cause, ...] = ()
+    _words: ClassVar[Mapping[str, str]] = SENTENCES
 
     def __repr__(self) -> str:
         """The sentence, what certainty the cause has, and what to change."""
@@ -163,6 +165,11 @@ class Diagnosis:
             f"constant prediction has {idle:.3g}{self._higher_rate_learns()}."
         )
 
+    @property
+    def _names_no_cause(self) -> bool:
+        """Whether the verdict says what there is to see, and not why."""
+        return self.main_cause in ("no_single_cause", "learns_nothing")
+
     def _said(self) -> str:
         off = f"{self.evidence.fluctuation:.1%} off its trend"
         if self.main_cause == "no_problem":
@@ -170,17 +177,18 @@ class Diagnosis:
                 told = self._not_the_best(self.better) + self._rows_tell()
                 return f"The validation loss is calm ({off}), {told}"
             said = SENTENCES["no_problem"]
-            if self.learned_nothing:
-                said = "the validation loss is calm"
-            return f"{said[0].upper()}{said[1:]} ({off}){self._rows_tell()}"
+            told = self._rows_tell() + self._higher_rate_learns()
+            return f"{said[0].upper()}{said[1:]} ({off}){told}"
         rises = self.main_cause == "overfitting"
         text = f"The validation loss {self._where()}"
-        if self.main_cause == "no_single_cause":
-            text += f"; {SENTENCES['no_single_cause']}"
+        if self._names_no_cause:
+            text += f"; {SENTENCES[self.main_cause]}"
         else:
             said = " and ".join(self._because(c) for c in self.causes[:2])
             text += f" because {said}"
         if self.chosen is None:
+            if self.main_cause == "learns_nothing":
+                return f"{text}, and nothing that was tried learns more"
             return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm"
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
@@ -217,6 +225,8 @@ class Diagnosis:
 
     def _higher_rate_learns(self) -> str:
         """Of a base that learns nothing, that it learns at a higher rate, if it does."""
+        if self.chosen is not None and self.chosen.name.startswith("learning rate ×"):
+            return ""
         higher = [r for n, r in self.remedies.items() if n.startswith("learning rate ×")]
         found = [r for r in higher if r.loss.value <= FREES and r.loss.high < 1.0]
         if not found:
@@ -241,7 +251,9 @@ class Diagnosis:
 
     def _because(self, cause: Cause) -> str:
         """One cause in words, with the rows that are to blame, or that are missing."""
-        said = SENTENCES[cause.name]
+        said = self._words[cause.name]
+        if "target_scale" in cause.evidence:
+            said = "the targets are not scaled"
         if cause.rows:
             return f"{said}: {', '.join(str(row) for row in cause.rows)}"
         if cause.name == "evaluation_noise":
@@ -283,6 +295,8 @@ class Diagnosis:
         if any(c.name == "overfitting" for c in self.causes[:2]) and rises and not is_calm(found):
             shakes = self._spikes or f"stands {found.fluctuation:.0%} off its trend"
             return f"{shakes} and {rise}"
+        if is_calm(found) and name == "learns_nothing":
+            return "is calm, but no better than a constant prediction"
         if is_calm(found) and name == "no_single_cause":
             return rise if found.overfit_rise >= RISES else "is calm, but worse than it need be"
         if is_calm(found):

@@ -16,11 +16,13 @@ from jaxopt_lab.stabilization.thresholds import (
     HARMLESS,
     HEALTHY,
     LEAST_SHARE,
+    RISES,
     THRESHOLDS,
+    USUAL_BATCH,
     confidence,
     margin,
 )
-from jaxopt_lab.stabilization.weighing import Cause
+from jaxopt_lab.stabilization.weighing import Cause, weigh
 
 #: Families that take shaking away and nothing else: the network, its rows and its loss stay.
 _SHAKE_LESS = ("schedule", "average")
@@ -30,6 +32,15 @@ _OF_SHAKING = (
     "small_batch_noise",
     "second_moment_too_fast",
     "rate_never_decays",
+)
+#: Causes that may keep a network from learning anything.
+_KEEP_FROM_LEARNING = (
+    "learning_rate_too_high",
+    "exploding_gradients",
+    "warm_up_missing",
+    "outliers",
+    "heavy_tailed_target",
+    "bad_scale",
 )
 
 
@@ -86,17 +97,29 @@ def end_gain(lower: Iterable[Remedy]) -> float:
     return max(1.0 / max(min(ends, default=1.0), 1e-9), 1.0)
 
 
+def batch_rise(batches: Iterable[Remedy]) -> float:
+    """End over lowest point of the larger batch that rises least, of those that are calmer for
+    certain and lose nothing; NaN where there is none.
+    """
+    mine = [r for r in batches if r.fluctuation.high < 1.0 and r.loss.value <= HARMLESS]
+    return min((r.rise for r in mine), default=math.nan)
+
+
 def shaking_first(causes: list[Cause], found: "Rising") -> list[Cause]:
     """A rise explains no shaking: overfitting goes behind what does, unless regularisation, which
-    undoes the rise, takes the shaking away as well.
+    undoes the rise, takes the shaking away as well; and behind a batch that is smaller than usual,
+    if a larger one undoes the rise.
 
     Args:
       causes: that hold, most certain first.
       found: evidence.
     """
-    if not shakes_by_itself(found) or causes[0].name != "overfitting":
+    if causes[0].name != "overfitting":
         return causes
-    explain = [cause for cause in causes if cause.name in _OF_SHAKING]
+    first = set(_OF_SHAKING) if shakes_by_itself(found) else set()
+    if found.batch_rows < USUAL_BATCH and found.batch_rise < RISES:
+        first.add("small_batch_noise")
+    explain = [cause for cause in causes if cause.name in first]
     return [*explain, *(cause for cause in causes if cause not in explain)]
 
 
@@ -113,10 +136,12 @@ class Shaking(Protocol):
     def calm_limit(self) -> float: ...
     @property
     def shaking_costs(self) -> float: ...
+    @property
+    def over_constant(self) -> float: ...
 
 
 class Rising(Shaking, Protocol):
-    """With what regularisation and lower rates do."""
+    """With what regularisation, lower rates and larger batches do."""
 
     @property
     def dropout_calms(self) -> float: ...
@@ -124,6 +149,10 @@ class Rising(Shaking, Protocol):
     def rate_gain(self) -> float: ...
     @property
     def rate_end(self) -> float: ...
+    @property
+    def batch_rows(self) -> float: ...
+    @property
+    def batch_rise(self) -> float: ...
 
 
 def is_calm(found: Shaking) -> bool:
@@ -156,6 +185,37 @@ def no_problem(found: Shaking) -> Cause:
     flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / most
     distance = min(margin(found.calm_limit, found.fluctuation), flat)
     return Cause("no_problem", confidence(distance), described(found))
+
+
+def of_flat(found: Shaking, causes: Iterable[Cause]) -> list[Cause]:
+    """Of a curve that `is_flat`, the verdict: nothing is wrong, unless it is flat because nothing
+    is learned. Of what could be wrong, only what keeps a network from learning says why then.
+
+    Args:
+      found: evidence.
+      causes: every one, weighed.
+    """
+    nothing = learns_nothing(found)
+    if nothing is None:
+        return [no_problem(found)]
+    return [c for c in causes if c.confidence >= 0.5 and c.name in _KEEP_FROM_LEARNING] or [nothing]
+
+
+def or_nothing(causes: list[Cause], found: Shaking) -> list[Cause]:
+    """Where no single cause holds, that nothing is learned, if that is so."""
+    nothing = learns_nothing(found) if causes[0].name == "no_single_cause" else None
+    return causes if nothing is None else [nothing]
+
+
+def learns_nothing(found: Shaking) -> Cause | None:
+    """That the best loss is no more than 2 % below a constant prediction's; None where it is, or
+    nobody knows.
+    """
+    least = THRESHOLDS["over_constant"]
+    for cause in weigh({"learns_nothing": {"over_constant": (found.over_constant, least)}}):
+        if cause.confidence >= 0.5:
+            return cause._replace(evidence={**cause.evidence, **described(found)})
+    return None
 
 
 def described(found: Shaking) -> dict[str, float]:

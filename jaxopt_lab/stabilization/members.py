@@ -12,6 +12,14 @@ ADAPTIVE = ("adam", "adamw", "rmsprop", "lion")
 #: Least learning rate that reduce-on-plateau leaves.
 PLATEAU_FLOOR = 1e-5
 BASE = "base"
+#: Families of the base on rows without a fault: see `rows.mended`.
+OUTLIERS, TARGET, SCALE, TARGET_SCALE, VALIDATION = ON_MENDED_ROWS = (
+    "outliers",
+    "target",
+    "scale",
+    "target scale",
+    "validation",
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,19 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
             both = {"batch_size": size, "learning_rate": times(rate, more)}
             found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
     return _others(found, base)
+
+
+def much_higher(rate: float, name: str = "learning_rate") -> list[Member]:
+    """What to try where nothing is learned, beyond the ladder.
+
+    Args:
+      rate: of the base.
+      name: hyperparameter that is the learning rate.
+    """
+    return [
+        Member(f"learning rate ×{factor}", {name: times(rate, factor)}, "learning rate", False)
+        for factor in (100, 1000)
+    ]
 
 
 def times(rate: float, factor: float) -> float:

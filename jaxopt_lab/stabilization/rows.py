@@ -11,7 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
-from jaxopt_lab.stabilization.members import Member
+from jaxopt_lab.stabilization.members import (
+    OUTLIERS,
+    SCALE,
+    TARGET,
+    TARGET_SCALE,
+    VALIDATION,
+    Member,
+)
 from jaxopt_lab.stabilization.thresholds import THRESHOLDS
 
 #: A value so many usual spreads from its column's median is far from all others, if no more than
@@ -29,33 +36,55 @@ _SAMPLE = 4096
 _MOST_VALUES = 5e7
 
 
+class Faults(NamedTuple):
+    """What was seen of rows.
+
+    Attributes:
+      outliers: indices of the rows that are far from all others.
+      tail_share: share of the targets in the tail; NaN of classes.
+      input_scale: root mean square of the largest column, or one over it if that is greater.
+      target_scale: root mean square of the targets; NaN of classes.
+    """
+
+    outliers: np.ndarray
+    tail_share: float
+    input_scale: float
+    target_scale: float
+
+
+#: Of rows of which nobody knows.
+SOUND = Faults(np.zeros(0, np.int64), float("nan"), 1.0, float("nan"))
+
+
 class Rows(NamedTuple):
     """Rows with what was found about them.
 
     Attributes:
       arrays: split 0 as given; further ones where something was found.
       members: the base on each of those.
-      outliers: indices of the rows that are far from all others.
-      tail_share: share of the targets in the tail; NaN of classes.
-      input_scale: root mean square of the largest column, or one over it if that is greater.
+      faults: what was found.
     """
 
     arrays: FoldArrays
     members: tuple[Member, ...]
-    outliers: tuple[int, ...]
-    tail_share: float
-    input_scale: float
+    faults: Faults
+
+    @property
+    def outliers(self) -> tuple[int, ...]:
+        """Indices of the rows that are far from all others."""
+        return tuple(int(row) for row in self.faults.outliers)
 
 
-class Faults(NamedTuple):
-    """What was found about rows: see `Rows`."""
+class Split(NamedTuple):
+    """Rows to train and to validate on.
 
-    outliers: np.ndarray
-    tail_share: float
-    input_scale: float
+    Attributes:
+      inputs: [N, ..., columns].
+      targets: [N, ...].
+      train: indices of training rows.
+      valid: indices of validation rows.
+    """
 
-
-class _Split(NamedTuple):
     inputs: np.ndarray
     targets: np.ndarray
     train: np.ndarray
@@ -74,42 +103,57 @@ def looked_at(arrays: FoldArrays, criterion: Criterion) -> Rows:
     """
     train = np.asarray(arrays.train_rows[0][: int(arrays.num_train[0])])
     valid = np.asarray(arrays.valid_rows[0][: int(arrays.num_valid[0])])
-    given = _Split(np.asarray(arrays.inputs[0]), np.asarray(arrays.targets[0]), train, valid)
+    given = Split(np.asarray(arrays.inputs[0]), np.asarray(arrays.targets[0]), train, valid)
     numbers = criterion.num_outputs == 1 and given.targets.ndim == 1
-    outliers, tail_share, scale = faults(
-        given.inputs, given.targets if numbers else None, train, valid
+    seen = faults(given.inputs, given.targets if numbers else None, train, valid)
+    found = mended(given, seen)
+    members = tuple(
+        Member(name, {}, family, split=number, comparable=is_comparable(given, split))
+        for number, (name, family, split) in enumerate(found, 1)
     )
-    found: list[tuple[Member, _Split]] = []
+    laid_out = _laid_out([given, *(split for _, _, split in found)]) if found else arrays
+    return Rows(laid_out, members, seen)
 
-    def add(name: str, family: str, split: _Split) -> None:
-        if len(split.train) and len(split.valid):
-            same = split.targets is given.targets and np.array_equal(split.valid, valid)
-            member = Member(name, {}, family, split=len(found) + 1, comparable=same)
-            found.append((member, split))
 
+def is_comparable(given: Split, other: Split) -> bool:
+    """Whether losses of two splits are of the same validation rows, in the same unit."""
+    return other.targets is given.targets and np.array_equal(other.valid, given.valid)
+
+
+def mended(given: Split, seen: Faults) -> list[tuple[str, str, Split]]:
+    """The same rows without each fault.
+
+    Args:
+      given: as they are.
+      seen: what was found about them.
+
+    Returns:
+      What a person calls it, its family, and the split; of each fault that was found.
+    """
+    train, valid, outliers = given.train, given.valid, seen.outliers
+    found: list[tuple[str, str, Split]] = []
     if len(outliers):
-        add(
-            f"without {len(outliers)} outlying row{'s' if len(outliers) > 1 else ''}",
-            "outliers",
-            given._replace(
-                train=train[~np.isin(train, outliers)], valid=valid[~np.isin(valid, outliers)]
-            ),
+        fewer = given._replace(
+            train=train[~np.isin(train, outliers)], valid=valid[~np.isin(valid, outliers)]
         )
-    if numbers and tail_share >= THRESHOLDS["tail_share"]:
-        targets = _log_scale(given.targets, train)
-        add("a log scale of the target", "target", given._replace(targets=targets))
-    if scale >= THRESHOLDS["input_scale"]:
-        inputs = _standardised(given.inputs, train)
-        add("standardised inputs", "scale", given._replace(inputs=inputs))
-    if len(valid) < FEW_VALID and len(train) >= 4 * FEW_VALID:
+        plural = "s" if len(outliers) > 1 else ""
+        found.append((f"without {len(outliers)} outlying row{plural}", OUTLIERS, fewer))
+    heavy = seen.tail_share >= THRESHOLDS["tail_share"]
+    if heavy:
+        logs = given._replace(targets=_log_scale(given.targets, train))
+        found.append(("a log scale of the target", TARGET, logs))
+    elif seen.target_scale >= THRESHOLDS["input_scale"]:
+        unit = given._replace(targets=_standardised(given.targets, np.setdiff1d(train, outliers)))
+        found.append(("standardised targets", TARGET_SCALE, unit))
+    if seen.input_scale >= THRESHOLDS["input_scale"]:
+        inputs = given._replace(inputs=_standardised(given.inputs, train))
+        found.append(("standardised inputs", SCALE, inputs))
+    if 0 < len(valid) < FEW_VALID and len(train) >= 4 * FEW_VALID:
         moved = np.random.default_rng(0).permutation(train)[: min(ENOUGH_VALID, len(train) // 5)]
         more = np.concatenate([valid, moved])
-        fewer = np.setdiff1d(train, moved)
-        name = f"more validation rows ({len(valid)} → {len(more)})"
-        add(name, "validation", given._replace(train=fewer, valid=more))
-    members = tuple(member for member, _ in found)
-    laid_out = _laid_out([given, *(split for _, split in found)]) if found else arrays
-    return Rows(laid_out, members, tuple(int(i) for i in outliers), tail_share, scale)
+        split = given._replace(train=np.setdiff1d(train, moved), valid=more)
+        found.append((f"more validation rows ({len(valid)} → {len(more)})", VALIDATION, split))
+    return [one for one in found if len(one[2].train) and len(one[2].valid)]
 
 
 def faults(
@@ -128,14 +172,17 @@ def faults(
     # Encodings bend: where many rows are far from a column's middle, none is an outlier of it.
     rare = np.mean(away > FAR, axis=0) <= RARE
     far = _seldom(away.max(axis=1, initial=0.0, where=rare))
-    tail_share = float("nan")
+    tail_share = target_scale = float("nan")
     if targets is not None:
         off = _distances(targets[used][:, None].astype(np.float64)).max(axis=1, initial=0.0)
         tail_share = float(np.mean(off > TAIL))
         if tail_share < THRESHOLDS["tail_share"]:
             far = np.maximum(far, _seldom(off))
     outliers = used[far > FAR]
-    return Faults(outliers, tail_share, _scale(inputs[np.setdiff1d(train, outliers)]))
+    sound = np.setdiff1d(train, outliers)
+    if targets is not None and len(sound):
+        target_scale = float(np.sqrt(np.mean(targets[sound].astype(np.float64) ** 2)))
+    return Faults(outliers, tail_share, _scale(inputs[sound]), target_scale)
 
 
 def remarks(found: Faults) -> list[str]:
@@ -156,23 +203,6 @@ def remarks(found: Faults) -> list[str]:
             "initialisations expect: standardise the inputs"
         )
     return lines
-
-
-def of_targets(targets: np.ndarray, train: np.ndarray) -> str:
-    """What a person should look at first where nothing is learned: whether a network has to learn
-    the unit of its targets before anything else; else "".
-
-    Args:
-      targets: [N, ...] numbers.
-      train: indices of training rows.
-    """
-    size = float(np.sqrt(np.mean(targets[train].astype(np.float64) ** 2)))
-    if size < THRESHOLDS["input_scale"]:
-        return ""
-    return (
-        f"it learns nothing, and its targets have a root mean square of {size:.3g}, where initial "
-        "outputs are of the order of 1: standardise the targets"
-    )
 
 
 def _seldom(far: np.ndarray) -> np.ndarray:
@@ -202,11 +232,13 @@ def _scale(inputs: np.ndarray) -> float:
     return max(largest, 1.0 / largest) if largest > 0 else 1.0
 
 
-def _standardised(inputs: np.ndarray, train: np.ndarray) -> np.ndarray:
-    columns = inputs[train].reshape(-1, inputs.shape[-1]).astype(np.float64)
+def _standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Each column by its training rows; one column of numbers [N] is one."""
+    columns = values[train].reshape(-1, *values.shape[max(values.ndim - 1, 1) :])
+    columns = columns.astype(np.float64)
     spread = columns.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    return ((inputs - columns.mean(axis=0)) / spread).astype(np.float32)
+    return ((values - columns.mean(axis=0)) / spread).astype(np.float32)
 
 
 def _log_scale(targets: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -220,7 +252,7 @@ def _log_scale(targets: np.ndarray, train: np.ndarray) -> np.ndarray:
     return ((logs - logs[train].mean()) / spread).astype(np.float32)
 
 
-def _laid_out(splits: Sequence[_Split]) -> FoldArrays:
+def _laid_out(splits: Sequence[Split]) -> FoldArrays:
     """All splits as folds; inputs and targets once where all have the same."""
 
     def stack(name: str) -> np.ndarray:

@@ -15,7 +15,8 @@ from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.length import Length
-from jaxopt_lab.stabilization.members import BASE, Member
+from jaxopt_lab.stabilization.members import BASE, TARGET, Member
+from jaxopt_lab.stabilization.of_rows import OTHER_LOSSES
 from jaxopt_lab.stabilization.population import Population
 from jaxopt_lab.stabilization.rows import MOST_ROWS
 from jaxopt_lab.stabilization.summary import Summary, curve, norm_counts, summarize
@@ -83,6 +84,8 @@ class Stages(Comparison):
             raise NotShownError
         if not calm or mean(self.summaries[BASE].norm_tail) >= diagnose.STUCK_TAIL:
             tried = members.cures(base, rows, norms)
+            if causes[0].name == "learns_nothing":
+                tried += members.much_higher(base["learning_rate"])
             self.say(f"trying {len(tried)} cures")
             steps = self._walked([*self.members.values(), *tried])
             self.train([*tried, *walk.missing(steps)], "cures")
@@ -137,7 +140,7 @@ class Stages(Comparison):
         """Of rows without outliers, and of a log scale of the target."""
         if not member.split or self._constant is None:
             return None
-        if self.population.rows.members[member.split - 1].family not in ("outliers", "target"):
+        if self.population.rows.members[member.split - 1].family not in OTHER_LOSSES:
             return None
         mine = self.population.constant_loss(member.split)
         return (mine, self._constant) if mine and self._constant > 0 else None
@@ -151,18 +154,18 @@ class Stages(Comparison):
         return curve(results, "loss")
 
     def _evidence(self) -> diagnose.Evidence:
-        on_logs = (m.name for m in self.population.rows.members if m.family == "target")
+        on_logs = (m.name for m in self.population.rows.members if m.family == TARGET)
         return diagnose.gather(
             self.summaries[BASE],
             self.results[BASE],
             self.remedies,
             self.failed(),
             self.population.evaluations or 1,
-            self.population.rows.tail_share,
-            self.population.rows.input_scale,
+            self.population.rows.faults,
             self.healthy,
             self.population.num_valid,
             self.summaries.get(next(on_logs, "")),
+            self._constant,
         )
 
     def _causes(self) -> list[Cause]:

@@ -25,12 +25,19 @@ RISES = 1.12
 STILL_FALLS = 1.02
 #: Against that, a cure must lower the end of the curve to this share or less.
 LOWER = 0.9
+#: Practice takes 32 to 128 rows to a batch. A larger one makes fewer updates in as many epochs and
+#: overfits less, whatever it was: only a batch below half of those is to blame for a rise.
+USUAL_BATCH = 16
 #: Half of a 95 % interval, log scale, that validation rows leave in a loss: beyond it, it is said.
 UNTOLD = 0.25
 #: Thresholds of evidence; what each number is stands in `diagnose.Evidence`.
 THRESHOLDS = {
     "rate_calms": 1.3,
     "rate_gain": 1.05,
+    "rate_edge": 1.3,
+    "edge_calms": GOAL_RATIO,
+    "batch_rate": 1.05,
+    "over_constant": 1.0 / HARMLESS,
     "clipped_tail": 15.0,
     "clip_helps": 1.3,
     "batch_calms": 1.5,
@@ -57,6 +64,7 @@ THRESHOLDS = {
 SLOPES = {
     "rate_gain": 5.0,
     "rate_is_right": 10.0,
+    "over_constant": 10.0,
     "decay_gain": 5.0,
     "both_gain": 5.0,
     "b2_calms": 1.5,

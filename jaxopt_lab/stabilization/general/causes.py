@@ -8,39 +8,46 @@ better, and where no condition holds no cause is named.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxopt_lab.core.results import Result
-from jaxopt_lab.stabilization import diagnose
-from jaxopt_lab.stabilization.compare import Remedy, mean, overfits
+from jaxopt_lab.stabilization import diagnose, of_rows
+from jaxopt_lab.stabilization.compare import Remedy, mean, overfits, that_learn
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
+from jaxopt_lab.stabilization.edge import batch_rate, does_not_fail, edge_calms, is_near
+from jaxopt_lab.stabilization.edge import conditions as of_edge
+from jaxopt_lab.stabilization.fluctuation import MIN_POINTS, measure
 from jaxopt_lab.stabilization.gain import (
+    batch_rise,
     cost_of_shaking,
     described,
     end_gain,
     is_flat,
     lower_rate_gains,
-    no_problem,
+    of_flat,
+    or_nothing,
     shaking_first,
 )
 from jaxopt_lab.stabilization.general.knobs import Knobs
+from jaxopt_lab.stabilization.rows import SOUND, Faults
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
+    FREES,
+    GOAL_RATIO,
     HARMLESS,
     HEALTHY,
     STILL_FALLS,
     THRESHOLDS,
+    UNTOLD,
     margin,
 )
 from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 
-#: What takes rows of our own to see.
-_OF_TABLES = ("evaluation_noise", "outliers", "heavy_tailed_target", "bad_scale")
 #: Families of cures that act on a cause.
-CURES_OF = {k: v for k, v in diagnose.CURES_OF.items() if k not in _OF_TABLES}
+CURES_OF = diagnose.CURES_OF
 #: Clipping or warm-up must help so much more than a lower rate does.
 _MORE_THAN_RATE = 1.1
 _MOST = 1e6
@@ -59,7 +66,8 @@ class Evidence(NamedTuple):
       clip_calms: base fluctuation over that with the calmest clipping that loses nothing and is
         calmer for certain, over seeds.
       clip_gain: base level over the best with clipping.
-      batch_calms: base fluctuation over that with four times the batch.
+      batch_calms: base fluctuation over that with four times the batch, if that is calmer for
+        certain, over seeds, and not because it has hardly learned; else 1.
       noise_over_batch: gradient noise scale over the batch size.
       b2_calms: base fluctuation over that at the calmest slower second moment that loses nothing.
       b2_memory: steps that the second moment remembers, 1 / (1 - b2).
@@ -77,6 +85,14 @@ class Evidence(NamedTuple):
       dropout_calms: base fluctuation over that at the calmest regularisation that loses nothing.
       rows_tell: half of the 95 % interval, log scale, that the choice of validation rows alone
         leaves around the base's last loss.
+      edge_calms: base fluctuation over that at the calmest lower rate that ends no higher: see
+        `edge`.
+      batch_rate: level of a larger batch with the rate that goes with it over the base's.
+      batch_rows: rows of a batch.
+      batch_rise: end over lowest point of the larger batch that rises least: see `gain`.
+      over_constant: base level over that of learning nothing.
+      train_fluctuation: of the training loss.
+      tail_share: see `diagnose.Evidence`, as all that follow.
     """
 
     fluctuation: float
@@ -103,6 +119,25 @@ class Evidence(NamedTuple):
     rate_end: float = 1.0
     dropout_calms: float = 1.0
     rows_tell: float = math.nan
+    edge_calms: float = 1.0
+    batch_rate: float = math.nan
+    batch_rows: float = math.nan
+    batch_rise: float = math.nan
+    over_constant: float = math.nan
+    train_fluctuation: float = math.nan
+    tail_share: float = math.nan
+    input_scale: float = 1.0
+    target_scale: float = math.nan
+    outliers_calm: float = math.nan
+    outliers_gain: float = 1.0
+    log_calms: float = math.nan
+    log_gain: float = 1.0
+    log_tells: float = 1.0
+    scale_helps: float = math.nan
+    scale_gain: float = 1.0
+    unit_helps: float = math.nan
+    unit_gain: float = 1.0
+    valid_calms: float = math.nan
 
 
 def gather(
@@ -112,6 +147,9 @@ def gather(
     failed: list[float],
     knobs: Knobs,
     calm_limit: float = HEALTHY,
+    idle: float | None = None,
+    faults: Faults = SOUND,
+    on_logs: Sequence[Result] = (),
 ) -> Evidence:
     """Collect the evidence.
 
@@ -122,10 +160,15 @@ def gather(
       failed: factors of the ladder at which training fails.
       knobs: of the base.
       calm_limit: see `Evidence`.
+      idle: level of learning nothing; None where nobody knows.
+      faults: what was seen of the rows.
+      on_logs: the base's trainings on a log scale of the target, with what was probed.
     """
 
+    learning = that_learn(remedies, base, idle)
+
     def of(*families: str) -> list[Remedy]:
-        return [r for r in remedies.values() if r.family in families]
+        return [r for r in learning.values() if r.family in families]
 
     def calms(mine: list[Remedy]) -> float:
         return _over(min((r.fluctuation.value for r in mine), default=math.nan))
@@ -138,15 +181,23 @@ def gather(
         found = calms([r for r in mine if r.loss.value <= HARMLESS])
         return max(_known(found), 1.0) if mine else math.nan
 
+    def still_learns(mine: list[Remedy]) -> list[Remedy]:
+        # In as many epochs a larger batch makes fewer updates, which may cost something.
+        return [r for r in mine if r.loss.value * FREES < 1.0]
+
     def surely(mine: list[Remedy]) -> list[Remedy]:
         return [r for r in mine if r.fluctuation.high < 1.0]
 
     batch_size, b2 = knobs.value("batch_size"), knobs.value("b2")
     lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
-    edge, batch = remedies.get("learning rate ×3"), remedies.get("batch ×4")
+    edge, batch = remedies.get("learning rate ×3"), learning.get("batch ×4")
     noise = [float(r.probed["noise_scale"]) for r in results if "noise_scale" in r.probed]
     known = bool(noise) and batch_size is not None
-    errors = [float(r.probed["loss_error"]) for r in results if "loss_error" in r.probed]
+    errors, log_errors = (
+        [float(r.probed["loss_error"]) for r in mine if "loss_error" in r.probed]
+        for mine in (results, on_logs)
+    )
+    surer = _middle(errors) / max(_middle(log_errors), 1e-9) if errors and log_errors else 1.0
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
@@ -156,7 +207,7 @@ def gather(
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
         clip_calms=_known(harmlessly(surely(of("clip")))) if of("clip") else math.nan,
         clip_gain=gain(of("clip")),
-        batch_calms=_over(batch.fluctuation.value) if batch else math.nan,
+        batch_calms=_known(calms(still_learns(surely([batch])))) if batch else math.nan,
         noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
         b2_calms=harmlessly(of("b2")),
         b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
@@ -174,6 +225,17 @@ def gather(
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=_known(harmlessly(of("regularisation"))),
         rows_tell=1.96 * _middle(errors) if errors else math.nan,
+        edge_calms=edge_calms(lower),
+        batch_rate=batch_rate(of("batch"), knobs.names.get("learning_rate", "")),
+        batch_rows=math.nan if batch_size is None else batch_size,
+        batch_rise=batch_rise(of("batch")),
+        over_constant=float(np.mean(base.best)) / idle if idle else math.nan,
+        train_fluctuation=_of_training(results),
+        tail_share=faults.tail_share,
+        input_scale=faults.input_scale,
+        target_scale=faults.target_scale,
+        log_tells=surer,
+        **of_rows.measured(remedies.values()),
     )
 
 
@@ -184,9 +246,11 @@ def verdict(found: Evidence) -> list[Cause]:
         "rate_gain": margin(_known(found.rate_gain), t["rate_gain"]),
         "clip_gain": margin(_known(found.clip_gain), t["clip_helps"]),
     }
-    if is_flat(found) and max(held_back.values()) < 0:
-        return [no_problem(found)]
-    return shaking_first(decided(weighed(found), described(found)), found)
+    rows_are_right = of_rows.are_right(found) and not _too_few_rows(found)
+    if is_flat(found) and max(held_back.values()) < 0 and rows_are_right:
+        return of_flat(found, weighed(found))
+    causes = shaking_first(decided(weighed(found), described(found)), found)
+    return or_nothing(causes, found)
 
 
 def weighed(found: Evidence) -> list[Cause]:
@@ -197,29 +261,38 @@ def weighed(found: Evidence) -> list[Cause]:
     warm = max(_known(found.warmup_calms), _known(found.warmup_gain))
     rate = max(_known(found.rate_calms), _known(found.rate_gain))
     rate_gain = max(_known(found.rate_gain), 1.0)
+    gains = lower_rate_gains(found)
+    near = is_near(found) and gains < t["rate_gain"]
+    lower: Conditions = {
+        # A rate at which nothing is learned need not shake.
+        "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
+        "rate_gain": (gains, t["rate_gain"]),
+    }
     conditions: dict[str, Conditions] = {
         "learning_rate_too_high": {
-            # A rate at which nothing is learned need not shake.
-            "rate_helps": (max(found.rate_calms, found.rate_gain), t["rate_calms"]),
-            "rate_gain": (lower_rate_gains(found), t["rate_gain"]),
+            **(of_edge(found) if near else lower),
             "rate_is_not_clip": (rate * _MORE_THAN_RATE / clip, 1.0),
         },
         "exploding_gradients": {
             "clip_helps": (_if_known(found.clip_gain, clip), t["clip_helps"]),
             "clip_over_rate": (clip / rate, _MORE_THAN_RATE),
+            # Updates that are too large on single rows are so because of the rows.
+            "rows_explain_less": (clip / of_rows.explain(found), _MORE_THAN_RATE),
         },
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
+            "above_floor": (_above_floor(found), t["above_floor"]),
             "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
             "rate_is_right": (t["rate_gain"] / rate_gain, 1.0),
+            "rate_does_not_fail": (does_not_fail(found) if near else math.nan, 1.0),
         },
         "second_moment_too_fast": {
             "b2_calms": (found.b2_calms, t["b2_calms"]),
             "memory": (100.0 / found.b2_memory, 1.0),
-            "decay_explains_less": (explains_less(found, math.nan), 1.0),
+            "decay_explains_less": (explains_less(found, _above_floor(found)), 1.0),
         },
-        "rate_never_decays": never_decays(found, math.nan),
+        "rate_never_decays": never_decays(found, _above_floor(found)),
         "warm_up_missing": {
             "warmup_helps": (_if_known(found.warmup_gain, warm), t["rate_calms"]),
             "warmup_over_rate": (warm / rate, _MORE_THAN_RATE),
@@ -230,7 +303,57 @@ def weighed(found: Evidence) -> list[Cause]:
             "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
         },
     }
-    return weigh(conditions)
+    return weigh({**conditions, **_of_rows(found)})
+
+
+def _of_rows(found: Evidence) -> dict[str, Conditions]:
+    """Causes that lie in the rows, of problems whose rows are known."""
+    t = THRESHOLDS
+    return {
+        "evaluation_noise": {
+            "rows_explain": (_rows_explain(found), 1.0),
+            "train_calm": (found.fluctuation / found.train_fluctuation, t["train_calm"]),
+            "rate_is_right": (t["rate_gain"] / _known(found.rate_gain), 1.0),
+            "target_explains_less": (t["log_tells"] / of_rows.made_up_by_few(found), 1.0),
+        },
+        **of_rows.conditions(found),
+    }
+
+
+def floor_share(found: Evidence) -> float:
+    """Share of the fluctuation that the choice of validation rows makes, by what more of them take
+    away: variances add. NaN where more were not tried.
+    """
+    calms = max(found.valid_calms, 1.0) if not math.isnan(found.valid_calms) else math.nan
+    return math.sqrt(1.0 - 1.0 / calms**2)
+
+
+def _above_floor(found: Evidence) -> float:
+    """Fluctuation over what the choice of validation rows alone makes; NaN where nobody knows."""
+    share = floor_share(found)
+    return 1.0 / max(share, 1e-3) if not math.isnan(share) else math.nan
+
+
+def _rows_explain(found: Evidence) -> float:
+    """How far more validation rows are beyond what counts; of a loss that these cannot tell by far,
+    less must be seen.
+    """
+    untold = found.rows_tell >= 2 * UNTOLD
+    return found.valid_calms / (THRESHOLDS["rows_calm"] if untold else GOAL_RATIO)
+
+
+def _too_few_rows(found: Evidence) -> bool:
+    """Whether a calm loss is one of too few validation rows."""
+    return found.rows_tell >= 2 * UNTOLD and found.valid_calms >= THRESHOLDS["rows_calm"]
+
+
+def _of_training(results: Sequence[Result]) -> float:
+    """Fluctuation of the training loss; NaN where there is none above 0."""
+    curves = [np.ravel(r.curves["train_loss"]) for r in results if "train_loss" in r.curves]
+    known = [c for c in curves if len(c) >= MIN_POINTS and np.isfinite(c).all() and (c > 0).all()]
+    if not known or len(known) < len(results):
+        return math.nan
+    return max(mean(np.asarray([measure(curve).spread for curve in known])), 1e-12)
 
 
 def _over(ratio: float) -> float:

@@ -2,7 +2,7 @@
 targets: learning counts from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,15 +15,19 @@ from jaxopt_lab.problems.general import GeneralProblem
 from jaxopt_lab.problems.supervised.batches import Rows
 from jaxopt_lab.problems.supervised.losses import is_whole
 from jaxopt_lab.problems.supervised.modules import parameters_of
+from jaxopt_lab.stabilization.general.mended_rows import rows_of
 
 
-def constant_loss(problem: GeneralProblem, base: Config) -> float | None:
+def constant_loss(
+    problem: GeneralProblem, base: Config, splits: Sequence[int] | None = None
+) -> float | None:
     """Validation loss of the best constant that is tried, mean over splits: the training targets'
     mean and median, their shares as logarithms of odds, the logarithms of class shares.
 
     Args:
       problem: of any kind.
       base: configuration.
+      splits: numbers of splits; all by default.
 
     Returns:
       None where there is no such thing: no outputs of one array, targets of another form, a loss of
@@ -39,8 +43,8 @@ def constant_loss(problem: GeneralProblem, base: Config) -> float | None:
         return None
     given = {"hparams": Hparams(base)} if "hparams" in parameters_of(loss) else {}
     found = []
-    for split in range(len(data.num_train)):
-        train, valid = _rows(data, split)
+    for split in range(len(data.num_train)) if splits is None else splits:
+        train, valid = rows_of(data, split)
         tried = [
             float(np.average(losses, weights=_weights(data, valid)))
             for constant in _constants(data.targets[train], shape, _weights(data, train))
@@ -95,14 +99,6 @@ def _output_shape(problem: GeneralProblem, base: Config) -> tuple[int, ...] | No
     if not hasattr(found, "shape") or not jnp.issubdtype(found.dtype, jnp.floating):
         return None
     return tuple(found.shape[1:])
-
-
-def _rows(data: Rows, split: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation rows of a split."""
-    return (
-        np.asarray(data.train_rows[split][: int(data.num_train[split])]),
-        np.asarray(data.valid_rows[split][: int(data.num_valid[split])]),
-    )
 
 
 def _weights(data: Rows, rows: np.ndarray) -> np.ndarray:

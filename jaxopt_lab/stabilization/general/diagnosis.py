@@ -1,13 +1,14 @@
 """What `stabilize` finds for a problem of any kind."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
 from jaxopt_lab.stabilization.gain import is_calm
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES, UNTOLD
 
 _SENTENCES = {
     **SENTENCES,
@@ -29,6 +30,7 @@ class GeneralDiagnosis(Diagnosis):
     """
 
     notes: tuple[str, ...] = ()
+    _words: ClassVar[Mapping[str, str]] = _SENTENCES
 
     @property
     def sentence(self) -> str:
@@ -39,20 +41,25 @@ class GeneralDiagnosis(Diagnosis):
             if self.better is not None:
                 told = self._not_the_best(self.better) + self._rows_tell()
                 return f"{metric} is calm ({by}), {told}."
-            if self.learned_nothing:
-                idle = "no better than without learning"
-                return f"{metric} is calm ({by}), but {idle}{self._higher_rate_learns()}."
-            return f"Nothing is wrong: {metric} is calm ({by}){self._rows_tell()}."
+            told = self._rows_tell() + self._higher_rate_learns()
+            return f"Nothing is wrong: {metric} is calm ({by}){told}."
         rises = self.main_cause == "overfitting"
         where = f"{metric} {self._spikes or f'fluctuates ({by})'}"
         if rises:
             where = f"{metric} ends worse than it was ({found.overfit_rise - 1:.0%})"
+        elif self.main_cause == "learns_nothing":
+            where = f"{metric} is calm ({by})" if is_calm(found) else where
+            where += ", but no better than without learning" + self._higher_rate_learns()
         elif is_calm(found):
             where = f"{metric} is calm, but worse than it need be,"
-        if self.main_cause == "no_single_cause":
+            if self.main_cause == "evaluation_noise" and self.rows_tell >= UNTOLD:
+                where = f"{metric} is calm, but known to ±{self.rows_tell:.0%} only,"
+        if self.main_cause == "learns_nothing":
+            text = where
+        elif self.main_cause == "no_single_cause":
             text = f"{where}; no single cause was found"
         else:
-            said = " and ".join(_SENTENCES[cause.name] for cause in self.causes[:2])
+            said = " and ".join(self._because(cause) for cause in self.causes[:2])
             text = f"{where} because {said}"
         if self.chosen is None:
             accepted = [
@@ -60,6 +67,8 @@ class GeneralDiagnosis(Diagnosis):
             ]
             if accepted:
                 return f"{text}; {accepted[0]} helped, but nothing held on fresh seeds."
+            if self.main_cause == "learns_nothing":
+                return f"{text}; nothing that was tried learns more."
             return f"{text}; no cure that was tried helps without harm."
         before, after = mean(self.before.fluctuation), self.chosen.after
         what = f"the fluctuation falls from {before:.1%} to {after:.1%}"
@@ -68,9 +77,15 @@ class GeneralDiagnosis(Diagnosis):
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "
         level += "" if abs(change) < 0.005 else ("better" if change < 0 else "worse")
+        told = f", and the level is {level}"
+        member = self.members.get(self.chosen.name)
+        if member is not None and not member.comparable:
+            told = f"; {self.chosen.shares}" if self.chosen.shares not in what else ""
+            told = told if self.chosen.shares else "; its loss is of other rows or units"
+        verb = "Train" if self.chosen.name.startswith("without") else "Use"
         return (
-            f"{text}. Use {self.chosen.name}: on fresh seeds {what}, and the level is "
-            f"{level}{self._rises_then()}{self._falls_short()}."
+            f"{text}. {verb} {self.chosen.name}: on fresh seeds {what}{told}{self._rises_then()}"
+            f"{self._falls_short()}."
         )
 
     @property

@@ -43,6 +43,7 @@ class Knobs:
       base: the configuration, with the problem's own defaults for what has a role.
       names: role -> hyperparameter, of roles that are declared, have a number, and are read.
       notes: what is not tried and why, a line each.
+      num_splits: the first so many splits of the data are the given ones; None: all.
     """
 
     problem: GeneralProblem
@@ -50,6 +51,7 @@ class Knobs:
     base: Config
     names: Mapping[str, str]
     notes: tuple[str, ...]
+    num_splits: int | None = None
 
     def value(self, role: str) -> float | None:
         """The base's value for a role; None without one."""
@@ -81,21 +83,24 @@ class Knobs:
     def num_rows(self) -> int | None:
         """Least number of training rows of a split; None where nobody knows."""
         found = getattr(self.problem.data, "num_train", None)
-        return None if found is None else int(np.min(found))
+        return None if found is None else int(np.min(found[: self.num_splits]))
 
     @property
     def num_valid(self) -> int | None:
         """Likewise of validation rows."""
         found = getattr(self.problem.data, "num_valid", None)
-        return None if found is None else int(np.min(found))
+        return None if found is None else int(np.min(found[: self.num_splits]))
 
 
-def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
+def read_knobs(
+    problem: GeneralProblem, hparams: Mapping[str, Any], num_splits: int | None = None
+) -> Knobs:
     """Complete a configuration, trace the functions, and see which roles can be turned.
 
     Args:
       problem: of any kind.
       hparams: hyperparameter -> value, keywords of the builder among them.
+      num_splits: see `Knobs`.
 
     Raises:
       UserError: for a configuration that the functions cannot be traced with.
@@ -125,7 +130,7 @@ def read_knobs(problem: GeneralProblem, hparams: Mapping[str, Any]) -> Knobs:
     if idle:
         verb = "changes" if len(idle) == 1 else "change"
         notes.append(f"nothing in {problem.source} reads {listed(idle)}, so it {verb} nothing")
-    found = Knobs(problem, training, base, names, tuple(notes))
+    found = Knobs(problem, training, base, names, tuple(notes), num_splits)
     if not found.has_decay:
         return found
     decays = GeneralTraining(decay.decaying(problem), _fixed(found.traced(base)))

@@ -27,11 +27,14 @@ from jaxopt_lab.stabilization.general.curves import (
 )
 from jaxopt_lab.stabilization.general.diagnosis import GeneralDiagnosis
 from jaxopt_lab.stabilization.general.knobs import Knobs, read_knobs
+from jaxopt_lab.stabilization.general.mended_rows import look_at
 from jaxopt_lab.stabilization.general.side_by_side import Variants
-from jaxopt_lab.stabilization.members import BASE, Member
-from jaxopt_lab.stabilization.rows import faults, of_targets, remarks
+from jaxopt_lab.stabilization.members import BASE, TARGET, Member, much_higher
+from jaxopt_lab.stabilization.of_rows import OTHER_LOSSES
+from jaxopt_lab.stabilization.rows import MOST_ROWS, remarks
 from jaxopt_lab.stabilization.scale import Scale, scale_of
 from jaxopt_lab.stabilization.summary import Summary
+from jaxopt_lab.stabilization.thresholds import UNTOLD
 from jaxopt_lab.stabilization.weighing import Cause
 
 #: Seeds of the comparison; as many fresh ones confirm it.
@@ -57,6 +60,9 @@ def stabilize_problem(
     knobs = read_knobs(problem, hparams)
     checked = knobs.training.checked(knobs.program(knobs.base))
     name = curve_name(problem, checked.metrics, curve)
+    rows = look_at(problem, name)
+    if rows.members:
+        knobs = read_knobs(rows.problem, hparams, rows.num_splits)
     units = num_units or problem.budget or _usual_units(problem, knobs)
     size = math.prod(checked.metrics[name].shape)
     if units < 1 or units * size < FEWEST:
@@ -64,29 +70,9 @@ def stabilize_problem(
             f"a curve needs at least {FEWEST} points to be judged, and {units} {problem.unit}s "
             f"give {max(units, 0) * size} of {name}; give more num_epochs"
         )
-    trainer = Variants(knobs, units, seed, devices, directory)
+    trainer = Variants(knobs, units, seed, devices, directory, rows)
     clock = Clock(time_limit, time.monotonic())
     return _Comparison(trainer, name, num_seeds or NUM_SEEDS, clock, say).run()
-
-
-def _remarks(problem: GeneralProblem) -> list[str]:
-    """What is strange about the rows of a supervised problem of one array in and one out."""
-    data = problem.data
-    if problem.kind != "supervised" or not isinstance(data.inputs, np.ndarray):
-        return []
-    if data.inputs.dtype.kind != "f" or data.inputs.ndim < 2:
-        return []
-    targets = data.targets if isinstance(data.targets, np.ndarray) else None
-    if targets is not None and (targets.dtype.kind != "f" or targets.ndim != 1):
-        targets = None
-    train = _first_rows(data.train_rows, data.num_train)
-    valid = _first_rows(data.valid_rows, data.num_valid)
-    return remarks(faults(data.inputs, targets, train, valid))
-
-
-def _first_rows(rows: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Of the first split."""
-    return np.asarray(rows[0][: int(number[0])])
 
 
 def _usual_units(problem: GeneralProblem, knobs: Knobs) -> int:
@@ -120,16 +106,14 @@ class _Comparison(Comparison):
     ) -> None:
         numbers = range(2 * num_seeds)
         super().__init__(trainer, numbers[:num_seeds], numbers[num_seeds:], clock, say)
-        self.variants, self.knobs, self.name = trainer, trainer.knobs, name
+        self.rows, self.knobs, self.name = trainer.rows, trainer.knobs, name
         objective = self.knobs.problem.objective
         is_loss = self.knobs.problem.kind == "supervised" and name in LOSSES
         self._sign = 1 if is_loss else objective.sign
         self._at = objective.at
         metrics = self.knobs.training.checked(self.knobs.program(self.knobs.base)).metrics
         self._train = "train_loss" if "train_loss" in metrics and name != "train_loss" else None
-        self._constant = (
-            constant_loss(self.knobs.problem, self.knobs.base) if name == "loss" else None
-        )
+        self._constant = self._constant_of(0) if name == "loss" else None
         self._known: list[np.ndarray] = []
         self.scale: Scale | None = None
         self.notes = [*self.knobs.notes]
@@ -147,7 +131,7 @@ class _Comparison(Comparison):
         if not probed:
             missing = "gradients are not known here, so there is no evidence of theirs"
         self._note(f"{missing}: the verdict rests on curves and on what cures do")
-        for line in _remarks(problem):
+        for line in remarks(self.rows.faults):
             self._note(line)
         ladder = variants.ladder(self.knobs)
         plural = "s" if units != 1 else ""
@@ -159,16 +143,22 @@ class _Comparison(Comparison):
         self.need_base()
         if self.scale is not None and not self.scale.relative:
             self._note(f"fluctuation is {self.scale.words}")
-        found = causes.verdict(self._evidence())
+        found = self._causes()
+        if found[0].name == "no_problem" and self.rows.members:
+            self._try_rows()
+            found = self._causes()
         if found[0].name != "no_problem":
             tried = variants.cures(self.knobs)
+            given = self.knobs.value("learning_rate")
+            if given and found[0].name == "learns_nothing":
+                tried += much_higher(given, self.knobs.names["learning_rate"])
             if tried:
                 self.say(f"trying {len(tried)} cures")
                 steps = self._walked([*self.members.values(), *tried])
                 self.train([*tried, *walk.missing(steps)], "cures")
-                found = self.undo_two(causes.verdict(self._evidence()))
+            self._try_rows()
+            found = self.undo_two(self._causes())
         main = found[0].name
-        self._why_nothing_is_learned()
         told = told_by_rows(self._evidence().rows_tell, self.knobs.num_valid)
         if told and main != "no_problem" and self.name == "loss":
             self._note(f"{self.name}: {told}")
@@ -178,15 +168,36 @@ class _Comparison(Comparison):
             self._note(decay.in_words(value, problem.kind, rate))
         return self._diagnosis(found, chosen, confirmed)
 
-    def _why_nothing_is_learned(self) -> None:
-        """Where a constant prediction is as good as the base, what its targets tell."""
-        data, idle = self.knobs.problem.data, self.idle
-        if self._constant is None or idle is None or not idle.is_as_good(self.summaries[BASE]):
-            return
-        if data.targets.dtype.kind == "f":
-            line = of_targets(data.targets, _first_rows(data.train_rows, data.num_train))
-            if line:
-                self._note(line)
+    def _try_rows(self) -> None:
+        """Train the base on its rows without what was found, each as the first of its cohort, so
+        that it is probed.
+        """
+        probed = self.trainer.make_probe is not None
+        for member in self.rows.members:
+            if member.name not in self.members:
+                self.say(f"trying {member.name}")
+                self.train([member], "cures", probe=probed)
+
+    def _causes(self) -> list[Cause]:
+        """The verdict by what is known so far."""
+        rows = tuple(int(row) for row in self.rows.faults.outliers[:MOST_ROWS])
+        found = causes.verdict(self._evidence())
+        return [c._replace(rows=rows) if c.name == "outliers" else c for c in found]
+
+    def _constant_of(self, number: int) -> float | None:
+        """Loss of a constant prediction on the rows of the member with this split."""
+        num = self.rows.num_splits
+        splits = range(number * num, (number + 1) * num)
+        return constant_loss(self.knobs.problem, self.knobs.base, splits)
+
+    def constants(self, member: Member) -> tuple[float, float] | None:
+        """Of rows without outliers, and of targets in another unit."""
+        if not member.split or not self._constant or self.scale is None or not self.scale.relative:
+            return None
+        if self.rows.members[member.split - 1].family not in OTHER_LOSSES:
+            return None
+        mine = self._constant_of(member.split)
+        return (mine, self._constant) if mine else None
 
     @property
     def idle(self) -> Idle | None:
@@ -209,7 +220,12 @@ class _Comparison(Comparison):
 
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Curves of new members may change what fluctuation is relative to: all are read again."""
-        self._known += [curves_of(results, self.name) for results in found.values()]
+        apart = [member.name for member in self.rows.members if not member.comparable]
+        self._known += [
+            curves_of(results, self.name)
+            for name, results in found.items()
+            if not any(other in name for other in apart)
+        ]
         base = found.get(BASE) if BASE not in self.results else self.results[BASE]
         if base is None:
             return
@@ -244,7 +260,25 @@ class _Comparison(Comparison):
             self.failed(),
             self.knobs,
             self.healthy,
+            None if self.idle is None else self.idle.loss,
+            self.rows.faults,
+            self._on_logs(),
         )
+
+    def _on_logs(self) -> list[Result]:
+        """The base's trainings on a log scale of the target, if there are any."""
+        names = (m.name for m in self.rows.members if m.family == TARGET)
+        return self.results.get(next(names, ""), [])
+
+    def _rows_wanted(self) -> int | None:
+        """Validation rows whose own noise would be half of what is calm, and that tell the loss."""
+        found, have = self._evidence(), self.knobs.num_valid
+        if have is None:
+            return None
+        floor = found.fluctuation * causes.floor_share(found)
+        times = [2 * floor / self.healthy, found.rows_tell / UNTOLD]
+        most = max((x for x in times if not math.isnan(x)), default=0.0)
+        return math.ceil(have * most**2 / 10) * 10
 
     def _rejected(self, found: list[Cause]) -> tuple[Cause, ...]:
         """The causes that do not hold; none of a calm curve, of which none was sought."""
@@ -294,6 +328,7 @@ class _Comparison(Comparison):
                 "num_seeds": len(self.seeds),
                 "num_rows": self.knobs.num_rows,
                 "num_valid": self.knobs.num_valid,
+                "valid_rows_wanted": self._rows_wanted(),
                 "num_trainings": trainer.num_trained,
                 "num_kept": trainer.num_kept,
                 "seconds": round(self.clock.seconds, 1),

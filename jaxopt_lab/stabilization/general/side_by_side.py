@@ -18,9 +18,11 @@ from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.finished import Finished
 from jaxopt_lab.stabilization.general import decay, variants
 from jaxopt_lab.stabilization.general.knobs import Knobs
+from jaxopt_lab.stabilization.general.mended_rows import MendedRows
 from jaxopt_lab.stabilization.general.noise import make_probe
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.places import Group, best_width
+from jaxopt_lab.stabilization.rows import SOUND
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Variants that train together, at most: a cohort shares its seed, and there are few in each.
@@ -39,6 +41,7 @@ class Variants(SideBySide):
       seed: of initial states and of what variants share.
       devices: JAX devices; all local ones by default.
       directory: keeps finished trainings; None keeps nothing.
+      rows: of the problem, with those that variants are trained on; None: as they are given.
     """
 
     def __init__(
@@ -48,14 +51,16 @@ class Variants(SideBySide):
         seed: int,
         devices: Sequence[jax.Device] | None = None,
         directory: str | Path | None = None,
+        rows: MendedRows | None = None,
     ) -> None:
+        self.rows = rows or MendedRows(knobs.problem, (), SOUND, 0)
         self.knobs, self.base, self.num_epochs = knobs, knobs.base, num_units
         self.runner = Runner(knobs.training, seed, None, devices)
-        own = knobs.program(self.base)
+        self._own = knobs.program(self.base)
         most = _WIDTH if self.runner.on_cpu else _ACCELERATOR_WIDTH
-        self._own = own
-        width = best_width(self._groups(), min(self.runner.width(own), most), lambda _: _EPOCH)
-        self.runner.use_width(own, width)
+        largest = min(self.runner.width(self._own), most)
+        width = best_width(self._groups(), largest, lambda _: _EPOCH)
+        self.runner.use_width(self._own, width)
         if directory is not None:
             setting = {
                 "problem": knobs.problem.describe(),
@@ -75,12 +80,15 @@ class Variants(SideBySide):
         second = [*tried, *walk.missing(steps)]
         configs = [[m.config(self.base) for m in stage] for stage in (first, second)]
         own = [sum(knobs.program(knobs.traced(c)) == self._own for c in stage) for stage in configs]
-        return [*map(Group, own), Group(NUM_CONFIRMED + 1, is_fresh=True)]
+        others = [Group(1)] * len(self.rows.members)
+        return [*map(Group, own), *others, Group(NUM_CONFIRMED + 1, is_fresh=True)]
 
     def job(self, number: int, member: Member, replicate: int) -> Job:
         """One training. Replicates go through the problem's splits and seeds in turn."""
         config = self.knobs.traced(member.config(self.base))
-        program, fold = self.knobs.program(config), replicate % self.knobs.problem.num_members
+        program, most = self.knobs.program(config), self.knobs.problem.num_members
+        most //= 1 + len(self.rows.members)
+        fold = self.rows.fold(replicate % most, member)
         if program != self._own:
             self.runner.use_width(program, 1)
         units = (self.num_epochs, self.num_epochs)
