@@ -60,7 +60,7 @@ def stabilize(
       num_epochs: of each training; of a table 600,000 / rows, between 20 and 60, by default. Of
         another problem, units of its budget: the problem's own, or 40 to 80 epochs, by default.
       num_seeds: seeds of the comparison; as many fresh ones confirm it. 4 by default.
-      shorten: whether an MLP whose comparison is expected to take longer than some 45 s on two slow
+      shorten: whether an MLP whose comparison is expected to take longer than some 36 s on two slow
         cores, or than the time limit, is compared in fewer epochs and with 2 seeds, if what is
         wrong shows there too; what is calm there is observed over all epochs. By default where
         `num_epochs` is not given. Of tables only.
