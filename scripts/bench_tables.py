@@ -171,7 +171,8 @@ def catboost(data: Data, trees: int, chosen: dict[str, Any], patience: int | Non
     )
 
     def plain(frame: Any) -> Any:
-        return frame.assign(**{name: frame[name].astype(str) for name in text})
+        words = {name: frame[name].astype(object).fillna("missing").astype(str) for name in text}
+        return frame.assign(**words)
 
     def fit(inputs: Any, target: np.ndarray, valid: Any = None) -> Any:
         more: dict[str, Any] = {}
