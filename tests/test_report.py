@@ -12,7 +12,7 @@ import pytest
 from jaxopt_lab import report
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.status import Status
-from jaxopt_lab.report import contents, rung_figures
+from jaxopt_lab.report import contents, figures, rung_figures
 from jaxopt_lab.report.figures import score_window
 from jaxopt_lab.report.tables import broken
 from jaxopt_lab.spaces.distributions import Choice, IntUniform, LogUniform, Uniform
@@ -402,3 +402,20 @@ def test_programs_show_what_they_were_expected_to_cost(study: Path) -> None:
     assert row
     cells = re.findall(r">([^<]+)</td>", row[1])
     assert cells == ["16", "16", "3.4 / 4.0", "62.1 / 86.0"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "ticks"),
+    [
+        ([0.012, 3.0], [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
+        ([0.22, 0.45], [0.2, 0.3, 0.4, 0.5]),  # none of 1, 2 and 5 lies inside
+        ([0.962, 1.041], [0.96, 0.98, 1.0, 1.02, 1.04, 1.06]),
+        ([104.0, 104.0], [104.0]),
+        ([np.nan, -1.0, 0.0, np.inf, 0.22, 0.45], [0.2, 0.3, 0.4, 0.5]),
+    ],
+)
+def test_a_logarithmic_axis_has_numbers_however_little_it_spans(shown, ticks):
+    found = figures.log_ticks(shown)
+    low, high = ticks[0], ticks[-1]
+    assert [tick for tick in found["tickvals"] if low <= tick <= high] == ticks
+    assert found["ticktext"] == [f"{tick:g}" for tick in found["tickvals"]]

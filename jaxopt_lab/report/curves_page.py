@@ -61,7 +61,7 @@ def _curves(found: RunDiagnosis, name: str) -> Figure:
     title = words.plain(run.columns[run.main])
     layout = {
         "xaxis": axis(unit[0].upper() + unit[1:]),
-        "yaxis": axis(title, **(log_ticks() if above else {})),
+        "yaxis": axis(title, **(log_ticks(values) if above else {})),
     }
     return Figure(name, data, layout, 360)
 

@@ -38,12 +38,13 @@ def before_after(content: dict[str, Any]) -> Figure:
             )
         )
     setting = content["setting"]
-    x_axis, y_axis = axis("Epoch"), axis("Loss", **log_ticks())
+    ticks = log_ticks(np.concatenate([base.ravel(), fixed.ravel()]))
+    x_axis, y_axis = axis("Epoch"), axis("Loss", **ticks)
     if "curve" in setting:
         unit = words.plain(setting["unit"])
         x_axis = axis(unit[0].upper() + unit[1:])
         name = words.plain(setting["curve"])
-        y_axis = axis(name, **(log_ticks() if setting["relative"] else {}))
+        y_axis = axis(name, **(ticks if setting["relative"] else {}))
     layout = {"xaxis": x_axis, "yaxis": y_axis}
     return Figure("before-after", data, layout, 400)
 
@@ -113,11 +114,12 @@ def forest(content: dict[str, Any]) -> Figure | None:
             "width": 0,
         }
         data.append(trace)
+    losses = [_clipped(value) for r in rows for value in r["loss_interval"]]
     one = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1}
     look = {"line": {"color": paint("soft"), "width": 1, "dash": "dot"}}
     layout = {
         "xaxis": axis("Fluctuation ratio", type="log", domain=[0.0, 0.48], dtick=1),
-        "xaxis2": second_axis("Best loss ratio", domain=[0.54, 1.0], **log_ticks()),
+        "xaxis2": second_axis("Best loss ratio", domain=[0.54, 1.0], **log_ticks(losses)),
         "yaxis": {"automargin": True, "ticks": "", "gridcolor": paint("grid"), "type": "category"},
         "shapes": [{**one, **look, "xref": f"x{side}"} for side in ("", "2")],
         "showlegend": False,
@@ -153,7 +155,7 @@ def ladder(content: dict[str, Any]) -> Figure | None:
         "xaxis": axis("Learning rate", type="log", exponentformat="power", dtick=1),
         "yaxis": axis("Fluctuation", type="log", tickformat=".1~%", dtick=1),
         "yaxis2": second_axis(
-            "Best loss ratio", type="log", overlaying="y", side="right", showgrid=False
+            "Best loss ratio", overlaying="y", side="right", showgrid=False, **log_ticks(loss)
         ),
         "margin": {"r": 60},
         "shapes": [shape for shape, _ in marks],

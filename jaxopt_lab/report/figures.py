@@ -15,6 +15,9 @@ from markupsafe import Markup
 from jaxopt_lab.report import words
 from jaxopt_lab.spaces.distributions import Choice, Distribution, LogUniform
 
+#: Numbers that are seen on a logarithmic axis, at least.
+_FEWEST_TICKS = 3
+
 
 @dataclass(frozen=True)
 class Color:
@@ -90,10 +93,30 @@ def axis(title: str, **options: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **options}
 
 
-def log_ticks() -> dict[str, Any]:
-    """A logarithmic axis with numbers at 1, 2 and 5; Plotly by itself says "2" for 0.2."""
-    values = [float(f"{m}e{e}") for e in range(-6, 7) for m in (1, 2, 5)]
-    return {"type": "log", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+def log_ticks(shown: Any = ()) -> dict[str, Any]:
+    """A logarithmic axis with numbers at 1, 2 and 5 of each decade; Plotly by itself says "2" for
+    0.2. Where fewer than three of them would be seen, at round numbers in equal steps.
+
+    Args:
+      shown: what the axis spans, an array; those that are not finite and above 0 do not count.
+    """
+    ticks = [float(f"{m}e{e}") for e in range(-6, 7) for m in (1, 2, 5)]
+    values = np.asarray(shown, np.float64)
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size:
+        low, high = float(values.min()), float(values.max())
+        if sum(low <= tick <= high for tick in ticks) < _FEWEST_TICKS:
+            ticks = _equal_steps(low, high)
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]}
+
+
+def _equal_steps(low: float, high: float) -> list[float]:
+    """Round numbers from below the least of two numbers above 0 to above the greatest."""
+    wanted = max(high - low, 0.05 * high) / 4
+    decade = 10.0 ** math.floor(math.log10(wanted))
+    step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= 0.999 * wanted)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [float(f"{number * step:.6g}") for number in range(max(first, 1), last + 1)]
 
 
 def points(x: Sequence[Any], y: Sequence[Any], color: Color, **options: Any) -> dict[str, Any]:

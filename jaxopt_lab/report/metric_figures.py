@@ -43,7 +43,7 @@ def _figure(contents: Contents, name: str, key: str) -> Figure | None:
     values = np.concatenate([np.asarray(members[m], np.float64) for m in (*others, *mine)])
     layout = {
         "xaxis": axis(unit),
-        "yaxis": axis(name, **(log_ticks() if _is_wide(values) else {})),
+        "yaxis": axis(name, **(log_ticks(values) if _is_wide(values) else {})),
         "showlegend": False,
     }
     return Figure(key, data, layout, 300)

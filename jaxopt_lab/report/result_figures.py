@@ -78,7 +78,8 @@ def winner_curves(contents: Contents) -> Figure | None:
             )
     if not data:
         return None
-    return Figure("winner-curves", data, _curve_layout(contents), 400)
+    shown = [value for trace in data for value in trace["y"] if value is not None]
+    return Figure("winner-curves", data, _curve_layout(contents, shown), 400)
 
 
 def all_curves(contents: Contents) -> Figure | None:
@@ -111,19 +112,30 @@ def all_curves(contents: Contents) -> Figure | None:
     if mine is not None and "loss" in mine:
         x, y = thinned(mine["loss"])
         data.append(line(x, y, paint("good"), name="winner", line={"width": 3}))
-    return Figure("all-curves", data, _curve_layout(contents, clip=True), 400) if data else None
+    if not data:
+        return None
+    limits = _usual_losses(contents)
+    return Figure("all-curves", data, _curve_layout(contents, limits, clipped=bool(limits)), 400)
 
 
-def _curve_layout(contents: Contents, clip: bool = False) -> dict[str, Any]:
+def _curve_layout(contents: Contents, shown: Any, clipped: bool = False) -> dict[str, Any]:
+    """Of curves of the loss; where they are clipped, `shown` are the ends of the axis."""
     unit = words.LOSSES[contents.loss.name] if contents.is_regression else "cross-entropy"
-    found = {"xaxis": axis("Epoch"), "yaxis": axis(f"Loss ({unit})", **log_ticks())}
-    ends = [c["loss"][-1] for (_, f), c in contents.members.items() if not f and "loss" in c]
-    ends = [float(e) for e in ends if np.isfinite(e) and e > 0]
-    if clip and ends:
-        starts = [float(c["loss"][0]) for (_, f), c in contents.members.items() if not f]
-        usual = max(3 * float(np.median(ends)), float(np.nanmedian(starts)))
-        found["yaxis"]["range"] = [math.log10(0.85 * min(ends)), math.log10(1.3 * usual)]
-    return found
+    limits = {"range": [math.log10(limit) for limit in shown]} if clipped else {}
+    return {
+        "xaxis": axis("Epoch"),
+        "yaxis": axis(f"Loss ({unit})", **log_ticks(shown), **limits),
+    }
+
+
+def _usual_losses(contents: Contents) -> list[float]:
+    """From below the least to above most of the curves of the first folds; empty without any."""
+    first = [c["loss"] for (_, f), c in contents.members.items() if not f and "loss" in c]
+    ends = [float(loss[-1]) for loss in first if np.isfinite(loss[-1]) and loss[-1] > 0]
+    if not ends:
+        return []
+    usual = max(3 * float(np.median(ends)), float(np.nanmedian([loss[0] for loss in first])))
+    return [0.85 * min(ends), 1.3 * usual]
 
 
 def thinned(curve: np.ndarray) -> tuple[list[Any], list[Any]]:
