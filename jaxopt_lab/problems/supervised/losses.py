@@ -1,6 +1,5 @@
 """What a user gives as `loss`: of outputs and targets, or of the module itself."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from jaxopt_lab.problems.supervised.modules import (
     name_of,
     needed_by,
     parameters_of,
+    taken_as,
 )
 
 #: Functions whose targets are the indices of their outputs' last axis.
@@ -87,14 +87,8 @@ def checked_loss(loss: Any) -> None:
 
 
 def hparams_of(loss: Any) -> str | None:
-    """The parameter by which a loss of outputs and targets takes the hyperparameters: `hparams`,
-    or else a third one without a default, whatever its name; None where it takes none."""
-    found, needed = parameters_of(loss), needed_by(loss)
-    if "hparams" in found:
-        return "hparams"
-    third = needed[2] if len(needed) > 2 else None
-    by_position = third and found[third].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return third if by_position else None
+    """The parameter by which a loss of outputs and targets takes the hyperparameters."""
+    return taken_as(loss, "hparams", 2)
 
 
 def make_score(network: Network, loss: Any, label_range: tuple[int, int] | None) -> Score:

@@ -90,6 +90,23 @@ def needed_by(function: Any) -> list[str]:
     ]
 
 
+def taken_as(function: Any, name: str, place: int) -> str | None:
+    """The parameter that takes something: the one of its name, or else the one without a default in
+    its place, whatever its name; None where a function takes no such thing.
+
+    Args:
+      function: of a user.
+      name: of what is given.
+      place: of its parameter among those without a default, from 0.
+    """
+    found, needed = parameters_of(function), needed_by(function)
+    if name in found:
+        return name
+    other = needed[place] if len(needed) > place else None
+    by_name = other and found[other].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return other if by_name else None
+
+
 def read_builder(model: Any) -> Builder:
     """Understand what was given as `model`.
 

@@ -1,6 +1,5 @@
 """What a user gives as `optimizer`: any function of traced hyperparameters, or several of them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from optax.contrib import ScheduleFreeState
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.types import Params, PyTree, Scalar
-from jaxopt_lab.problems.supervised.modules import name_of, needed_by, parameters_of
+from jaxopt_lab.problems.supervised.modules import name_of, parameters_of, taken_as
 
 #: (hparams, total_steps) -> transformation.
 Build = Callable[[Any, Scalar], optax.GradientTransformationExtraArgs]
@@ -73,7 +72,7 @@ def make_build(optimizer: Any) -> Build:
       optimizer: (hparams) -> transformation, or (hparams, total_steps), or a transformation.
     """
     name = name_of(optimizer)
-    total = _total_of(optimizer)
+    total = None if is_transformation(optimizer) else taken_as(optimizer, "total_steps", 1)
 
     def build(hparams: Any, total_steps: Scalar) -> optax.GradientTransformationExtraArgs:
         if is_transformation(optimizer):
@@ -88,19 +87,6 @@ def make_build(optimizer: Any) -> Build:
         return optax.with_extra_args_support(found)
 
     return build
-
-
-def _total_of(optimizer: Any) -> str | None:
-    """The parameter that takes the number of updates: `total_steps`, or else a second one without
-    a default, whatever its name."""
-    if is_transformation(optimizer):
-        return None
-    found, needed = parameters_of(optimizer), needed_by(optimizer)
-    if "total_steps" in found:
-        return "total_steps"
-    second = needed[1] if len(needed) > 1 else None
-    by_name = second and found[second].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return second if by_name else None
 
 
 def eval_params(opt_state: PyTree, params: Params) -> Params:

@@ -12,6 +12,7 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.tracing.naming import without_addresses
 from jaxopt_lab.problems.general.programs import StaticProgram
+from jaxopt_lab.problems.general.training import COHORT_WORK
 from jaxopt_lab.problems.mlp.estimates import Epoch
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
@@ -27,9 +28,6 @@ from jaxopt_lab.stabilization.side_by_side import SideBySide
 
 #: Variants that train together, at most: a cohort shares its seed, and there are few in each.
 _WIDTH, _ACCELERATOR_WIDTH = 8, 32
-#: What a unit takes is not known; that of MLPs and recurrent networks is about as much for a cohort
-#: as for each variant in it (`docs/performance.md`, executors).
-_EPOCH = Epoch(1.0, 1.0)
 
 
 class Variants(SideBySide):
@@ -59,7 +57,8 @@ class Variants(SideBySide):
         self._own = knobs.program(self.base)
         most = _WIDTH if self.runner.on_cpu else _ACCELERATOR_WIDTH
         largest = min(self.runner.width(self._own), most)
-        width = best_width(self._groups(), largest, lambda _: _EPOCH)
+        unit = Epoch(1.0, COHORT_WORK[self.runner.on_cpu])
+        width = best_width(self._groups(), largest, lambda _: unit)
         self.runner.use_width(self._own, width)
         if directory is not None:
             setting = {
