@@ -6,8 +6,8 @@ import pytest
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.cohorts import Job
+from jaxopt_lab.planning.costs import Epoch
 from jaxopt_lab.problems.mlp import hyperparameters
-from jaxopt_lab.problems.mlp.estimates import Epoch
 from jaxopt_lab.stabilization.members import BASE, Member, ladder
 from jaxopt_lab.stabilization.places import Group, best_width, groups_of_table, seconds
 from jaxopt_lab.stabilization.population import Population

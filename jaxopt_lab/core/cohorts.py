@@ -4,7 +4,7 @@ A job is one member of a trial: one split of the data, one seed, one replicate. 
 jobs that one program trains in lockstep; a wave is one cohort per device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxopt_lab.core.status import Config
@@ -117,6 +117,17 @@ class Wave(NamedTuple):
     def jobs(self) -> tuple[Job, ...]:
         """All jobs of the wave, in order."""
         return tuple(job for cohort in self.cohorts for job in cohort.jobs)
+
+
+def cheapest_width(largest: int, cost: Callable[[int], float]) -> int:
+    """The power of two, at most `largest`, with the least cost; the widest of equal ones.
+
+    Args:
+      largest: at least 1.
+      cost: cohort width V -> what training in such cohorts takes, in any unit.
+    """
+    widths = [2**k for k in range(largest.bit_length())]
+    return min(reversed(widths), key=cost)
 
 
 def default_width(num_parameters: int, on_cpu: bool, cohort_bytes: int = 0) -> int:

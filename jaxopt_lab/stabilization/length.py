@@ -7,9 +7,8 @@ the same, and goes on from what it has kept.
 import math
 from typing import NamedTuple
 
-from jaxopt_lab.planning.costs import SHIPPED
+from jaxopt_lab.planning.costs import SHIPPED, Epoch
 from jaxopt_lab.problems.mlp import trainer
-from jaxopt_lab.problems.mlp.estimates import Epoch
 from jaxopt_lab.stabilization import places
 from jaxopt_lab.stabilization.population import Population
 

@@ -6,8 +6,9 @@ The variants of a cohort share a seed and a batch size, and of most batch sizes 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jaxopt_lab.core.cohorts import cheapest_width
 from jaxopt_lab.core.types import Config
-from jaxopt_lab.problems.mlp.estimates import Epoch
+from jaxopt_lab.planning.costs import Epoch
 from jaxopt_lab.stabilization import members, walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.members import Member
@@ -64,13 +65,12 @@ def seconds(
     """
     total = 0.0
     for group in groups:
-        places = -(-group.number // width) * width
+        cohorts = -(-group.number // width)
         times = per_fresh if group.is_fresh else 1.0
-        total += times * places * epoch(group.batch_size).share(width)
+        total += times * cohorts * epoch(group.batch_size).whole(width)
     return total
 
 
 def best_width(groups: Sequence[Group], largest: int, epoch: Callable[[int], Epoch]) -> int:
-    """The power of two, at most `largest`, that takes the least time; the widest of equal ones."""
-    widths = [2**k for k in range(largest.bit_length())]
-    return min(reversed(widths), key=lambda width: seconds(groups, width, epoch))
+    """Places of a cohort, at most `largest`, with which a comparison takes the least time."""
+    return cheapest_width(largest, lambda width: seconds(groups, width, epoch))

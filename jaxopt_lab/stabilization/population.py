@@ -15,11 +15,11 @@ from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.types import Config
 from jaxopt_lab.datasets.target_losses import SQUARED
-from jaxopt_lab.planning.costs import SHIPPED, Load
+from jaxopt_lab.planning.costs import SHIPPED, Epoch, Load
 from jaxopt_lab.problems.mlp import trainer
 from jaxopt_lab.problems.mlp.client import RowsClient
 from jaxopt_lab.problems.mlp.data import Criterion, FoldArrays
-from jaxopt_lab.problems.mlp.estimates import Epoch, Members, epoch_seconds
+from jaxopt_lab.problems.mlp.estimates import Members, epoch_seconds
 from jaxopt_lab.problems.mlp.hyperparameters import SCHEDULES, features_on
 from jaxopt_lab.problems.mlp.programs import Programs
 from jaxopt_lab.problems.mlp.signature import Signature

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lab.core.client import Client
-from jaxopt_lab.core.cohorts import Job, Wave, make_waves
+from jaxopt_lab.core.cohorts import Job, Wave, cheapest_width, make_waves
 from jaxopt_lab.core.controls import Values
 from jaxopt_lab.core.devices import accelerator
 from jaxopt_lab.core.engine import CURVE_LENGTH, Executor, Probe
@@ -24,6 +24,7 @@ from jaxopt_lab.core.tracing.executors import choose_executor, choose_width
 from jaxopt_lab.core.tracing.footprint import Footprint, trial_footprint
 from jaxopt_lab.core.trainable import Shared, Trainable, guarded
 from jaxopt_lab.core.types import PyTree
+from jaxopt_lab.planning.costs import UNKNOWN_EPOCH
 from jaxopt_lab.planning.plan import Plan, ProgramPlan, pieces
 from jaxopt_lab.planning.sizing import Sizing
 from jaxopt_lab.problems.contract import Amount, Judged, JudgedCohort
@@ -36,10 +37,6 @@ from jaxopt_lab.storage.rows import TrainedMember
 
 if TYPE_CHECKING:
     from jaxopt_lab.problems.general.problem import GeneralProblem
-
-#: Fixed work of a cohort, in that of a trial, on a CPU (True) or an accelerator. Two cores: 16
-#: trials in cohorts of one take 1.5 to 1.6 times what they take in one; accelerators: assumed.
-COHORT_WORK = {True: 0.6, False: 64.0}
 
 
 class GeneralTraining:
@@ -214,14 +211,15 @@ class GeneralTraining:
         crowds = amount.crowds or ((amount.num_trials, amount.budget),)
         expected = [(-(-n // self.declared.num_combinations), units) for n, units in crowds]
         places = math.ceil(max(number for number, _ in expected) / amount.num_devices)
-        widths = [2**k for k in range(math.ceil(math.log2(places)), -1, -1)]
-        alone = COHORT_WORK[sizing.on_cpu]
+        largest, epoch = 2 ** math.ceil(math.log2(places)), UNKNOWN_EPOCH[sizing.on_cpu]
 
         def work(width: int) -> float:
-            return sum(-(-n // width) * (width + alone) * units for n, units in expected)
+            return sum(-(-n // width) * epoch.whole(width) * units for n, units in expected)
 
-        best = widths[0] if len(set(expected)) == 1 else min(widths, key=work)
-        return StaticPrograms(self.declared.static, best)
+        one_size = len(set(expected)) == 1
+        return StaticPrograms(
+            self.declared.static, largest if one_size else cheapest_width(largest, work)
+        )
 
     def programs_from(self, content: Mapping[str, Any]) -> StaticPrograms:
         """Read what `StaticPrograms.to_dict` wrote."""

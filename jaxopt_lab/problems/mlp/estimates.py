@@ -5,8 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jaxopt_lab.core.cohorts import default_width
-from jaxopt_lab.planning.costs import CROWDED, CROWDED_SHARE, MERGED_STEP, WAVE_SECONDS, Costs, Load
+from jaxopt_lab.core.cohorts import cheapest_width, default_width
+from jaxopt_lab.planning.costs import (
+    CROWDED,
+    CROWDED_SHARE,
+    MERGED_STEP,
+    WAVE_SECONDS,
+    Costs,
+    Epoch,
+    Load,
+)
 from jaxopt_lab.problems.mlp.hyperparameters import num_moments
 from jaxopt_lab.problems.mlp.programs import Programs, least, sharing
 
@@ -83,9 +91,8 @@ class _Class(NamedTuple):
         return max(kinds, waves)
 
     def best_width(self, load: Load) -> int:
-        """The power of two with the least seconds; the widest of equal ones."""
-        widths = [2**k for k in range(self.largest.bit_length())]
-        return min(reversed(widths), key=lambda width: self.seconds(width, load))
+        """With the least seconds."""
+        return cheapest_width(self.largest, lambda width: self.seconds(width, load))
 
 
 def with_cohorts(
@@ -175,22 +182,6 @@ def _members(values: Values) -> list[Members]:
         for size in values["ensemble_size"]
         for form in values["ensemble_form"]
     ]
-
-
-class Epoch(NamedTuple):
-    """Seconds of one epoch on one device.
-
-    Attributes:
-      of_network: for each network.
-      of_cohort: more for its cohort, however many networks that has.
-    """
-
-    of_network: float
-    of_cohort: float
-
-    def share(self, cohort_width: int) -> float:
-        """Of one network in a cohort of V."""
-        return self.of_network + self.of_cohort / cohort_width
 
 
 def epoch_seconds(

@@ -11,9 +11,8 @@ import numpy as np
 from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.runner import Runner
 from jaxopt_lab.core.tracing.naming import without_addresses
+from jaxopt_lab.planning.costs import UNKNOWN_EPOCH
 from jaxopt_lab.problems.general.programs import StaticProgram
-from jaxopt_lab.problems.general.training import COHORT_WORK
-from jaxopt_lab.problems.mlp.estimates import Epoch
 from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.comparison import NUM_CONFIRMED
 from jaxopt_lab.stabilization.finished import Finished
@@ -57,8 +56,8 @@ class Variants(SideBySide):
         self._own = knobs.program(self.base)
         most = _WIDTH if self.runner.on_cpu else _ACCELERATOR_WIDTH
         largest = min(self.runner.width(self._own), most)
-        unit = Epoch(1.0, COHORT_WORK[self.runner.on_cpu])
-        width = best_width(self._groups(), largest, lambda _: unit)
+        epoch = UNKNOWN_EPOCH[self.runner.on_cpu]
+        width = best_width(self._groups(), largest, lambda _: epoch)
         self.runner.use_width(self._own, width)
         if directory is not None:
             setting = {
