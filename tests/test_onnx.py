@@ -14,8 +14,9 @@ from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets.encoders import fit_encoder
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.mlp.network import layer_shapes
+from jaxopt_lab.problems.tabular.networks import Network
 from jaxopt_lab.problems.tabular.other_kinds import Linear, Other
-from jaxopt_lab.problems.tabular.predictor import Network, Predictor
+from jaxopt_lab.problems.tabular.predictor import Predictor
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

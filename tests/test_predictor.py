@@ -21,7 +21,8 @@ import jaxopt_lab as lab
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.problems.mlp import forward, hyperparameters
 from jaxopt_lab.problems.mlp.network import PaddedMLP
-from jaxopt_lab.problems.tabular.predictor import Predictor, assemble, flatten, unflatten
+from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
+from jaxopt_lab.storage.packing import flatten, unflatten
 
 #: `jaxopt_lab.problems.tabular` is also the name of a function.
 MODULE = sys.modules[Predictor.__module__]

@@ -34,7 +34,7 @@ from jaxopt_lab.problems.mlp.trainer import (
     trim,
 )
 from jaxopt_lab.problems.shuffling import shuffled
-from jaxopt_lab.problems.tabular.predictor import Network, apply_network
+from jaxopt_lab.problems.tabular.networks import Network, apply_network
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 ROWS, TRAIN, FEATURES, EPOCHS = 130, 100, 4, 8

@@ -15,7 +15,8 @@ from jaxopt_lab.datasets.targets import LARGEST_LOG
 from jaxopt_lab.problems.tabular.temperatures import LEAST
 
 if TYPE_CHECKING:
-    from jaxopt_lab.problems.tabular.predictor import Network, Predictor
+    from jaxopt_lab.problems.tabular.networks import Network
+    from jaxopt_lab.problems.tabular.predictor import Predictor
     from jaxopt_lab.problems.tabular.task import Transform
 
 #: Operators are those of this version, the first with GELU, of 2023.

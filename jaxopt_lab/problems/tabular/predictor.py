@@ -3,47 +3,29 @@
 How a model folder is written and read is in `model_folder`.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxopt_lab.core.errors import MachineError, UserError
 from jaxopt_lab.core.types import Config, Params
 from jaxopt_lab.datasets import Encoder, TargetLoss, TargetTransform, TargetTransforms
-from jaxopt_lab.datasets.column_codes import CategoryCode
 from jaxopt_lab.datasets.target_losses import SQUARED
-from jaxopt_lab.problems.mlp import forward
-from jaxopt_lab.problems.mlp.network import layer_shapes
-from jaxopt_lab.problems.mlp.programs import members_of
-from jaxopt_lab.problems.tabular import model_folder, onnx_model, other_kinds
+from jaxopt_lab.problems.tabular import model_checks, model_folder, onnx_model, other_kinds
 from jaxopt_lab.problems.tabular.intervals import Residuals, around, conformal_quantile
+from jaxopt_lab.problems.tabular.networks import Network, apply_network, architecture_of
 from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.task import Prepared, TabularTask, Transform, to_averaged
 from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures, tempered
-from jaxopt_lab.problems.tabular.trees import LARGEST
 from jaxopt_lab.storage.files import write_file
 from jaxopt_lab.storage.packing import flatten, unflatten
 from jaxopt_lab.storage.validation import undamaged
 
 #: Of `model.json`.
 SCHEMA = model_folder.SCHEMA
-#: Rows that are predicted together: a power of two between these.
-_FEW_ROWS, _ROWS = 64, 4096
-
-
-class Network(NamedTuple):
-    """One trained network: its architecture (arguments of `PaddedMLP`), weights and encoder, and
-    whether its outputs are several numbers, no classes."""
-
-    architecture: dict[str, Any]
-    params: Params
-    encoder: int
-    several: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,20 +256,20 @@ class Predictor:
         """
         folder = Path(directory)
         content, weights, residuals, arrays = model_folder.read(folder)
-        networks = zip(content["networks"], weights, strict=True)
-        others = zip(content.get("others", []), arrays, strict=True)
-        where = f"the model in {folder}"
-        transform: Any = TargetTransforms if "targets" in content else TargetTransform
-        return undamaged(
-            where,
-            lambda: cls(
+        several = "targets" in content
+        transform: Any = TargetTransforms if several else TargetTransform
+
+        def restored() -> "Predictor":
+            networks = zip(content["networks"], weights, strict=True)
+            others = zip(content.get("others", []), arrays, strict=True)
+            model = cls(
                 content["task"],
                 content["target_name"],
                 tuple(content["classes"]),
                 tuple(Encoder.from_dict(e) for e in content["encoders"]),
                 tuple(transform.from_dict(t) for t in content["transforms"]),
                 tuple(
-                    Network(n["architecture"], unflatten(w), n["encoder"], "targets" in content)
+                    Network(n["architecture"], unflatten(w), n["encoder"], several)
                     for n, w in networks
                 ),
                 tuple(content["ensemble"]),
@@ -296,8 +278,11 @@ class Predictor:
                 TargetLoss.described(content),
                 Temperatures(**content.get("temperatures", {})),
                 tuple(content.get("targets", ())),
-            )._fitting(),
-        )
+            )
+            model_checks.check(model)
+            return model
+
+        return undamaged(f"the model in {folder}", restored)
 
     @property
     def _schema(self) -> int:
@@ -313,123 +298,6 @@ class Predictor:
         if self.others or any("ensemble_size" in n.architecture for n in self.networks):
             return 3
         return 2 if self.residuals else 1
-
-    def _fitting(self) -> "Predictor":
-        """Itself, if its parts fit together.
-
-        Raises:
-          ValueError: saying what does not.
-        """
-        if self.task == "classification" and len(set(self.classes)) != max(len(self.classes), 2):
-            raise ValueError("a classification needs two different classes or more")
-        if len(self.transforms) != (len(self.encoders) if self.task == "regression" else 0):
-            raise ValueError(f"{len(self.transforms)} target transforms do not fit the encoders")
-        if len(self.ensemble) != len(self.networks):
-            raise ValueError(f"{len(self.ensemble)} weights of {len(self.networks)} networks")
-        total = sum(self.ensemble) + sum(other.weight for other in self.others)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the weights of the networks sum to {total:g}, not 1")
-        if self.residuals is not None and self.task != "regression":
-            raise ValueError("a classification has no residuals")
-        if self.loss != SQUARED and self.task != "regression":
-            raise ValueError("a classification has no loss of numbers")
-        if self.temperatures != UNTEMPERED and self.task == "regression":
-            raise ValueError("a regression has no temperatures of probabilities")
-        readers = [other.reader for other in self.others if other.reader is not None]
-        for encoder in (*self.encoders, *readers):
-            _check_encoder(encoder)
-        self._check_targets()
-        num_outputs = len(self.targets) or 1 if self.task == "regression" else len(self.classes)
-        for other in self.others:
-            other_kinds.check(other, self.encoders, num_outputs)
-        for i, network in enumerate(self.networks):
-            if not network.encoder < len(self.encoders):
-                raise ValueError(f"network {i} has no encoder")
-            num_features = self.encoders[network.encoder].num_features
-            _check_weights(i, network, num_features, num_outputs)
-        return self
-
-    def _check_targets(self) -> None:
-        """See that transforms and residuals are those of the targets.
-
-        Raises:
-          ValueError: saying what does not fit.
-        """
-        number = len(self.targets) or 1
-        if number > 1 and self.task != "regression":
-            raise ValueError("a classification has one target")
-        if len(set(self.targets)) != len(self.targets):
-            raise ValueError("several targets have different names")
-        for transform in self.transforms:
-            parts = transform.parts if isinstance(transform, TargetTransforms) else (transform,)
-            if len(parts) != number:
-                raise ValueError(f"{len(parts)} target transforms of {number} targets")
-            if not all(isinstance(part.log, bool) for part in parts):
-                raise ValueError("log of a target transform must be true or false")
-        if self.residuals is not None:
-            for values in (self.residuals.single, self.residuals.ensemble):
-                if values.shape[1:] != ((number,) if self.targets else ()):
-                    raise ValueError(f"residuals do not fit {number} targets")
-
-
-def _check_encoder(encoder: Encoder) -> None:
-    """See that an encoder can encode: kinds of its learned values, and two rows of odd cells.
-
-    Raises:
-      Exception: of any kind, if not.
-    """
-    for code in encoder.codes:
-        if isinstance(code, CategoryCode):
-            texts, flags, numbers = (code.column, *code.categories), [code.pooled], []
-        else:
-            texts = (code.column, code.part, code.date_format or "")
-            flags = [code.marked]
-            numbers = [code.median, code.mean, code.scale, *code.edges, *code.quantiles]
-            if any(low > high for low, high in pairwise(code.quantiles)):
-                raise ValueError(f"column {code.column!r}: quantiles must not fall")
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"column {code.column!r}: names and labels must be text")
-        if not all(isinstance(flag, bool) for flag in flags):
-            raise ValueError(f"column {code.column!r}: a flag must be true or false")
-        if any(isinstance(n, bool) or not abs(n) <= LARGEST for n in numbers):
-            raise ValueError(f"column {code.column!r}: learned numbers must be finite")
-    import pandas as pd
-
-    odd = pd.DataFrame({name: [None, "2020-01-31"] for name in encoder.columns}, dtype=object)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not np.isfinite(encoder.transform(odd)).all():
-            raise ValueError("an encoder gives values that are not finite")
-
-
-def _check_weights(index: int, network: Network, num_features: int, num_outputs: int) -> None:
-    """Hold the arrays of a network against its architecture.
-
-    Raises:
-      ValueError: naming the first array that is missing, of another shape or not finite.
-    """
-    shape = network.architecture
-    size, layers = shape["hidden_size"], shape["num_layers"]
-    if shape["num_outputs"] != num_outputs:
-        raise ValueError(f"network {index} has {shape['num_outputs']} outputs, not {num_outputs}")
-    flat, inputs = flatten(network.params), num_features
-    # Columns are padded to the widest encoder of the study.
-    if "hidden_0/kernel" in flat and np.ndim(flat["hidden_0/kernel"]) == 2:
-        inputs = max(num_features, len(flat["hidden_0/kernel"]))
-    members = shape.get("ensemble_size", 1), shape.get("ensemble_form", "mini")
-    wanted = {
-        f"{name}/{leaf}": tuple(found)
-        for name, layer in layer_shapes(inputs, size, layers, num_outputs, *members).items()
-        for leaf, found in layer.items()
-    }
-    if flat.keys() != wanted.keys():
-        odd = sorted(flat.keys() ^ wanted.keys())[0]
-        raise ValueError(f"network {index} does not fit its weights: {odd}")
-    for name, array in flat.items():
-        if array.shape != wanted[name] or array.dtype != np.float32:
-            raise ValueError(f"{name} of network {index} has shape {array.shape} {array.dtype}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} of network {index} holds a weight that is not finite")
 
 
 def _labels(classes: tuple[Any, ...]) -> np.ndarray:
@@ -462,39 +330,10 @@ def assemble(
         encoders=tuple(prepared.encoders[f] for f in folds),
         transforms=tuple(prepared.transforms[f] for f in folds) if prepared.transforms else (),
         networks=tuple(
-            Network(_architecture(c, num_outputs), p, folds.index(f), bool(table.targets))
+            Network(architecture_of(c, num_outputs), p, folds.index(f), bool(table.targets))
             for c, p, f in networks
         ),
         ensemble=tuple(weights),
         loss=task.target_loss,
         targets=tuple(target.name for target in table.targets),
     )
-
-
-def _architecture(config: Config, num_outputs: int) -> dict[str, Any]:
-    """The arguments of `models.mlp.PaddedMLP` for a complete configuration."""
-    return {
-        "num_layers": config["num_layers"],
-        "hidden_size": config["hidden_size"],
-        "num_outputs": num_outputs,
-        "activations": [config["activation"]],
-        **(members_of(config) if config["ensemble_size"] > 1 else {}),
-    }
-
-
-def apply_network(network: Network, inputs: np.ndarray) -> np.ndarray:
-    """Outputs float32 [n, o] of one network, with members those of their mean prediction; in chunks
-    that are filled up, so that a row's outputs do not depend on whether others are predicted with
-    it."""
-    num_rows = len(inputs)
-    size = min(_ROWS, max(_FEW_ROWS, 1 << (num_rows - 1).bit_length()))
-    inputs = np.pad(inputs, [(0, -num_rows % size), (0, 0)])
-    (activation,) = network.architecture["activations"]
-    depth = network.architecture["num_layers"]
-    chunks = [
-        forward.outputs(network.params, depth, activation, inputs[i : i + size])
-        for i in range(0, len(inputs), size)
-    ]
-    if network.architecture.get("ensemble_size", 1) > 1:
-        chunks = [forward.averaged(outputs, network.several) for outputs in chunks]
-    return np.concatenate(chunks)[:num_rows]
