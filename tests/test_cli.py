@@ -374,6 +374,21 @@ def test_plain_progress_prints_a_line_per_tenth() -> None:
     assert "\x1b" not in out.getvalue()
 
 
+def test_the_wave_that_was_compiled_does_not_count_for_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with progress.display(Console(file=out, width=80), num_trials=20) as shown:
+        for seconds, done in ((60.0, 2), (61.0, 4)):
+            now[0] = seconds
+            shown.update(progress_at(done))
+    first, second = out.getvalue().splitlines()
+    assert "these in" not in first
+    assert "these in 8 s" in second  # 48 networks, six in a second
+
+
 def test_live_progress_fits_80_columns() -> None:
     out = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     shown = progress.LiveDisplay(out, num_trials=40)

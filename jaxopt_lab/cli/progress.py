@@ -56,26 +56,29 @@ def describe(progress: "Progress", num_trials: int | None) -> str:
 
 
 class Pace:
-    """How long the networks that are announced still take, by those trained of them so far."""
+    """How long the networks that are announced still take, by those trained of them so far.
+
+    The first wave does not count: it may have waited for its program to be compiled.
+    """
 
     def __init__(self) -> None:
-        self.updated = time.monotonic()
+        self.updated = self._begun = time.monotonic()
         self._stage: tuple[str, int] = ("", 0)
-        self._begun = self.updated
+        self._before = 0
 
     def update(self, progress: "Progress") -> None:
         """Take note after a wave."""
         now = time.monotonic()
         if self._stage != (progress.phase, progress.jobs_total):
             self._stage = (progress.phase, progress.jobs_total)
-            self._begun = self.updated
+            self._begun, self._before = now, progress.jobs_done
         self.updated = now
 
     def seconds_left(self, progress: "Progress") -> float | None:
-        """Seconds; None before the first of them, and after the last."""
-        if not 0 < progress.jobs_done < progress.jobs_total:
+        """Seconds; None before the second wave of them, and after the last."""
+        if not self._before < progress.jobs_done < progress.jobs_total:
             return None
-        per_network = (self.updated - self._begun) / progress.jobs_done
+        per_network = (self.updated - self._begun) / (progress.jobs_done - self._before)
         left = per_network * (progress.jobs_total - progress.jobs_done)
         return max(0.0, left - (time.monotonic() - self.updated))
 

@@ -15,6 +15,7 @@ from jaxopt_lab.core.types import Config, Status
 from jaxopt_lab.planning.plan import count
 from jaxopt_lab.schedulers import Bracket, PopulationScheduler, Rung, Scheduler, Standing
 from jaxopt_lab.storage.packing import unpack_state
+from jaxopt_lab.storage.rows import Trial
 from jaxopt_lab.storage.store import Store
 
 #: trial_id, configuration, fold -> a job of the full budget.
@@ -80,6 +81,8 @@ class Rungs:
         mine = [t for t in store.trials() if t.phase == phase]
         self._configs = {t.trial_id: t.config for t in mine}
         self._pending = {t.trial_id for t in mine if t.status == Status.PENDING}
+        #: Those that an earlier time limit let train to the end.
+        self._complete = {t.trial_id for t in mine if t.status == Status.COMPLETED}
         self._members = {
             (m.trial_id, m.fold): (m.num_units, m.score)
             for m in store.members()
@@ -173,10 +176,18 @@ class Rungs:
                         jobs.append(self._segment(trial_id, fold, age, until, goes_on))
         return sorted(jobs, key=_age)
 
+    def to_the_end(self, trials: Sequence[Trial]) -> list[Job]:
+        """What these trials lack of whole trainings, whatever the scheduler would make of them."""
+        folds = range(self._num_folds)
+        members = [(trial.trial_id, fold) for fold in folds for trial in trials]
+        ages = [(member, self._members.get(member, (0, None))[0]) for member in members]
+        budget = self._budget
+        return [self._segment(*member, age, budget, False) for member, age in ages if age < budget]
+
     def _segment(self, trial_id: int, fold: int, age: int, until: int, goes_on: bool) -> Job:
         """The training of a network from one age to another."""
         known = self._jobs.get((trial_id, fold))
-        if known is None or known.start != age:
+        if known is None or (known.start, known.num_units) != (age, until - age):
             known = known or self._make_job(trial_id, self._configs[trial_id], fold)
             known = known._replace(start=age, num_units=until - age, resumable=goes_on)
             self._jobs[trial_id, fold] = known
@@ -312,7 +323,7 @@ class Rungs:
 
     def _loss(self, trial_id: int, rung: Rung) -> float:
         """Mean score over the folds of a rung; NaN for a diverged trial."""
-        if trial_id not in self._pending:
+        if trial_id not in self._pending | self._complete:
             return math.nan
         return float(np.mean([self._members[trial_id, fold][1] for fold in self._folds(rung)]))
 

@@ -1,16 +1,18 @@
 """One phase of a search: configurations are proposed and trained in turn."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxopt_lab.core.cohorts import Job
 from jaxopt_lab.core.types import Status
 from jaxopt_lab.schedulers import PopulationScheduler, Scheduler
 from jaxopt_lab.search.base import Sampler
 from jaxopt_lab.search.stopping import StoppingRule
 from jaxopt_lab.spaces.space import SearchSpace
 from jaxopt_lab.storage.rows import Trial
+from jaxopt_lab.study.completing import promising, units_kept
 from jaxopt_lab.study.population import Population, open_populations
 from jaxopt_lab.study.proposals import enough, propose, round_of
 from jaxopt_lab.study.rungs import Rungs, num_wanted
@@ -102,10 +104,25 @@ class Search:
         elif self._scheduler is not None:
             self._train_rungs(self._scheduler, num_trials)
         else:
-            folds = range(self._trainings.num_folds)
-            self._trainings.run(self._trainings.missing(waiting, folds), self._watch)
+            self._watch.units_kept = units_kept(self._trainings, None, num_trials)
+            self._trainings.run(self._missing(waiting), self._watch)
+            self._complete(self._missing)
         if self._watch.struck:
             self._stop(scores)
+
+    def _missing(self, waiting: Sequence[Trial]) -> list[Job]:
+        return self._trainings.missing(waiting, range(self._trainings.num_folds))
+
+    def _complete(self, jobs_of: Callable[[Sequence[Trial]], list[Job]], load: Any = None) -> None:
+        """Where the time limit struck before any trial was complete, complete the best so far."""
+        trainings, watch = self._trainings, self._watch
+        if not (watch.struck and watch.may_complete):
+            return
+        jobs = jobs_of(promising(trainings, watch.phase))
+        waves = trainings.runner.plan(jobs)
+        watch.begin(len(jobs))
+        for report in trainings.runner.stream(lambda: waves.pop(0) if waves else None, load):
+            trainings.record(report, watch)
 
     def _stop(self, scores: Mapping[int, float] | None = None) -> None:
         """The time limit expired."""
@@ -120,12 +137,14 @@ class Search:
         queue = Rungs(*where, trainings.job, self._objective_curve, runner)
         trainings.telling.settle()
         watch.begin(queue.num_segments)
+        watch.units_kept = units_kept(trainings, scheduler, num_trials)
         trainings.fix_widths(queue.ready())
         runner.expect(runner.plan(queue.ready()))
         for report in runner.stream(lambda: queue.take() if watch.go_on(1) else None, queue.load):
             trainings.record(report, watch)
             queue.finished(report.results)
             trainings.telling.settle()
+        self._complete(queue.to_the_end, queue.load)
 
     def _objective_curve(self, trial_id: int) -> np.ndarray:
         """[epochs] the objective after each, as it is minimised, mean over folds."""

@@ -340,7 +340,8 @@ class Study:
             Other problems have their own splits.
           budget: units of each trial; the problem's own by default.
           time_limit: seconds after which no wave is started and nothing more is proposed; what was
-            proposed by then is marked stopped.
+            proposed by then is marked stopped. As long as no trial is complete, time is kept to
+            complete the best so far; a quarter of the limit more may be taken for it.
           race: the same as `scheduler=schedulers.race()`: train on one fold first, and only the
             better half on the others.
           scheduler: from `schedulers`, or its name: stops trials early, or makes them

@@ -40,8 +40,14 @@ def revive(store: Store, phase: str, limit: float | None) -> None:
                 store.set_trial(row.trial_id, Status.PENDING)
 
 
+#: How much longer than its limit a study may take to complete a first trial, as a share of it.
+SLACK = 0.25
+
+
 class Watch:
     """Stops a phase at its time limit, and tells how it goes.
+
+    As long as no trial of the study is complete, time is kept to complete one.
 
     Args:
       store: of the study.
@@ -70,7 +76,9 @@ class Watch:
         self.telling = telling
         self._spent, self._started = spent, started
         self._done = self._total = 0
-        self._slowest = 0.0
+        self._slowest = self._slowest_unit = 0.0
+        #: Units of budget that complete a trial, in waves one after another.
+        self.units_kept = 0
 
     @property
     def seconds(self) -> float:
@@ -83,14 +91,31 @@ class Watch:
 
     def go_on(self, num_waves_left: int) -> bool:
         """Whether another wave, as slow as the slowest so far, ends before the limit."""
-        if self.limit is not None and self.seconds + self._slowest > self.limit:
-            self.struck = True
+        if self.limit is not None:
+            ahead = self._slowest + self._kept
+            self.struck = self.struck or self.seconds + ahead > self.limit
         return not self.struck
+
+    @property
+    def _kept(self) -> float:
+        """Seconds that completing a trial takes, where none is complete."""
+        missing = self.units_kept and self._store.best_score() is None
+        return self._slowest_unit * self.units_kept if missing else 0.0
+
+    @property
+    def may_complete(self) -> bool:
+        """The limit struck: whether no trial is complete, and one can be nearly in time."""
+        if self.limit is None or not self.units_kept or self._store.best_score() is not None:
+            return False
+        return self.seconds + self._kept <= (1 + SLACK) * self.limit
 
     def after(self, report: WaveReport) -> None:
         """Take note of a finished wave, and tell the caller."""
         self._done += len(report.results)
-        self._slowest = max(self._slowest, report.seconds - report.compile_seconds)
+        seconds = report.seconds - report.compile_seconds
+        self._slowest = max(self._slowest, seconds)
+        units = max(cohort.num_units for cohort in report.wave.cohorts)
+        self._slowest_unit = max(self._slowest_unit, seconds / units)
         if self._progress is None and not self.telling:
             return
         counts, score = self._store.counts(), self._store.best_score()

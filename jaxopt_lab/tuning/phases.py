@@ -72,8 +72,8 @@ def search_phases(
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
 
-    def phase(name: str, total: int, space: SearchSpace) -> None:
-        limit = settings.time_limit and settings.time_limit * SHARES[name]
+    def phase(name: str, total: int, space: SearchSpace, until: str = "") -> None:
+        limit = settings.time_limit and settings.time_limit * SHARES[until or name]
         sampler, round_size = search.REGISTRY[settings.search](), None
         if is_bayesian and name == "wide" and not is_one_phase(settings):
             sampler = search.quasi_random()
@@ -100,7 +100,13 @@ def search_phases(
         phase("wide", num_trials, study.space)
     else:
         wide = study.recall("wide trials", lambda: num_wide(num_trials))
-        phase("wide", min(wide, num_trials), study.space)
+        wide = min(wide, num_trials)
+        phase("wide", wide, study.space)
+        for until in ("refined", "members"):
+            if settings.time_limit and not trials.ranking(study.store):
+                # There is nothing to refine ranges by: the wide search has the time of both, and
+                # all of it rather than end with no network.
+                phase("wide", wide, study.space, until)
         if num_trials > wide:
             refined = study.recall("refined space", lambda: refine(study, settings, say))
             phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
