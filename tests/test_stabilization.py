@@ -23,6 +23,7 @@ from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
 from jaxopt_lab.stabilization import diagnose, length, members, run, two_causes
 from jaxopt_lab.stabilization.compare import Remedy, compare, judge, ranked
+from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
 from jaxopt_lab.stabilization.finished import FOLDER, Finished
@@ -896,3 +897,15 @@ def test_a_recurrent_network_is_diagnosed_in_python() -> None:
     assert found.curves["base"].shape[0] == 2
     assert json.dumps(found.to_dict(), allow_nan=False)
     assert lines[0].startswith("observing")
+
+
+def test_a_time_limit_after_the_base_leaves_what_it_shows() -> None:
+    population = Population(waves(400), complete({**SMALL, "learning_rate": 0.3}), num_epochs=6)
+    short = length.whole(population, 2)
+    lines: list[str] = []
+    seen = Stages(population, short, Clock(None, 0.0), lines.append).observe()
+    over = Clock(1e-9, 0.0)
+    assert Stages(population, short, over, lines.append, seen).run() is seen
+    assert lines[-1] == "the time limit leaves what the configuration shows by itself"
+    with pytest.raises(MachineError, match="give it longer"):
+        Stages(population, short, over, lines.append).run()

@@ -152,8 +152,8 @@ def stabilize(
     if not shows:
         say(
             f"comparing in {wanted.num_epochs} epochs with {wanted.num_seeds} seeds would take "
-            f"about {wanted.seconds / 60:.0f} minutes: in {length.num_epochs} epochs with "
-            f"{length.num_seeds} seeds, about {max(length.seconds / 60, 1):.0f}"
+            f"about {wanted.seconds:.0f} s: in {length.num_epochs} epochs with "
+            f"{length.num_seeds} seeds, about {length.seconds:.0f} s"
         )
         try:
             return Stages(short, length, clock, say, seen).run()

@@ -75,6 +75,9 @@ class Stages(Comparison):
             f"seeds, {self._epochs}"
         )
         self.train(ladder, "ladder", probe=True)
+        if self.seen and BASE not in self.results:
+            self.say("the time limit leaves what the configuration shows by itself")
+            return self.seen
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
