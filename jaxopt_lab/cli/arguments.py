@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
@@ -27,6 +27,13 @@ ENSEMBLES = ("networks", "all")
 _MAX_SEED = 2**32 - 1
 #: Characters of a value that a mistake repeats.
 _MAX_SHOWN = 40
+
+
+class _Options(Protocol):
+    """A parser, or a group of its options under a heading."""
+
+    @property
+    def add_argument(self) -> Callable[..., Any]: ...
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,6 +124,10 @@ def _number(words: str, fits: Callable[[float], bool]) -> Callable[[str], float]
     return convert
 
 
+_SECONDS = _number("a number of seconds above 0", lambda value: 0.0 < value < math.inf)
+_GIB = _number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20)
+
+
 def _one_of(names: Sequence[str]) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in names:
@@ -201,9 +212,6 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="auto: classification for text, booleans, integers with at most 20 values",
     )
     add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the data)")
-    add("--trials", metavar="N", type=_whole(1), help="configurations to try")
-    add("--folds", metavar="K", type=_whole(1), help="of the cross-validation; 1: one hold-out")
-    add("--epochs", metavar="E", type=_whole(1), help="epochs of each network")
     add(
         "--seed",
         metavar="S",
@@ -211,38 +219,37 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of everything (default: 0)",
     )
+    _tune_search(parser)
+    _table(parser)
+    _winner(parser)
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine"
+    )
+    _max_gib(machine)
+    _bounds(machine)
+    _others(parser)
+
+
+def _tune_search(parser: argparse.ArgumentParser) -> None:
+    """What `tune` tries, and how long."""
+    group = parser.add_argument_group(
+        "search",
+        "Trials, folds and epochs follow from rows and columns; 'jaxopt-lab plan' says what to.",
+    )
+    add = group.add_argument
+    add("--trials", metavar="N", type=_whole(1), help="configurations to try")
+    add("--folds", metavar="K", type=_whole(1), help="of the cross-validation; 1: one hold-out")
+    add("--epochs", metavar="E", type=_whole(1), help="epochs of each network")
     add(
         "--space",
         metavar="FILE.toml",
         help="search space, in a table [space]; a table [scheduler] may set a scheduler",
     )
-    add(
-        "--search",
-        type=_one_of(SEARCHES),
-        default="bayesian",
-        metavar="NAME",
-        help=f"{', '.join(SEARCHES)} (default: bayesian, after a quasi-random wide search)",
-    )
-    add(
-        "--scheduler",
-        type=_one_of(SCHEDULERS),
-        metavar="NAME",
-        help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
-        "(default: that of a table [scheduler] in the space file, else race: one fold first, then "
-        "the better half on the others)",
-    )
-    add(
-        "--test-fraction",
-        type=_number("a number from 0 to below 1", lambda value: 0.0 <= value < 1.0),
-        default=0.2,
-        metavar="F",
-        help="share of the rows held out to the end (default: 0.2)",
-    )
-    add(
-        "--time-limit",
-        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
-        metavar="SECONDS",
-        help="stop searching in time; the rest of the trials is marked stopped",
+    _search(
+        group,
+        "bayesian, after a quasi-random wide search",
+        "race: one fold first, then the better half on the others",
     )
     add(
         "--prior",
@@ -250,6 +257,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="configuration that you believe in, in a table [hyperparameters]: tried first, then "
         "others around it",
     )
+    add("--widen", action="store_true", help="let refined ranges leave those of the space file")
     add(
         "--stop-at",
         type=_number("a number", math.isfinite),
@@ -263,48 +271,30 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="stop once the expected improvement stays below this share of the best trial's "
         "standard error over folds (0.35, say)",
     )
-    _tune_network(parser)
-    _tune_machine(parser)
-    _trackers(parser)
 
 
-def _trackers(parser: argparse.ArgumentParser) -> None:
-    """The options about who else is told of a search while it runs, and who trains it."""
-    parser.add_argument(
-        "--log",
-        metavar="KIND:WHERE",
-        action="append",
-        default=[],
-        help="a tracker, any number of times: tensorboard:DIR, mlflow:URI, wandb:DIR, trackio:NAME",
+def _table(parser: argparse.ArgumentParser) -> None:
+    """What `tune` makes of rows and columns."""
+    add = parser.add_argument_group("rows and columns").add_argument
+    add(
+        "--test-fraction",
+        type=_number("a number from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+        default=0.2,
+        metavar="F",
+        help="share of the rows held out to the end (default: 0.2)",
     )
-    parser.add_argument(
-        "--optuna",
-        metavar="URL",
-        help="storage of Optuna's, such as sqlite:///x.db, for 'optuna-dashboard URL'",
+    add("--group", metavar="COLUMN", help="splits keep rows with the same value there together")
+    add(
+        "--time",
+        metavar="COLUMN",
+        help="dates or numbers; validation and test rows are later than training rows",
     )
-    parser.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="train on the workers of a Ray cluster: its address, auto, or local to start one here",
+    add(
+        "--keep-split-column",
+        action="store_true",
+        help="learn from the column of --group or --time, too",
     )
-
-
-def _max_gib(parser: argparse.ArgumentParser) -> None:
-    """The option about the size of the table, for every command that reads one."""
-    gib = _number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20)
-    parser.add_argument(
-        "--max-gib",
-        dest="max_bytes",
-        metavar="GIB",
-        type=lambda text: int(gib(text) * 2**30),
-        default=2**30,
-        help="read tables that hold at most this much, unpacked (default: 1)",
-    )
-
-
-def _tune_network(parser: argparse.ArgumentParser) -> None:
-    """The options of `tune` about what is learnt and what wins."""
-    add = parser.add_argument
+    add("--weights", metavar="COLUMN", help="numbers of at least 0, what each row counts in losses")
     add(
         "--log-target",
         type=_one_of(LOG_TARGETS),
@@ -325,41 +315,6 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
         type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
         metavar="Q",
         help="of --loss quantile: 0.9 predicts what 90 %% of the rows lie below",
-    )
-    add("--group", metavar="COLUMN", help="splits keep rows with the same value there together")
-    add(
-        "--time",
-        metavar="COLUMN",
-        help="dates or numbers; validation and test rows are later than training rows",
-    )
-    add("--weights", metavar="COLUMN", help="numbers of at least 0, what each row counts in losses")
-    add(
-        "--keep-split-column",
-        action="store_true",
-        help="learn from the column of --group or --time, too",
-    )
-    add("--widen", action="store_true", help="let refined ranges leave those of the space file")
-    add(
-        "--prefer",
-        type=_one_of(PREFERENCES),
-        default="best",
-        metavar="|".join(PREFERENCES),
-        help="small: the smallest network within one standard error of the best",
-    )
-    add(
-        "--ensemble",
-        type=_one_of(ENSEMBLES),
-        default="networks",
-        metavar="|".join(ENSEMBLES),
-        help="all: gradient boosting and a linear model may join the networks (default: networks)",
-    )
-    add(
-        "--members",
-        metavar="K",
-        type=_whole(1, 256),
-        default=1,
-        help="train the winner's configuration again as networks of K members that share their "
-        "kernels (TabM); one wins, or joins the ensemble, where it scores better (default: none)",
     )
     add(
         "--numeric",
@@ -386,22 +341,106 @@ def _tune_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _tune_machine(parser: argparse.ArgumentParser) -> None:
-    """The options of `tune` about the machine."""
-    _max_gib(parser)
-    parser.add_argument(
-        "--calibration", metavar="FILE", help="what 'jaxopt-lab calibrate' wrote on this machine"
+def _winner(parser: argparse.ArgumentParser) -> None:
+    """What comes out of `tune`."""
+    add = parser.add_argument_group("winner").add_argument
+    add(
+        "--prefer",
+        type=_one_of(PREFERENCES),
+        default="best",
+        metavar="|".join(PREFERENCES),
+        help="small: the smallest network within one standard error of the best",
     )
-    _bounds(parser)
+    add(
+        "--ensemble",
+        type=_one_of(ENSEMBLES),
+        default="networks",
+        metavar="|".join(ENSEMBLES),
+        help="all: gradient boosting and a linear model may join the networks (default: networks)",
+    )
+    add(
+        "--members",
+        metavar="K",
+        type=_whole(1, 256),
+        default=1,
+        help="train the winner's configuration again as networks of K members that share their "
+        "kernels (TabM); one wins, or joins the ensemble, where it scores better (default: none)",
+    )
 
 
-def _bounds(parser: argparse.ArgumentParser) -> None:
+def _search(group: _Options, sampler: str, scheduler: str) -> None:
+    """Who proposes trials, who stops them, and when all stop.
+
+    Args:
+      group: of a command's options.
+      sampler: the default, in words.
+      scheduler: the same.
+    """
+    add = group.add_argument
+    add(
+        "--search",
+        type=_one_of(SEARCHES),
+        default="bayesian",
+        metavar="NAME",
+        help=f"{', '.join(SEARCHES)} (default: {sampler})",
+    )
+    add(
+        "--scheduler",
+        type=_one_of(SCHEDULERS),
+        metavar="NAME",
+        help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
+        f"(default: that of a table [scheduler] in the space file, else {scheduler})",
+    )
+    add(
+        "--time-limit",
+        type=_SECONDS,
+        metavar="SECONDS",
+        help="stop searching in time; the rest of the trials is marked stopped",
+    )
+
+
+def _others(parser: argparse.ArgumentParser) -> None:
+    """Who else is told of a search while it runs, and who trains it."""
+    add = parser.add_argument_group("other tools").add_argument
+    add(
+        "--log",
+        metavar="KIND:WHERE",
+        action="append",
+        default=[],
+        help="a tracker, any number of times: tensorboard:DIR, mlflow:URI, wandb:DIR, trackio:NAME",
+    )
+    add(
+        "--optuna",
+        metavar="URL",
+        help="storage of Optuna's, such as sqlite:///x.db, for 'optuna-dashboard URL'",
+    )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="train on the workers of a Ray cluster: its address, auto, or local to start one here",
+    )
+
+
+def _max_gib(group: _Options) -> None:
+    """The size of the table, for every command that reads one."""
+    add = group.add_argument
+    add(
+        "--max-gib",
+        dest="max_bytes",
+        metavar="GIB",
+        type=lambda text: int(_GIB(text) * 2**30),
+        default=2**30,
+        help="read tables that hold at most this much, unpacked (default: 1)",
+    )
+
+
+def _bounds(group: _Options) -> None:
     """What bounds how many trials train together."""
-    add = parser.add_argument
+    add = group.add_argument
     add(
         "--memory-limit",
         metavar="GIB",
-        type=_number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20),
+        type=_GIB,
         help="what training may take on all devices; Python and XLA take half a GiB more",
     )
     add(
@@ -423,28 +462,9 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
     add("--space", metavar="FILE.toml", help="search space, in a table [space], not the script's")
     add("--trials", metavar="N", type=_whole(1), default=32, help="to try (default: 32)")
     add("--budget", metavar="B", type=_whole(1), help="units of each trial: steps, epochs")
-    add(
-        "--search",
-        type=_one_of(SEARCHES),
-        default="bayesian",
-        metavar="NAME",
-        help=f"{', '.join(SEARCHES)} (default: bayesian)",
-    )
-    add(
-        "--scheduler",
-        type=_one_of(SCHEDULERS),
-        metavar="NAME",
-        help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
-        "(default: that of a table [scheduler] in the space file, else none)",
-    )
+    _search(parser, "bayesian", "none")
     add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the script)")
     add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
-    add(
-        "--time-limit",
-        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
-        metavar="SECONDS",
-        help="stop searching in time; the rest of the trials is marked stopped",
-    )
     _bounds(parser)
     add(
         "--keep",
@@ -454,7 +474,7 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         help="trials, the best, of which results such as weights are kept (default: 20)",
     )
     add("--plan", action="store_true", help="say what would be compiled and train nothing")
-    _trackers(parser)
+    _others(parser)
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
@@ -485,7 +505,7 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
     add(
         "--time-limit",
-        type=_number("a number of seconds above 0", lambda value: 0.0 < value < math.inf),
+        type=_SECONDS,
         metavar="SECONDS",
         help="try no more cures after a part of this time",
     )
