@@ -254,6 +254,9 @@ def test_a_time_limit_keeps_generations_and_more_time_goes_on(
     assert study.lineage["generation"].max() == 1
     assert (study.trials["status"] == "stopped").all()
     assert study.trials["score"].notna().all(), "scores so far are told"
+    first = study.trials["score"].idxmax()
+    with pytest.raises(MachineError, match=rf"the best so far is trial {first} with -?[\d.]+"):
+        _ = study.best
     train(study)
     assert everything(study) == whole
 

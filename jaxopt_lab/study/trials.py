@@ -117,9 +117,14 @@ def best_trial(store: Store, doubt: Callable[[], str] = str) -> int:
         )
     if not rows:
         raise MachineError("there is no trial yet: optimize(...) makes some")
+    known = [(t.score, t.trial_id) for t in rows if t.score is not None]
+    so_far = ""
+    if known:
+        score, trial_id = min(known)
+        so_far = f"; the best so far is trial {trial_id} with {sign_of(store) * score:.4g}"
     raise MachineError(
-        f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible); "
-        "give more time or fewer epochs"
+        f"no trial is complete ({len(rows)} proposed, {len(infeasible)} infeasible{so_far}): "
+        "give more time, which goes on from here, or begin anew with a smaller budget"
     )
 
 
