@@ -21,11 +21,13 @@ from jaxopt_lab.stabilization.edge import batch_rate, does_not_fail, edge_calms,
 from jaxopt_lab.stabilization.edge import conditions as of_edge
 from jaxopt_lab.stabilization.fluctuation import MIN_POINTS, measure
 from jaxopt_lab.stabilization.gain import (
+    batch_explains_less,
     batch_rise,
     cost_of_shaking,
     described,
     end_gain,
     is_flat,
+    is_tiny,
     lower_rate_gains,
     of_flat,
     or_nothing,
@@ -79,6 +81,9 @@ class Evidence(NamedTuple):
       decay_calms: base fluctuation over that with a rate that decays, if that loses nothing.
       decay_gain: base level over that.
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
+      gain_limit: fluctuation up to which it is small beside what training gains: see `gain`.
+      undone: base fluctuation over that with the cure that does its job best, 1 where none does;
+        NaN where none was tried.
       shaking_costs: base level over the best of what only shakes less, if that is certainly better.
       rate_end: where the base overfits, its final level over the lowest at a lower rate that is
         three times calmer and loses nothing; else 1.
@@ -90,6 +95,7 @@ class Evidence(NamedTuple):
       batch_rate: level of a larger batch with the rate that goes with it over the base's.
       batch_rows: rows of a batch.
       batch_rise: end over lowest point of the larger batch that rises least: see `gain`.
+      over_usual: learning rate over the highest of practice: see `edge`.
       over_constant: base level over that of learning nothing.
       train_fluctuation: of the training loss.
       tail_share: see `diagnose.Evidence`, as all that follow.
@@ -115,6 +121,8 @@ class Evidence(NamedTuple):
     decay_calms: float = math.nan
     decay_gain: float = math.nan
     calm_limit: float = HEALTHY
+    gain_limit: float = HEALTHY
+    undone: float = math.nan
     shaking_costs: float = 1.0
     rate_end: float = 1.0
     dropout_calms: float = 1.0
@@ -123,6 +131,7 @@ class Evidence(NamedTuple):
     batch_rate: float = math.nan
     batch_rows: float = math.nan
     batch_rise: float = math.nan
+    over_usual: float = math.nan
     over_constant: float = math.nan
     train_fluctuation: float = math.nan
     tail_share: float = math.nan
@@ -130,6 +139,7 @@ class Evidence(NamedTuple):
     target_scale: float = math.nan
     outliers_calm: float = math.nan
     outliers_gain: float = 1.0
+    outliers_surely: float = 1.0
     log_calms: float = math.nan
     log_gain: float = 1.0
     log_tells: float = 1.0
@@ -146,7 +156,8 @@ def gather(
     remedies: Mapping[str, Remedy],
     failed: list[float],
     knobs: Knobs,
-    calm_limit: float = HEALTHY,
+    limits: tuple[float, float] = (HEALTHY, HEALTHY),
+    undone: float = math.nan,
     idle: float | None = None,
     faults: Faults = SOUND,
     on_logs: Sequence[Result] = (),
@@ -159,7 +170,8 @@ def gather(
       remedies: every other member compared with the base, by name.
       failed: factors of the ladder at which training fails.
       knobs: of the base.
-      calm_limit: see `Evidence`.
+      limits: `calm_limit` and `gain_limit` of the evidence.
+      undone: see `Evidence`.
       idle: level of learning nothing; None where nobody knows.
       faults: what was seen of the rows.
       on_logs: the base's trainings on a log scale of the target, with what was probed.
@@ -218,7 +230,9 @@ def gather(
         b2_gain=gain(of("b2")),
         decay_calms=harmlessly(of("schedule")),
         decay_gain=gain(of("schedule")),
-        calm_limit=calm_limit,
+        calm_limit=limits[0],
+        gain_limit=limits[1],
+        undone=undone,
         shaking_costs=cost_of_shaking(
             remedies.values(), knobs.base, knobs.names.get("learning_rate", "")
         ),
@@ -282,7 +296,8 @@ def weighed(found: Evidence) -> list[Cause]:
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
-            "above_floor": (_above_floor(found), t["above_floor"]),
+            # A batch that shakes the weights makes the floor, too: it does not explain a tiny one.
+            "above_floor": (math.nan if is_tiny(found) else _above_floor(found), t["above_floor"]),
             "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
             "rate_is_right": (t["rate_gain"] / rate_gain, 1.0),
             "rate_does_not_fail": (does_not_fail(found) if near else math.nan, 1.0),
@@ -314,6 +329,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (found.fluctuation / found.train_fluctuation, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / _known(found.rate_gain), 1.0),
+            "batch_explains_less": (batch_explains_less(found), 1.0),
             "target_explains_less": (t["log_tells"] / of_rows.made_up_by_few(found), 1.0),
         },
         **of_rows.conditions(found),
