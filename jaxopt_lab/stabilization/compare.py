@@ -175,7 +175,8 @@ def that_learn(
     remedies: Mapping[str, Remedy], base: Summary, constant: float | None
 ) -> dict[str, Remedy]:
     """Without those that are calmer, or better, because they learn no more than a constant
-    prediction: they are no evidence of anything.
+    prediction: they are no evidence of anything. Of a base that learns no more than that either,
+    but overfits, those that are as good.
 
     Args:
       remedies: compared with the base, by name.
@@ -185,6 +186,8 @@ def that_learn(
     if not constant:
         return dict(remedies)
     most = constant / (HARMLESS * max(float(np.mean(base.best)), 1e-30))
+    if overfits(base):
+        most = max(most, 1.0)
     return {n: r for n, r in remedies.items() if r.loss.value <= most or r.family in ON_MENDED_ROWS}
 
 

@@ -208,9 +208,9 @@ def is_flat(found: Shaking) -> bool:
 
 def is_tiny(found: "Batches") -> bool:
     """Whether a batch has less than half of the usual rows, and a larger one is calmer for certain
-    at no loss.
+    at no loss, and does not rise.
     """
-    calms = found.batch_calms >= THRESHOLDS["batch_calms"] and not math.isnan(found.batch_rise)
+    calms = found.batch_calms >= THRESHOLDS["batch_calms"] and found.batch_rise < RISES
     return found.batch_rows < USUAL_BATCH and calms
 
 
