@@ -124,12 +124,12 @@ def _module(
     targets: np.ndarray,
     chain: Chain = _adam,
     network: Callable[[], nn.Module] = Mlp,
-    splits: Any = None,
+    **options: Any,
 ) -> Any:
     """Numbers are regressed with squared errors, whole numbers are classes; batches of 32."""
     loss = SOFTMAX if targets.dtype.kind == "i" else optax.squared_error
     return lab.supervised(
-        network, (inputs, targets), loss=loss, optimizer=chain, splits=splits, batch_size=32
+        network, (inputs, targets), loss=loss, optimizer=chain, batch_size=32, **options
     )
 
 
