@@ -45,9 +45,9 @@ from jaxopt_lab.stabilization.gain import (
     shaking_first,
 )
 from jaxopt_lab.stabilization.rows import SOUND, Faults
+from jaxopt_lab.stabilization.signs import MOST, middle, still_learn, surely_calmer
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
-    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -76,7 +76,6 @@ CURES_OF: dict[str, tuple[str, ...]] = {
 }
 #: A calm network whose gradients have such a tail may be stuck: clipping is tried all the same.
 STUCK_TAIL = 10.0
-_MOST = 1e6
 #: One of rate and clipping may gain so much more than the other before that is not to blame.
 _TIE = 1.5
 
@@ -248,26 +247,19 @@ def gather(
 
     def calms(*families: str) -> float:
         mine = [r.fluctuation.value for r in of(*families)]
-        return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
+        return 1.0 / max(min(mine), 1.0 / MOST) if mine else 1.0
 
     def calmest(mine: list[Remedy]) -> float:
-        return 1.0 / max(min((r.fluctuation.value for r in mine), default=1.0), 1.0 / _MOST)
+        return 1.0 / max(min((r.fluctuation.value for r in mine), default=1.0), 1.0 / MOST)
 
     def harmlessly(mine: list[Remedy]) -> float:
         return calmest([r for r in mine if r.loss.value <= HARMLESS])
-
-    def still_learns(mine: list[Remedy]) -> list[Remedy]:
-        # In as many epochs a larger batch makes fewer updates, which may cost something.
-        return [r for r in mine if r.loss.value * FREES < 1.0]
-
-    def surely(mine: list[Remedy]) -> list[Remedy]:
-        return [r for r in mine if r.fluctuation.high < 1.0]
 
     def if_tried(family: str, value: float) -> float:
         return value if of(family) else math.nan
 
     def gain(mine: list[Remedy]) -> float:
-        return 1.0 / max(min((r.loss.value for r in mine), default=1.0), 1.0 / _MOST)
+        return 1.0 / max(min((r.loss.value for r in mine), default=1.0), 1.0 / MOST)
 
     def ratio(name: str, kind: str) -> float:
         return float(getattr(remedies[name], kind).value) if name in remedies else 1.0
@@ -287,19 +279,21 @@ def gather(
         train_fluctuation=mean(np.asarray([_spread(c) for c in by_epoch])),
         rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
-        rate_edge=min(ratio("learning rate ×3", "loss"), _MOST),
+        rate_edge=min(ratio("learning rate ×3", "loss"), MOST),
         divergence_factor=min(failed, default=math.inf),
-        sharpness_ratio=_middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
+        sharpness_ratio=middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
         norm_tail=mean(base.norm_tail),
         tail_stays=_tail_stays(lower, mean(base.norm_tail)),
-        clip_calms=harmlessly(surely(of("clip"))),
+        clip_calms=harmlessly(surely_calmer(of("clip"))),
         clip_gain=gain(of("clip")),
-        batch_calms=calmest(still_learns(surely([r for r in of("batch") if r.name == "batch ×4"]))),
+        batch_calms=calmest(
+            still_learn(surely_calmer([r for r in of("batch") if r.name == "batch ×4"]))
+        ),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
-        noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
+        noise_over_batch=middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=harmlessly(of("b2")),
         b2_gain=gain(of("b2")),
-        b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
+        b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else MOST,
         overfit_rise=base.end_over_lowest,
         train_fall=base.train_fall,
         decay_calms=harmlessly(decays) if decays else math.nan,
@@ -495,8 +489,3 @@ def _tail_stays(lower: list[Remedy], tail: float) -> float:
 
 def _spread(losses: np.ndarray) -> float:
     return measure(np.maximum(losses, 1e-12)).spread if len(losses) >= 8 else 0.0
-
-
-def _middle(values: list[float]) -> float:
-    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
-    return min(found, _MOST)

@@ -35,9 +35,9 @@ from jaxopt_lab.stabilization.gain import (
 )
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.rows import SOUND, Faults
+from jaxopt_lab.stabilization.signs import MOST, middle, still_learn, surely_calmer
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
-    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -52,7 +52,6 @@ from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 CURES_OF = diagnose.CURES_OF
 #: Clipping or warm-up must help so much more than a lower rate does.
 _MORE_THAN_RATE = 1.1
-_MOST = 1e6
 
 
 class Evidence(NamedTuple):
@@ -193,13 +192,6 @@ def gather(
         found = calms([r for r in mine if r.loss.value <= HARMLESS])
         return max(_known(found), 1.0) if mine else math.nan
 
-    def still_learns(mine: list[Remedy]) -> list[Remedy]:
-        # In as many epochs a larger batch makes fewer updates, which may cost something.
-        return [r for r in mine if r.loss.value * FREES < 1.0]
-
-    def surely(mine: list[Remedy]) -> list[Remedy]:
-        return [r for r in mine if r.fluctuation.high < 1.0]
-
     batch_size, b2 = knobs.value("batch_size"), knobs.value("b2")
     lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
     edge, batch = remedies.get("learning rate ×3"), learning.get("batch ×4")
@@ -209,18 +201,18 @@ def gather(
         [float(r.probed["loss_error"]) for r in mine if "loss_error" in r.probed]
         for mine in (results, on_logs)
     )
-    surer = _middle(errors) / max(_middle(log_errors), 1e-9) if errors and log_errors else 1.0
+    surer = middle(errors) / max(middle(log_errors), 1e-9) if errors and log_errors else 1.0
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
         rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
-        rate_edge=min(edge.loss.value, _MOST) if edge else math.nan,
+        rate_edge=min(edge.loss.value, MOST) if edge else math.nan,
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
-        clip_calms=_known(harmlessly(surely(of("clip")))) if of("clip") else math.nan,
+        clip_calms=_known(harmlessly(surely_calmer(of("clip")))) if of("clip") else math.nan,
         clip_gain=gain(of("clip")),
-        batch_calms=_known(calms(still_learns(surely([batch])))) if batch else math.nan,
-        noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
+        batch_calms=_known(calms(still_learn(surely_calmer([batch])))) if batch else math.nan,
+        noise_over_batch=middle(noise) / batch_size if known and batch_size else math.nan,
         b2_calms=harmlessly(of("b2")),
         b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
         warmup_calms=calms(of("warm-up")),
@@ -238,7 +230,7 @@ def gather(
         ),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=_known(harmlessly(of("regularisation"))),
-        rows_tell=1.96 * _middle(errors) if errors else math.nan,
+        rows_tell=1.96 * middle(errors) if errors else math.nan,
         edge_calms=edge_calms(lower),
         batch_rate=batch_rate(of("batch"), knobs.names.get("learning_rate", "")),
         batch_rows=math.nan if batch_size is None else batch_size,
@@ -373,18 +365,13 @@ def _of_training(results: Sequence[Result]) -> float:
 
 
 def _over(ratio: float) -> float:
-    return math.nan if math.isnan(ratio) else 1.0 / max(ratio, 1.0 / _MOST)
+    return math.nan if math.isnan(ratio) else 1.0 / max(ratio, 1.0 / MOST)
 
 
 def _known(value: float) -> float:
     """1, which says nothing, where a number is not known."""
-    return 1.0 if math.isnan(value) else max(value, 1.0 / _MOST)
+    return 1.0 if math.isnan(value) else max(value, 1.0 / MOST)
 
 
 def _if_known(value: float, then: float, otherwise: float = math.nan) -> float:
     return otherwise if math.isnan(value) else then
-
-
-def _middle(values: list[float]) -> float:
-    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
-    return min(found, _MOST)
