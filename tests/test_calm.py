@@ -14,7 +14,7 @@ from jaxopt_lab.problems.mlp.observation import NUM_BINS
 from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
-from jaxopt_lab.stabilization.gain import calm_limit
+from jaxopt_lab.stabilization.gain import calm_limit, gain_limit
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.population import Population
@@ -62,11 +62,12 @@ class MadeUp(Population):
         return Result(self.job(0, member, seed), curves, {}, dict, probed)
 
 
-def diagnosed(behaviour: Behaviour, row_noise: float = 0.001) -> Diagnosis:
+def diagnosed(behaviour: Behaviour, row_noise: float = 0.001, batch_size: int = 16) -> Diagnosis:
     """Four classes of equal shares: a constant prediction has a loss of log 4 = 1.39."""
     inputs = np.random.default_rng(0).normal(size=(160, 3)).astype(np.float32)
     task = RowsTask(inputs, np.arange(160) % 4, classification(4), np.arange(40))
-    base = complete({"learning_rate": RATE, "batch_size": 16, "hidden_size": 4, "num_layers": 1})
+    hparams = {"learning_rate": RATE, "batch_size": batch_size, "hidden_size": 4, "num_layers": 1}
+    base = complete(hparams)
     population = MadeUp(task, base, num_epochs=NUM_POINTS, evaluations=1)
     population.behaviour, population.row_noise = behaviour, row_noise
     length = Length(NUM_POINTS, 3, 3, 1, 1.0)
@@ -142,6 +143,52 @@ def test_what_is_small_beside_the_loss_may_be_large_beside_what_training_gains()
     assert diagnosed(lambda member: (0.4, 0.03), row_noise=0.0).main_cause == "no_problem"
 
 
+def of_small_batches(member: Member) -> tuple[float, float]:
+    # The best checkpoint of a curve that jitters is a lucky one: the same level is no loss.
+    return (0.445, 0.008) if member.settings.get("batch_size", 1) > 4 else (0.46, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "behaviour", "cause"),
+    [
+        (4, of_small_batches, "small_batch_noise"),
+        (16, of_small_batches, "no_problem"),
+        (4, lambda member: (0.46, 0.025), "no_problem"),
+    ],
+)
+def test_a_tiny_batch_is_looked_at_though_the_curve_is_calm(
+    batch_size: int, behaviour: Behaviour, cause: str
+) -> None:
+    found = diagnosed(behaviour, batch_size=batch_size)
+    assert found.evidence.fluctuation < found.evidence.calm_limit == HEALTHY
+    assert found.main_cause == cause
+    tried = {name for name, member in found.members.items() if member.family == "batch"}
+    assert bool(tried) == (batch_size == 4)
+    if cause == "small_batch_noise":
+        assert "is calm (2.2% off its trend), but shakes more than need be" in found.sentence
+        assert found.chosen is not None
+        assert found.chosen.settings == {"batch_size": 16}
+
+
+@pytest.mark.parametrize(("slower", "cause"), [(1.3, "no_problem"), (0.9, "no_single_cause")])
+def test_a_loss_near_zero_may_move_by_much_of_itself(slower: float, cause: str) -> None:
+    """It is 4 % of a constant's; what calms it learns less, or does not."""
+
+    def still_falls(member: Member) -> tuple[float, float]:
+        calmer = member.settings.get("schedule") == "cosine"
+        return (0.06 * slower, 0.02) if calmer else (0.06, 0.07)
+
+    found = diagnosed(still_falls, row_noise=0.0)
+    assert found.evidence.calm_limit < found.evidence.fluctuation < found.evidence.gain_limit
+    assert found.main_cause == cause
+    if cause == "no_problem":
+        assert found.chosen is None
+        assert "Nothing is wrong: the validation loss stands 6." in found.sentence
+        assert "% of what training gains, and nothing that was tried calms it" in found.sentence
+    else:
+        assert found.chosen is not None
+
+
 @pytest.mark.parametrize(
     ("best", "idle", "limit"),
     [
@@ -154,6 +201,8 @@ def test_what_is_small_beside_the_loss_may_be_large_beside_what_training_gains()
 )
 def test_the_limit_of_calm(best: float, idle: float | None, limit: float) -> None:
     assert calm_limit(best, idle) == pytest.approx(limit)
+    assert gain_limit(best, idle) >= calm_limit(best, idle)
+    assert gain_limit(0.1, 1.0) == pytest.approx(9 * HEALTHY)
 
 
 @pytest.mark.parametrize("gain", [0.95, 0.97, 1.0])

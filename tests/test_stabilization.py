@@ -21,12 +21,14 @@ from jaxopt_lab.problems.mlp.optimizers import build
 from jaxopt_lab.problems.mlp.recurrent import make_rnn
 from jaxopt_lab.problems.mlp.rows import RowsTask
 from jaxopt_lab.problems.mlp.trainer import Batch, TrainState
-from jaxopt_lab.stabilization import diagnose, length, members, run, two_causes
-from jaxopt_lab.stabilization.compare import Remedy, compare, judge, ranked
+from jaxopt_lab.stabilization import diagnose, length, members, of_rows, run, two_causes
+from jaxopt_lab.stabilization.compare import Remedy, compare, judge, ranked, that_learn
 from jaxopt_lab.stabilization.comparison import Clock
 from jaxopt_lab.stabilization.diagnose import Evidence, verdict
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.edge import over_usual
 from jaxopt_lab.stabilization.finished import FOLDER, Finished
+from jaxopt_lab.stabilization.gain import or_pace
 from jaxopt_lab.stabilization.intervals import Ratio, ratio_of_means, row_error
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.population import Population
@@ -172,6 +174,7 @@ TINY_BATCH = {
     "fluctuation": 0.03,
 }
 NEARLY_FAILS = {"edge_calms": 5.8, "rate_edge": 1.95, "rate_gain": 0.97}
+BEYOND_PRACTICE = {"rate_calms": 2.5, "over_usual": 3.0}
 FREED_ALIKE = {"rate_calms": 4.6, "rate_gain": 4.8, "clip_gain": 6.5, "norm_tail": 6.0}
 SHAKES_TOO = {"rate_calms": 3.2, "rate_end": 1.3, "noise_over_batch": 16.0, "batch_calms": 1.1}
 
@@ -269,6 +272,37 @@ def test_clear_signs_give_the_cause(cause: str) -> None:
         ("overfitting", TINY_BATCH, "small_batch_noise"),
         ("overfitting", TINY_BATCH | {"batch_rise": 1.3}, "overfitting"),
         ("overfitting", TINY_BATCH | {"batch_rows": 32.0}, "overfitting"),
+        # A tiny batch shakes a calm curve, too, and makes the noise that few rows would explain.
+        ("no_problem", TINY_BATCH, "small_batch_noise"),
+        ("no_problem", TINY_BATCH | {"fluctuation": 0.01}, "no_problem"),
+        ("no_problem", TINY_BATCH | {"batch_rows": 32.0}, "no_problem"),
+        ("no_problem", TINY_BATCH | {"batch_rise": np.nan}, "no_problem"),
+        ("evaluation_noise", TINY_BATCH | {"noise_floor": 0.03}, "small_batch_noise"),
+        (
+            "evaluation_noise",
+            TINY_BATCH | {"noise_floor": 0.09, "fluctuation": 0.1, "valid_calms": 4.0},
+            "evaluation_noise",
+        ),
+        # Of what decays and lower rates calm, a rate beyond practice is the fault.
+        ("rate_never_decays", BEYOND_PRACTICE, "learning_rate_too_high"),
+        ("rate_never_decays", BEYOND_PRACTICE | {"over_usual": 0.5}, "rate_never_decays"),
+        ("rate_never_decays", BEYOND_PRACTICE | {"rate_calms": 1.0}, "rate_never_decays"),
+        ("no_problem", BEYOND_PRACTICE, "no_problem"),
+        # Gradients whose tail goes with the rate explode because of the rate.
+        ("exploding_gradients", FREED_ALIKE | {"clip_calms": 4.0}, "exploding_gradients"),
+        (
+            "exploding_gradients",
+            FREED_ALIKE | {"clip_calms": 4.0, "tail_stays": 0.1},
+            "learning_rate_too_high",
+        ),
+        ("exploding_gradients", {"tail_stays": 0.1, "clip_gain": 4.0}, "exploding_gradients"),
+        # Without outliers a little better, but for certain.
+        ("no_problem", {"outliers_calm": 1.0, "outliers_gain": 1.2}, "no_problem"),
+        (
+            "no_problem",
+            {"outliers_calm": 1.0, "outliers_gain": 1.2, "outliers_surely": 1.1},
+            "outliers",
+        ),
         # A rate that fails at three times itself is too high, though a lower one gains nothing.
         ("rate_never_decays", NEARLY_FAILS, "learning_rate_too_high"),
         ("rate_never_decays", NEARLY_FAILS | {"edge_calms": 1.2}, "rate_never_decays"),
@@ -289,6 +323,21 @@ def test_the_stronger_of_two_signs_gives_the_cause(
     signs: str, more: dict[str, float], cause: str
 ) -> None:
     assert verdict(QUIET._replace(**{**SIGNS[signs], **more}))[0].name == cause
+
+
+def paced(**more: float) -> list[str]:
+    numbers = {"fluctuation": 0.07, "gain_limit": 0.9, "undone": 1.0} | more
+    found = QUIET._replace(**numbers)
+    return [cause.name for cause in or_pace(verdict(found), found)]
+
+
+def test_what_is_small_beside_the_gain_and_nothing_undoes_is_no_problem() -> None:
+    assert paced() == ["no_problem"]
+    assert paced(undone=4.0) == ["no_single_cause"]
+    assert paced(undone=np.nan) == ["no_single_cause"]
+    assert paced(gain_limit=0.05) == ["no_single_cause"]
+    assert paced(num_spikes=2.0) == ["no_single_cause"]
+    assert paced(**SIGNS["small_batch_noise"]) == ["small_batch_noise"]
 
 
 def test_of_decay_and_second_moment_one_is_named() -> None:
@@ -360,6 +409,10 @@ def test_what_larger_batches_and_lower_rates_do_is_measured(population: Populati
     third = remedy("learning rate ÷3", {"learning_rate": 0.003}, "learning rate", 0.2, 1.04)
     third = third._replace(final=around(0.9))
     found = evidence_of(population, {r.name: r for r in (calm, paired, third)})
+    dearer = {calm.name: calm._replace(loss=Ratio(1.04, 0.9, 1.2))}
+    assert evidence_of(population, dearer).batch_rise == 1.05
+    surely = {calm.name: calm._replace(loss=Ratio(1.04, 1.01, 1.07))}
+    assert np.isnan(evidence_of(population, surely).batch_rise)
     # The one that rises least is no calmer.
     assert found.batch_rise == 1.05
     assert found.batch_rate == pytest.approx(1.2)
@@ -369,6 +422,33 @@ def test_what_larger_batches_and_lower_rates_do_is_measured(population: Populati
     assert evidence_of(population, {stopped.name: stopped}).edge_calms == 1.0
     ends_higher = third._replace(final=around(1.1))
     assert evidence_of(population, {ends_higher.name: ends_higher}).edge_calms == 1.0
+
+
+def test_a_tail_is_followed_to_the_best_lower_rate(population: Population) -> None:
+    tail = evidence_of(population, {}).norm_tail
+    mine = [
+        remedy(f"learning rate ÷{n}", {"learning_rate": 0.03 / n}, "learning rate", 0.5, loss)
+        for n, loss in ((3, 0.9), (10, 0.8), (100, 1.4))
+    ]
+    tails = (0.9 * tail, 0.2 * tail, 0.1 * tail)
+    lower = {r.name: r._replace(tail=t) for r, t in zip(mine, tails, strict=True)}
+    assert evidence_of(population, lower).tail_stays == pytest.approx(0.2)
+    assert np.isnan(evidence_of(population, {}).tail_stays)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "over"),
+    [("adam", 0.03, 3.0), ("rmsprop", 1e-3, 0.1), ("lion", 6e-3, 6.0), ("momentum", 0.3, np.nan)],
+)
+def test_what_rates_practice_takes(optimizer: str, rate: float, over: float) -> None:
+    assert over_usual(rate, optimizer) == pytest.approx(over, nan_ok=True)
+
+
+@pytest.mark.parametrize(("shares", "surely"), [("", 1 / 0.94), ("12 % of a constant's", 1.0)])
+def test_how_much_better_it_is_without_outliers_for_certain(shares: str, surely: float) -> None:
+    without = remedy("without 4 outlying rows", {}, "outliers", 2.0, 0.8)
+    found = without._replace(loss=Ratio(0.8, 0.7, 0.94), shares=shares)
+    assert of_rows.measured([found])["outliers_surely"] == pytest.approx(surely)
 
 
 def test_few_validation_rows_are_the_cause_where_more_of_them_are_calm() -> None:
@@ -474,6 +554,16 @@ def test_a_calmer_cure_that_is_worse_is_said_to_overfit_or_to_have_stopped() -> 
     assert overfits.why == (
         "calmer, but it overfits then: ends 200% above its lowest, best loss +100.0%"
     )
+
+
+@pytest.mark.parametrize(("rise", "kept"), [(1.5, ["calm"]), (1.0, [])])
+def test_of_an_overfitting_base_that_learns_nothing_what_is_as_good_is_kept(
+    rise: float, kept: list[str]
+) -> None:
+    calm, worse = remedy("calm", {}, "batch", 0.3, 0.99), remedy("worse", {}, "batch", 0.3, 1.1)
+    cures = {r.name: r for r in (calm, worse)}
+    assert list(that_learn(cures, summary(0.2, 1.06, rise), 1.0)) == kept
+    assert list(that_learn(cures, summary(0.2, 0.5, rise), 1.0)) == ["calm", "worse"]
 
 
 def test_no_average_is_recommended_that_few_rows_see_much_worse() -> None:

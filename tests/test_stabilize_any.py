@@ -411,6 +411,23 @@ def test_what_is_not_known_is_no_evidence(cause: str) -> None:
     assert "overfitting" not in [c.name for c in rises]
 
 
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [
+        ({}, "small_batch_noise"),
+        ({"batch_rows": 32.0}, "no_problem"),
+        ({"fluctuation": 0.01}, "no_problem"),
+        ({"batch_rise": NAN}, "no_problem"),
+    ],
+)
+def test_a_tiny_batch_is_at_fault_though_the_curve_is_calm(
+    more: dict[str, float], cause: str
+) -> None:
+    tiny = {"fluctuation": 0.03, "batch_rows": 4.0, "batch_rise": 1.0}
+    found = QUIET._replace(**SIGNS["small_batch_noise"] | tiny | more)
+    assert verdict(found)[0].name == cause
+
+
 def test_a_rise_explains_no_shaking() -> None:
     both = QUIET._replace(**SIGNS["overfitting"], rate_calms=4.0, rate_gain=1.0, rate_end=1.3)
     assert [c.name for c in verdict(both)] == ["learning_rate_too_high", "overfitting"]

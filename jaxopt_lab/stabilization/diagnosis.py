@@ -20,7 +20,15 @@ from jaxopt_lab.stabilization.gain import is_calm
 from jaxopt_lab.stabilization.intervals import Ratio, geometric_mean
 from jaxopt_lab.stabilization.members import Member
 from jaxopt_lab.stabilization.summary import Summary
-from jaxopt_lab.stabilization.thresholds import FREES, GOAL_RATIO, HARMLESS, HEALTHY, RISES, UNTOLD
+from jaxopt_lab.stabilization.thresholds import (
+    FREES,
+    GOAL_RATIO,
+    HARMLESS,
+    HEALTHY,
+    RISES,
+    THRESHOLDS,
+    UNTOLD,
+)
 from jaxopt_lab.stabilization.walk import Walked
 from jaxopt_lab.stabilization.walk import table as walk_table
 from jaxopt_lab.stabilization.weighing import Cause
@@ -173,6 +181,8 @@ class Diagnosis:
     def _said(self) -> str:
         off = f"{self.evidence.fluctuation:.1%} off its trend"
         if self.main_cause == "no_problem":
+            if self._is_pace:
+                return f"Nothing is wrong: the validation loss {self._of_pace()}"
             if self.better is not None:
                 told = self._not_the_best(self.better) + self._rows_tell()
                 return f"The validation loss is calm ({off}), {told}"
@@ -218,6 +228,20 @@ class Diagnosis:
         """
         return row_uncertainty(self.before)
 
+    @property
+    def _is_pace(self) -> bool:
+        """Whether nothing is wrong with a curve that is not calm beside its own level."""
+        return self.main_cause == "no_problem" and not is_calm(self.evidence)
+
+    def _of_pace(self) -> str:
+        """What there is to see of such a curve."""
+        found = self.evidence
+        share = HEALTHY * found.fluctuation / found.gain_limit
+        return (
+            f"stands {found.fluctuation:.1%} off its trend, which is {share:.1%} of what training "
+            "gains, and nothing that was tried calms it without harm"
+        )
+
     def _rows_tell(self) -> str:
         """How well a calm loss is known, where validation rows are few: calm is not certain."""
         told = told_by_rows(self.rows_tell, self.setting.get("num_valid"))
@@ -227,7 +251,12 @@ class Diagnosis:
         """Of a base that learns nothing, that it learns at a higher rate, if it does."""
         if self.chosen is not None and self.chosen.name.startswith("learning rate ×"):
             return ""
-        higher = [r for n, r in self.remedies.items() if n.startswith("learning rate ×")]
+        name = self.setting.get("rate") or "learning_rate"
+        higher = [
+            r
+            for n, r in self.remedies.items()
+            if n.startswith("learning rate ×") and r.settings.get(name, 0.0) > 0
+        ]
         found = [r for r in higher if r.loss.value <= FREES and r.loss.high < 1.0]
         if not found:
             return ""
@@ -303,6 +332,9 @@ class Diagnosis:
             untold = name in ("evaluation_noise", "heavy_tailed_target")
             if untold and found.rows_tell >= UNTOLD:
                 return f"is calm, but known to ±{found.rows_tell:.0%} only,"
+            if name == "small_batch_noise" and found.shaking_costs < THRESHOLDS["decay_gain"]:
+                off = f"{found.fluctuation:.1%} off its trend"
+                return f"is calm ({off}), but shakes more than need be,"
             stuck = name == "exploding_gradients"
             return f"is calm, but {'stuck at a high level' if stuck else 'higher than it need be'},"
         return self._spikes or f"stands {found.fluctuation:.0%} off its trend"

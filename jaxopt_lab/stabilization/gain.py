@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from jaxopt_lab.stabilization.compare import Remedy
+from jaxopt_lab.stabilization.intervals import Ratio
 from jaxopt_lab.stabilization.thresholds import (
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
     LEAST_SHARE,
     RISES,
+    STOPPED,
     THRESHOLDS,
     USUAL_BATCH,
     confidence,
@@ -53,9 +55,16 @@ def calm_limit(best: float, idle: float | None) -> float:
       best: the lowest loss that any variant reaches, above 0.
       idle: loss of learning nothing; None where nobody knows.
     """
+    return min(gain_limit(best, idle), HEALTHY)
+
+
+def gain_limit(best: float, idle: float | None) -> float:
+    """`HEALTHY` of what training gains, as a share of the loss; of a loss that is small beside that
+    more than `HEALTHY`. See `calm_limit`.
+    """
     if idle is None or not math.isfinite(idle) or best <= 0:
         return HEALTHY
-    return HEALTHY * min(max((idle - best) / best, LEAST_SHARE), 1.0)
+    return HEALTHY * max((idle - best) / best, LEAST_SHARE)
 
 
 def cost_of_shaking(
@@ -99,9 +108,14 @@ def end_gain(lower: Iterable[Remedy]) -> float:
 
 def batch_rise(batches: Iterable[Remedy]) -> float:
     """End over lowest point of the larger batch that rises least, of those that are calmer for
-    certain and lose nothing; NaN where there is none.
+    certain and lose nothing, or so little that seeds and rows cannot tell it; NaN where there is
+    none.
     """
-    mine = [r for r in batches if r.fluctuation.high < 1.0 and r.loss.value <= HARMLESS]
+
+    def harmless(loss: Ratio) -> bool:
+        return loss.value <= (STOPPED if loss.low < 1.0 else HARMLESS)
+
+    mine = [r for r in batches if r.fluctuation.high < 1.0 and harmless(r.loss)]
     return min((r.rise for r in mine), default=math.nan)
 
 
@@ -123,7 +137,20 @@ def shaking_first(causes: list[Cause], found: "Rising") -> list[Cause]:
     return [*explain, *(cause for cause in causes if cause not in explain)]
 
 
-class Shaking(Protocol):
+class Batches(Protocol):
+    """What a batch is, and what larger ones do, and more validation rows, where they are few."""
+
+    @property
+    def batch_rows(self) -> float: ...
+    @property
+    def batch_rise(self) -> float: ...
+    @property
+    def batch_calms(self) -> float: ...
+    @property
+    def valid_calms(self) -> float: ...
+
+
+class Shaking(Batches, Protocol):
     """What calm is told from: see `diagnose.Evidence`."""
 
     @property
@@ -138,10 +165,14 @@ class Shaking(Protocol):
     def shaking_costs(self) -> float: ...
     @property
     def over_constant(self) -> float: ...
+    @property
+    def gain_limit(self) -> float: ...
+    @property
+    def undone(self) -> float: ...
 
 
 class Rising(Shaking, Protocol):
-    """With what regularisation, lower rates and larger batches do."""
+    """With what regularisation and lower rates do."""
 
     @property
     def dropout_calms(self) -> float: ...
@@ -149,10 +180,6 @@ class Rising(Shaking, Protocol):
     def rate_gain(self) -> float: ...
     @property
     def rate_end(self) -> float: ...
-    @property
-    def batch_rows(self) -> float: ...
-    @property
-    def batch_rise(self) -> float: ...
 
 
 def is_calm(found: Shaking) -> bool:
@@ -179,26 +206,74 @@ def is_flat(found: Shaking) -> bool:
     return is_calm(found) and not rises and found.shaking_costs < THRESHOLDS["decay_gain"]
 
 
-def no_problem(found: Shaking) -> Cause:
-    """Of a curve that `is_flat`, the verdict."""
+def is_tiny(found: "Batches") -> bool:
+    """Whether a batch has less than half of the usual rows, and a larger one is calmer for certain
+    at no loss, and does not rise.
+    """
+    calms = found.batch_calms >= THRESHOLDS["batch_calms"] and found.batch_rise < RISES
+    return found.batch_rows < USUAL_BATCH and calms
+
+
+def batch_explains_less(found: "Batches") -> float:
+    """Below 1 where a tiny batch explains what moves though validation rows are not few: the noise
+    of these is as large as the batch makes it. NaN where a batch says nothing of them.
+    """
+    few_rows = not math.isnan(found.valid_calms)
+    return found.batch_rows / USUAL_BATCH if is_tiny(found) and not few_rows else math.nan
+
+
+def is_doubtful(found: Shaking) -> bool:
+    """Whether a calm curve may be so though its batch is at fault: of less than half of the usual
+    rows, and with a fluctuation that counts if it can be divided by `GOAL_RATIO`.
+    """
+    return found.batch_rows < USUAL_BATCH and found.fluctuation * GOAL_RATIO > found.calm_limit
+
+
+def no_problem(found: Shaking, limit: float | None = None) -> Cause:
+    """Of a curve with which nothing is wrong, the verdict.
+
+    Args:
+      found: evidence.
+      limit: up to which it may fluctuate; `calm_limit` by default.
+    """
     most = math.log(THRESHOLDS["overfit_rise"])
     flat = 1.0 - math.log(max(found.overfit_rise, 1.0)) / most
-    distance = min(margin(found.calm_limit, found.fluctuation), flat)
+    distance = min(margin(limit or found.calm_limit, found.fluctuation), flat)
     return Cause("no_problem", confidence(distance), described(found))
+
+
+def or_pace(causes: list[Cause], found: Shaking) -> list[Cause]:
+    """Where no cause was found, that nothing is wrong, if no cure does its job and the fluctuation
+    is small beside what training gains: a loss near 0 moves by much of itself while it still falls,
+    and what would calm it would slow it.
+
+    Args:
+      causes: after every cure was tried.
+      found: evidence.
+    """
+    small = found.calm_limit < found.fluctuation <= found.gain_limit and found.num_spikes < 1
+    rises = found.overfit_rise >= THRESHOLDS["overfit_rise"]
+    if causes[0].name == "no_single_cause" and small and not rises and found.undone <= 1.0:
+        return [no_problem(found, found.gain_limit)]
+    return causes
 
 
 def of_flat(found: Shaking, causes: Iterable[Cause]) -> list[Cause]:
     """Of a curve that `is_flat`, the verdict: nothing is wrong, unless it is flat because nothing
-    is learned. Of what could be wrong, only what keeps a network from learning says why then.
+    is learned (of what could be wrong, only what keeps a network from learning says why then), or
+    its batch is small and a larger one calms it at no loss.
 
     Args:
       found: evidence.
       causes: every one, weighed.
     """
+    held = [cause for cause in causes if cause.confidence >= 0.5]
     nothing = learns_nothing(found)
-    if nothing is None:
-        return [no_problem(found)]
-    return [c for c in causes if c.confidence >= 0.5 and c.name in _KEEP_FROM_LEARNING] or [nothing]
+    if nothing is not None:
+        return [cause for cause in held if cause.name in _KEEP_FROM_LEARNING] or [nothing]
+    doubted = is_doubtful(found) and is_tiny(found)
+    batch = [cause for cause in held if cause.name == "small_batch_noise" and doubted]
+    return batch or [no_problem(found)]
 
 
 def or_nothing(causes: list[Cause], found: Shaking) -> list[Cause]:

@@ -116,6 +116,17 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
     ]
     if base["optimizer"] in ("adam", "adamw", "lion"):
         found.append(Member("b1 0.95", {"b1": 0.95}, "b1"))
+    return _others([*found, *batches(base, num_rows)], base)
+
+
+def batches(base: Config, num_rows: int) -> list[Member]:
+    """Larger batches, at the same rate and at the one that goes with it.
+
+    Args:
+      base: complete configuration.
+      num_rows: training rows; a batch is at most a quarter of them.
+    """
+    rate, found = base["learning_rate"], []
     for factor in (4, 16):
         size = base["batch_size"] * factor
         if 4 * size <= num_rows:
@@ -126,7 +137,7 @@ def cures(base: Config, num_rows: int, clip_norms: tuple[float, float]) -> list[
             more = float(f"{factor**power:g}")
             both = {"batch_size": size, "learning_rate": times(rate, more)}
             found.append(Member(f"batch ×{factor} with rate ×{more:g}", both, "batch"))
-    return _others(found, base)
+    return found
 
 
 def much_higher(rate: float, name: str = "learning_rate") -> list[Member]:

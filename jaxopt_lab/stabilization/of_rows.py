@@ -30,6 +30,8 @@ class Mended(NamedTuple):
       outliers_calm: base fluctuation over that without the rows far from all others.
       outliers_gain: base best loss over that; where validation rows are among them, both as shares
         of a constant prediction's loss (1 where nobody knows that).
+      outliers_surely: the least that this is, for certain over seeds and validation rows, where the
+        same rows validate; else 1.
       log_calms: base fluctuation over that on a log scale of the target.
       log_gain: base best loss over that, both as shares of a constant prediction's loss.
       scale_helps: base fluctuation, or best loss, over that on standardised inputs.
@@ -42,6 +44,7 @@ class Mended(NamedTuple):
 
     outliers_calm: float
     outliers_gain: float
+    outliers_surely: float
     log_calms: float
     log_gain: float
     scale_helps: float
@@ -73,9 +76,11 @@ def measured(remedies: Iterable[Remedy]) -> Mapping[str, float]:
     def helps(family: str) -> float:
         return max(calms(family), gain(family)) if mine[family] else math.nan
 
+    surely = [r.loss.high for r in mine[OUTLIERS] if not r.shares]
     return Mended(
         outliers_calm=calms(OUTLIERS),
         outliers_gain=gain(OUTLIERS),
+        outliers_surely=1.0 / max(min(surely, default=1.0), 1.0 / _MOST),
         log_calms=calms(TARGET),
         log_gain=gain(TARGET),
         scale_helps=helps(SCALE),
@@ -93,6 +98,8 @@ class OfRows(Protocol):
     def outliers_calm(self) -> float: ...
     @property
     def outliers_gain(self) -> float: ...
+    @property
+    def outliers_surely(self) -> float: ...
     @property
     def log_calms(self) -> float: ...
     @property
@@ -142,7 +149,7 @@ def are_right(found: OfRows) -> bool:
     """Whether the rows do not keep a calm network from learning."""
     t = THRESHOLDS
     scaled = max(found.scale_gain, found.unit_gain) < t["rows_calm"]
-    return scaled and found.outliers_gain < t["rows_gain"] and log_tells(found) < 1.0
+    return scaled and _outliers_gain(found) < 1.0 and log_tells(found) < 1.0
 
 
 def explain(found: OfRows) -> float:
@@ -152,7 +159,7 @@ def explain(found: OfRows) -> float:
     t = THRESHOLDS
     calms = (found.outliers_calm, found.log_calms)
     most = max((x for x in calms if x >= t["rows_calm"]), default=math.nan)
-    if found.outliers_gain >= t["rows_gain"]:
+    if _outliers_gain(found) >= 1.0:
         most = max(found.outliers_gain, most)
     return most
 
@@ -179,11 +186,18 @@ def _log_helps(found: OfRows) -> float:
     return calms if math.isnan(calms) else max(calms, log_tells(found))
 
 
+def _outliers_gain(found: OfRows) -> float:
+    """How far the loss without outliers is beyond what counts, for certain or by so much that it
+    counts without that.
+    """
+    t = THRESHOLDS
+    return max(found.outliers_gain / t["rows_gain"], found.outliers_surely / t["rows_surely"])
+
+
 def _outliers_help(found: OfRows) -> float:
     """How far the curve, or the loss, without outliers is beyond what counts; NaN without any."""
-    t = THRESHOLDS
-    calms, gains = found.outliers_calm / t["rows_calm"], found.outliers_gain / t["rows_gain"]
-    return calms if math.isnan(calms) else max(calms, gains)
+    calms = found.outliers_calm / THRESHOLDS["rows_calm"]
+    return calms if math.isnan(calms) else max(calms, _outliers_gain(found))
 
 
 def _least(mine: Conditions) -> float:

@@ -17,6 +17,7 @@ from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.stabilization.comparison import SHARES, Clock
 from jaxopt_lab.stabilization.diagnose import STUCK_TAIL
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.gain import is_doubtful
 from jaxopt_lab.stabilization.general import stabilize_problem
 from jaxopt_lab.stabilization.length import fitting, whole
 from jaxopt_lab.stabilization.population import Population, Task
@@ -147,7 +148,8 @@ def stabilize(
             return found
         say(f"calm in {length.num_epochs} epochs: observing all {wanted.num_epochs}")
     seen = Stages(replace(population, width=1), length, clock, say).observe()
-    if seen.main_cause == "no_problem" and seen.evidence.norm_tail < STUCK_TAIL:
+    looked_at = shows or not is_doubtful(seen.evidence)
+    if seen.main_cause == "no_problem" and seen.evidence.norm_tail < STUCK_TAIL and looked_at:
         return seen
     if not shows:
         say(

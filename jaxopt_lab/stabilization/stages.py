@@ -14,6 +14,7 @@ from jaxopt_lab.stabilization import diagnose, members, walk
 from jaxopt_lab.stabilization.compare import Idle, Remedy, mean, overfits
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import Diagnosis
+from jaxopt_lab.stabilization.gain import is_doubtful, or_pace
 from jaxopt_lab.stabilization.length import Length
 from jaxopt_lab.stabilization.members import BASE, TARGET, Member
 from jaxopt_lab.stabilization.of_rows import OTHER_LOSSES
@@ -81,7 +82,7 @@ class Stages(Comparison):
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
-        causes = self._with_rows(self._causes())
+        causes = self._with_batches(self._with_rows(self._causes()))
         calm = causes[0].name == "no_problem"
         if self.seen and not self._shows(self.seen, calm):
             raise NotShownError
@@ -91,9 +92,10 @@ class Stages(Comparison):
                 tried += members.much_higher(base["learning_rate"])
             self.say(f"trying {len(tried)} cures")
             steps = self._walked([*self.members.values(), *tried])
-            self.train([*tried, *walk.missing(steps)], "cures")
+            self.train(self._untried([*tried, *walk.missing(steps)]), "cures")
             self.train(self._untried(self.population.rows.members), "cures")
-            causes = self.undo_two(self._causes())
+            self.tried_cures = True
+            causes = or_pace(self.undo_two(self._causes()), self._evidence())
         main = causes[0].name
         chosen, confirmed = (None, {}) if main == "no_problem" else self.confirm(main)
         return self._diagnosis(causes, chosen, confirmed)
@@ -103,6 +105,14 @@ class Stages(Comparison):
         tried = self.population.rows.members
         if causes[0].name != "no_problem" or not tried:
             return causes
+        self.train(self._untried(tried), "cures")
+        return self._causes()
+
+    def _with_batches(self, causes: list[Cause]) -> list[Cause]:
+        """Of a calm curve of tiny batches, whether larger ones are calmer still at no loss."""
+        if causes[0].name != "no_problem" or not is_doubtful(self._evidence()):
+            return causes
+        tried = members.batches(self.population.base, self.population.num_rows)
         self.train(self._untried(tried), "cures")
         return self._causes()
 
@@ -165,7 +175,8 @@ class Stages(Comparison):
             self.failed(),
             self.population.evaluations or 1,
             self.population.rows.faults,
-            self.healthy,
+            self.limits,
+            self.undone,
             self.population.num_valid,
             self.summaries.get(next(on_logs, "")),
             self._constant,

@@ -21,11 +21,13 @@ from jaxopt_lab.stabilization.edge import batch_rate, does_not_fail, edge_calms,
 from jaxopt_lab.stabilization.edge import conditions as of_edge
 from jaxopt_lab.stabilization.fluctuation import MIN_POINTS, measure
 from jaxopt_lab.stabilization.gain import (
+    batch_explains_less,
     batch_rise,
     cost_of_shaking,
     described,
     end_gain,
     is_flat,
+    is_tiny,
     lower_rate_gains,
     of_flat,
     or_nothing,
@@ -33,9 +35,9 @@ from jaxopt_lab.stabilization.gain import (
 )
 from jaxopt_lab.stabilization.general.knobs import Knobs
 from jaxopt_lab.stabilization.rows import SOUND, Faults
+from jaxopt_lab.stabilization.signs import MOST, middle, still_learn, surely_calmer
 from jaxopt_lab.stabilization.summary import Summary
 from jaxopt_lab.stabilization.thresholds import (
-    FREES,
     GOAL_RATIO,
     HARMLESS,
     HEALTHY,
@@ -50,7 +52,6 @@ from jaxopt_lab.stabilization.weighing import Cause, Conditions, decided, weigh
 CURES_OF = diagnose.CURES_OF
 #: Clipping or warm-up must help so much more than a lower rate does.
 _MORE_THAN_RATE = 1.1
-_MOST = 1e6
 
 
 class Evidence(NamedTuple):
@@ -79,6 +80,9 @@ class Evidence(NamedTuple):
       decay_calms: base fluctuation over that with a rate that decays, if that loses nothing.
       decay_gain: base level over that.
       calm_limit: fluctuation up to which the curve is calm: see `gain`.
+      gain_limit: fluctuation up to which it is small beside what training gains: see `gain`.
+      undone: base fluctuation over that with the cure that does its job best, 1 where none does;
+        NaN where none was tried.
       shaking_costs: base level over the best of what only shakes less, if that is certainly better.
       rate_end: where the base overfits, its final level over the lowest at a lower rate that is
         three times calmer and loses nothing; else 1.
@@ -90,6 +94,7 @@ class Evidence(NamedTuple):
       batch_rate: level of a larger batch with the rate that goes with it over the base's.
       batch_rows: rows of a batch.
       batch_rise: end over lowest point of the larger batch that rises least: see `gain`.
+      over_usual: learning rate over the highest of practice: see `edge`.
       over_constant: base level over that of learning nothing.
       train_fluctuation: of the training loss.
       tail_share: see `diagnose.Evidence`, as all that follow.
@@ -115,6 +120,8 @@ class Evidence(NamedTuple):
     decay_calms: float = math.nan
     decay_gain: float = math.nan
     calm_limit: float = HEALTHY
+    gain_limit: float = HEALTHY
+    undone: float = math.nan
     shaking_costs: float = 1.0
     rate_end: float = 1.0
     dropout_calms: float = 1.0
@@ -123,6 +130,7 @@ class Evidence(NamedTuple):
     batch_rate: float = math.nan
     batch_rows: float = math.nan
     batch_rise: float = math.nan
+    over_usual: float = math.nan
     over_constant: float = math.nan
     train_fluctuation: float = math.nan
     tail_share: float = math.nan
@@ -130,6 +138,7 @@ class Evidence(NamedTuple):
     target_scale: float = math.nan
     outliers_calm: float = math.nan
     outliers_gain: float = 1.0
+    outliers_surely: float = 1.0
     log_calms: float = math.nan
     log_gain: float = 1.0
     log_tells: float = 1.0
@@ -146,7 +155,8 @@ def gather(
     remedies: Mapping[str, Remedy],
     failed: list[float],
     knobs: Knobs,
-    calm_limit: float = HEALTHY,
+    limits: tuple[float, float] = (HEALTHY, HEALTHY),
+    undone: float = math.nan,
     idle: float | None = None,
     faults: Faults = SOUND,
     on_logs: Sequence[Result] = (),
@@ -159,7 +169,8 @@ def gather(
       remedies: every other member compared with the base, by name.
       failed: factors of the ladder at which training fails.
       knobs: of the base.
-      calm_limit: see `Evidence`.
+      limits: `calm_limit` and `gain_limit` of the evidence.
+      undone: see `Evidence`.
       idle: level of learning nothing; None where nobody knows.
       faults: what was seen of the rows.
       on_logs: the base's trainings on a log scale of the target, with what was probed.
@@ -181,13 +192,6 @@ def gather(
         found = calms([r for r in mine if r.loss.value <= HARMLESS])
         return max(_known(found), 1.0) if mine else math.nan
 
-    def still_learns(mine: list[Remedy]) -> list[Remedy]:
-        # In as many epochs a larger batch makes fewer updates, which may cost something.
-        return [r for r in mine if r.loss.value * FREES < 1.0]
-
-    def surely(mine: list[Remedy]) -> list[Remedy]:
-        return [r for r in mine if r.fluctuation.high < 1.0]
-
     batch_size, b2 = knobs.value("batch_size"), knobs.value("b2")
     lower = [r for r in of("learning rate") if r.name.startswith("learning rate ÷")]
     edge, batch = remedies.get("learning rate ×3"), learning.get("batch ×4")
@@ -197,18 +201,18 @@ def gather(
         [float(r.probed["loss_error"]) for r in mine if "loss_error" in r.probed]
         for mine in (results, on_logs)
     )
-    surer = _middle(errors) / max(_middle(log_errors), 1e-9) if errors and log_errors else 1.0
+    surer = middle(errors) / max(middle(log_errors), 1e-9) if errors and log_errors else 1.0
     return Evidence(
         fluctuation=mean(base.fluctuation),
         num_spikes=float(np.mean(base.num_spikes)),
         rate_calms=harmlessly(lower),
         rate_gain=gain(lower),
-        rate_edge=min(edge.loss.value, _MOST) if edge else math.nan,
+        rate_edge=min(edge.loss.value, MOST) if edge else math.nan,
         divergence_factor=min(failed, default=math.inf if edge else math.nan),
-        clip_calms=_known(harmlessly(surely(of("clip")))) if of("clip") else math.nan,
+        clip_calms=_known(harmlessly(surely_calmer(of("clip")))) if of("clip") else math.nan,
         clip_gain=gain(of("clip")),
-        batch_calms=_known(calms(still_learns(surely([batch])))) if batch else math.nan,
-        noise_over_batch=_middle(noise) / batch_size if known and batch_size else math.nan,
+        batch_calms=_known(calms(still_learn(surely_calmer([batch])))) if batch else math.nan,
+        noise_over_batch=middle(noise) / batch_size if known and batch_size else math.nan,
         b2_calms=harmlessly(of("b2")),
         b2_memory=math.nan if b2 is None or not 0 <= b2 < 1 else 1.0 / (1.0 - b2),
         warmup_calms=calms(of("warm-up")),
@@ -218,13 +222,15 @@ def gather(
         b2_gain=gain(of("b2")),
         decay_calms=harmlessly(of("schedule")),
         decay_gain=gain(of("schedule")),
-        calm_limit=calm_limit,
+        calm_limit=limits[0],
+        gain_limit=limits[1],
+        undone=undone,
         shaking_costs=cost_of_shaking(
             remedies.values(), knobs.base, knobs.names.get("learning_rate", "")
         ),
         rate_end=end_gain(lower) if overfits(base) else 1.0,
         dropout_calms=_known(harmlessly(of("regularisation"))),
-        rows_tell=1.96 * _middle(errors) if errors else math.nan,
+        rows_tell=1.96 * middle(errors) if errors else math.nan,
         edge_calms=edge_calms(lower),
         batch_rate=batch_rate(of("batch"), knobs.names.get("learning_rate", "")),
         batch_rows=math.nan if batch_size is None else batch_size,
@@ -282,7 +288,8 @@ def weighed(found: Evidence) -> list[Cause]:
         "small_batch_noise": {
             "batch_calms": (found.batch_calms, t["batch_calms"]),
             "noise_over_batch": (found.noise_over_batch, t["noise_over_batch"]),
-            "above_floor": (_above_floor(found), t["above_floor"]),
+            # A batch that shakes the weights makes the floor, too: it does not explain a tiny one.
+            "above_floor": (math.nan if is_tiny(found) else _above_floor(found), t["above_floor"]),
             "clip_frees_nothing": (t["clip_helps"] / _known(found.clip_gain), 1.0),
             "rate_is_right": (t["rate_gain"] / rate_gain, 1.0),
             "rate_does_not_fail": (does_not_fail(found) if near else math.nan, 1.0),
@@ -314,6 +321,7 @@ def _of_rows(found: Evidence) -> dict[str, Conditions]:
             "rows_explain": (_rows_explain(found), 1.0),
             "train_calm": (found.fluctuation / found.train_fluctuation, t["train_calm"]),
             "rate_is_right": (t["rate_gain"] / _known(found.rate_gain), 1.0),
+            "batch_explains_less": (batch_explains_less(found), 1.0),
             "target_explains_less": (t["log_tells"] / of_rows.made_up_by_few(found), 1.0),
         },
         **of_rows.conditions(found),
@@ -357,18 +365,13 @@ def _of_training(results: Sequence[Result]) -> float:
 
 
 def _over(ratio: float) -> float:
-    return math.nan if math.isnan(ratio) else 1.0 / max(ratio, 1.0 / _MOST)
+    return math.nan if math.isnan(ratio) else 1.0 / max(ratio, 1.0 / MOST)
 
 
 def _known(value: float) -> float:
     """1, which says nothing, where a number is not known."""
-    return 1.0 if math.isnan(value) else max(value, 1.0 / _MOST)
+    return 1.0 if math.isnan(value) else max(value, 1.0 / MOST)
 
 
 def _if_known(value: float, then: float, otherwise: float = math.nan) -> float:
     return otherwise if math.isnan(value) else then
-
-
-def _middle(values: list[float]) -> float:
-    found = float(np.median(np.nan_to_num(values, nan=_MOST, posinf=_MOST, neginf=0.0)))
-    return min(found, _MOST)

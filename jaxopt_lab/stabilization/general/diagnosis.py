@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from jaxopt_lab.stabilization.compare import mean
 from jaxopt_lab.stabilization.diagnosis import SENTENCES, Diagnosis
 from jaxopt_lab.stabilization.gain import is_calm
-from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES, UNTOLD
+from jaxopt_lab.stabilization.thresholds import GOAL_RATIO, RISES, THRESHOLDS, UNTOLD
 
 _SENTENCES = {
     **SENTENCES,
@@ -38,6 +38,8 @@ class GeneralDiagnosis(Diagnosis):
         metric, found = self.setting["curve"], self.evidence
         by = self._off(found.fluctuation)
         if self.main_cause == "no_problem":
+            if self._is_pace:
+                return f"Nothing is wrong: {metric} {self._of_pace()}."
             if self.better is not None:
                 told = self._not_the_best(self.better) + self._rows_tell()
                 return f"{metric} is calm ({by}), {told}."
@@ -52,6 +54,9 @@ class GeneralDiagnosis(Diagnosis):
             where += ", but no better than without learning" + self._higher_rate_learns()
         elif is_calm(found):
             where = f"{metric} is calm, but worse than it need be,"
+            costs = found.shaking_costs >= THRESHOLDS["decay_gain"]
+            if self.main_cause == "small_batch_noise" and not costs:
+                where = f"{metric} is calm ({by}), but shakes more than need be,"
             if self.main_cause == "evaluation_noise" and self.rows_tell >= UNTOLD:
                 where = f"{metric} is calm, but known to ±{self.rows_tell:.0%} only,"
         if self.main_cause == "learns_nothing":

@@ -16,6 +16,7 @@ from jaxopt_lab.stabilization import walk
 from jaxopt_lab.stabilization.compare import Idle
 from jaxopt_lab.stabilization.comparison import SHARES, Clock, Comparison
 from jaxopt_lab.stabilization.diagnosis import told_by_rows
+from jaxopt_lab.stabilization.gain import is_doubtful, or_pace
 from jaxopt_lab.stabilization.general import causes, decay, variants
 from jaxopt_lab.stabilization.general.constant import constant_loss
 from jaxopt_lab.stabilization.general.curves import (
@@ -147,6 +148,9 @@ class _Comparison(Comparison):
         if found[0].name == "no_problem" and self.rows.members:
             self._try_rows()
             found = self._causes()
+        if found[0].name == "no_problem" and is_doubtful(self._evidence()):
+            self.train(variants.batches(self.knobs), "cures")
+            found = self._causes()
         if found[0].name != "no_problem":
             tried = variants.cures(self.knobs)
             given = self.knobs.value("learning_rate")
@@ -155,9 +159,11 @@ class _Comparison(Comparison):
             if tried:
                 self.say(f"trying {len(tried)} cures")
                 steps = self._walked([*self.members.values(), *tried])
-                self.train([*tried, *walk.missing(steps)], "cures")
+                mine = [*tried, *walk.missing(steps)]
+                self.train([m for m in mine if m.name not in self.members], "cures")
             self._try_rows()
-            found = self.undo_two(self._causes())
+            self.tried_cures = True
+            found = or_pace(self.undo_two(self._causes()), self._evidence())
         main = found[0].name
         told = told_by_rows(self._evidence().rows_tell, self.knobs.num_valid)
         if told and main != "no_problem" and self.name == "loss":
@@ -259,7 +265,8 @@ class _Comparison(Comparison):
             self.remedies,
             self.failed(),
             self.knobs,
-            self.healthy,
+            self.limits,
+            self.undone,
             None if self.idle is None else self.idle.loss,
             self.rows.faults,
             self._on_logs(),

@@ -72,7 +72,7 @@ def cures(knobs: Knobs) -> list[Member]:
         ]
     if knobs.can_decay:
         found.append(Member("reduce on plateau", {decay.NAME: decay.PLATEAU}, "schedule"))
-    return [*found, *_batches(knobs), *_pairs(knobs)]
+    return [*found, *batches(knobs), *_pairs(knobs)]
 
 
 def start(knobs: Knobs) -> Start:
@@ -90,7 +90,7 @@ def _plateau(rate: float) -> Config:
     return {decay.NAME: decay.PLATEAU}
 
 
-def _batches(knobs: Knobs) -> list[Member]:
+def batches(knobs: Knobs) -> list[Member]:
     """Larger batches, at the same rate and at one that is as much larger as their noise allows: in
     as many epochs they make fewer updates. By how much is the optimizer's affair, which nobody
     knows here: by the root, which is the less.
