@@ -995,7 +995,9 @@ def test_a_time_limit_after_the_base_leaves_what_it_shows() -> None:
     lines: list[str] = []
     seen = Stages(population, short, Clock(None, 0.0), lines.append).observe()
     over = Clock(1e-9, 0.0)
-    assert Stages(population, short, over, lines.append, seen).run() is seen
+    found = Stages(population, short, over, lines.append, seen).run()
+    assert (found.causes, found.before) == (seen.causes, seen.before)
+    assert "the time limit left no cure confirmed" in found.sentence
     assert lines[-1] == "the time limit leaves what the configuration shows by itself"
     with pytest.raises(MachineError, match="give it longer"):
         Stages(population, short, over, lines.append).run()

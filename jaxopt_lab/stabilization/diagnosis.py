@@ -199,6 +199,8 @@ class Diagnosis:
         if self.chosen is None:
             if self.main_cause == "learns_nothing":
                 return f"{text}, and nothing that was tried learns more"
+            if self.setting.get("stopped_by_time_limit"):
+                return f"{text}; the time limit left no cure confirmed"
             return f"{text}; no cure {'held it down' if rises else 'calmed it'} without harm"
         change = self.chosen.loss.value - 1
         level = "the same" if abs(change) < 0.005 else f"{abs(change):.1%} "

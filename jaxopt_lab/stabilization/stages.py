@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ class Stages(Comparison):
         self.train(ladder, "ladder", probe=True)
         if self.seen and BASE not in self.results:
             self.say("the time limit leaves what the configuration shows by itself")
-            return self.seen
+            setting = {**self.seen.setting, "stopped_by_time_limit": True}
+            return replace(self.seen, setting=setting)
         self.need_base()
         counts = norm_counts(self.results[BASE])
         norms = norm_quantile(counts, 0.5), norm_quantile(counts, 0.9)
