@@ -5,7 +5,7 @@ import numpy as np
 from jaxopt_lab.problems.tabular.kernels import Kernel, distances, matern
 
 #: More training rows would take too long, and too much memory.
-MAX_ROWS = 4000
+MAX_ROWS = 3000
 #: Widths that are tried, in median distances between rows.
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: Penalties that are tried; a kernel's diagonal is 1.
