@@ -67,9 +67,8 @@ def find_encoding(table: Table) -> str:
         table = table.take(np.sort(some))
     try:
         pairs = table_folds(table, _NUM_FOLDS, 0)
-        error = _error if is_regression else _log_loss
         with threadpool_limits(1):  # products so small are slower on several
-            bins, plain = (error(table, numeric, pairs) for numeric in (BINS, PLAIN))
+            bins, plain = (_error(table, numeric, pairs) for numeric in (BINS, PLAIN))
     except (UserError, ValueError):  # too few groups, times or rows of a class
         return BINS
     return PLAIN if plain <= (MOST_ERROR if is_regression else MOST_LOG_LOSS) * bins else BINS
@@ -101,11 +100,10 @@ def find_num_bins(table: Table) -> int | None:
     if not fewer:
         return None
     tried = [*fewer, usual] if widths[usual] < _MOST_COLUMNS else fewer
-    error = _error if table.task == "regression" else _log_loss
     try:
         pairs = table_folds(table, _FOLDS_FOR_BINS, 0)
         with threadpool_limits(1):
-            errors = {n: error(table, BINS, pairs, n) for n in tried}
+            errors = {n: _error(table, BINS, pairs, n) for n in tried}
     except (UserError, ValueError):  # too few groups, times or rows of a class
         return None
     best = min(errors, key=lambda number: errors[number])
@@ -130,44 +128,50 @@ def _error(
     pairs: list[tuple[np.ndarray, np.ndarray]],
     num_bins: int | None = None,
 ) -> float:
-    """Mean squared out-of-fold error of ridge regression, in variances of training rows."""
-    from sklearn.linear_model import RidgeCV
-
-    errors = []
-    for train, valid in pairs:
-        inputs, held = _encoded(table, numeric, train, valid, num_bins)
-        outputs = fit_target(table.take(train)).forward(table.target).astype(np.float64)
-        model = RidgeCV(alphas=_PENALTIES).fit(inputs, outputs[train])
-        errors.append((model.predict(held) - outputs[valid]) ** 2)
-    return float(np.mean(np.concatenate(errors)))
-
-
-def _log_loss(
-    table: Table,
-    numeric: str,
-    pairs: list[tuple[np.ndarray, np.ndarray]],
-    num_bins: int | None = None,
-) -> float:
-    """Mean out-of-fold log loss of the best of some logistic regressions.
+    """Mean out-of-fold error of a regression, the best of a few penalties: of numbers the squared
+    error of ridge regression, in variances of training rows; of classes log loss.
 
     Raises:
       ValueError: if the training rows of a fold are of one class.
     """
+    errors_of = _squared_errors if table.task == "regression" else _log_losses
+    found = [
+        errors_of(table, train, valid, *_encoded(table, numeric, train, valid, num_bins))
+        for train, valid in pairs
+    ]
+    return float(np.concatenate(found, axis=1).mean(axis=1).min())
+
+
+def _squared_errors(
+    table: Table, train: np.ndarray, valid: np.ndarray, inputs: np.ndarray, held: np.ndarray
+) -> np.ndarray:
+    """Of the rows that are held out [1, n], of several targets the mean; the penalty is decided on
+    the training rows."""
+    from sklearn.linear_model import RidgeCV
+
+    outputs = fit_target(table.take(train)).forward(table.target).astype(np.float64)
+    model = RidgeCV(alphas=_PENALTIES).fit(inputs, outputs[train])
+    errors = (model.predict(held) - outputs[valid]) ** 2
+    return errors.reshape(len(valid), -1).mean(axis=1)[None]
+
+
+def _log_losses(
+    table: Table, train: np.ndarray, valid: np.ndarray, inputs: np.ndarray, held: np.ndarray
+) -> np.ndarray:
+    """Of the rows that are held out [p, n] by each of `_INVERSES`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    losses: list[list[np.ndarray]] = [[] for _ in _INVERSES]
-    for train, valid in pairs:
-        inputs, held = _encoded(table, numeric, train, valid, num_bins)
-        for inverse, found in zip(_INVERSES, losses, strict=True):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model = LogisticRegression(C=inverse).fit(inputs, table.target[train])
-            chance = np.zeros((len(valid), table.num_classes))
-            chance[:, model.classes_] = model.predict_proba(held)
-            picked = chance[np.arange(len(valid)), table.target[valid]]
-            found.append(-np.log(np.maximum(picked, _LEAST_CHANCE)))
-    return min(float(np.mean(np.concatenate(found))) for found in losses)
+    found = []
+    for inverse in _INVERSES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=inverse).fit(inputs, table.target[train])
+        chance = np.zeros((len(valid), table.num_classes))
+        chance[:, model.classes_] = model.predict_proba(held)
+        picked = chance[np.arange(len(valid)), table.target[valid]]
+        found.append(-np.log(np.maximum(picked, _LEAST_CHANCE)))
+    return np.stack(found)
 
 
 def _encoded(

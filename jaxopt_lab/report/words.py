@@ -53,6 +53,7 @@ MODELS = {
     "quantile": "Quantile of all rows",
     "majority": "Majority class",
     "ridge": "Ridge regression",
+    "kernel_regression": "Kernel regression",
     "logistic_regression": "Logistic regression",
     "hist_gradient_boosting": "Gradient boosting",
     "lightgbm": "LightGBM",

@@ -1,7 +1,8 @@
-"""Boosted trees and linear models that the greedy ensemble may choose beside networks.
+"""Boosted trees, linear models and a kernel regression that the greedy ensemble may choose beside
+networks.
 
-Trees are a committee of a few settings, ridge regression has the best of some penalties; logistic
-regression has one that a person would start with.
+Trees are a committee of a few settings, ridge and kernel regression have the best of some
+penalties; logistic regression has one that a person would start with.
 """
 
 import importlib.util
@@ -12,14 +13,15 @@ import numpy as np
 
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.datasets import Encoder, Table, TargetLoss, kin_of
-from jaxopt_lab.datasets.encoders import fit_raw
+from jaxopt_lab.datasets.encoders import fit_encoder, fit_raw
 from jaxopt_lab.datasets.target_losses import SQUARED
-from jaxopt_lab.problems.tabular.other_kinds import TREES, Linear, Other
+from jaxopt_lab.problems.tabular.other_kinds import KERNEL, TREES, Linear, Other
 from jaxopt_lab.problems.tabular.task import Prepared, Transform, to_averaged
 from jaxopt_lab.problems.tabular.trees import places_of
 from jaxopt_lab.tuning import committees
 from jaxopt_lab.tuning.boosting import Rows, classes_of
 from jaxopt_lab.tuning.committees import PLAIN, Committee
+from jaxopt_lab.tuning.kernel_regression import MAX_ROWS, fit_kernel
 
 #: What ensembles are made of: networks alone, or these models, too.
 ENSEMBLES = ("networks", "all")
@@ -33,7 +35,7 @@ class Candidate(NamedTuple):
     Attributes:
       name: of `other_kinds`.
       predicted: out-of-fold predictions [n, o], on the scale that is averaged.
-      committee: of trees; none for a linear model.
+      committee: of trees; none for other models.
     """
 
     name: str
@@ -41,14 +43,19 @@ class Candidate(NamedTuple):
     committee: Committee = ()
 
 
-def names(is_regression: bool, loss: TargetLoss = SQUARED) -> tuple[str, ...]:
-    """The kinds that can be fitted here; LightGBM where it is installed. Ridge regression predicts
-    means, and so no quantile."""
-    linear = ["ridge" if is_regression else "logistic_regression"]
-    if loss.name == "quantile":
-        linear.clear()
+def names(
+    is_regression: bool, loss: TargetLoss = SQUARED, num_rows: int | None = None
+) -> tuple[str, ...]:
+    """The kinds that can be fitted here: LightGBM where it is installed, kernel regression to at
+    most `MAX_ROWS` rows. It and ridge regression predict means, and so no quantile."""
     installed = importlib.util.find_spec("lightgbm") is not None
-    return ("hist_gradient_boosting", *(("lightgbm",) if installed else ()), *linear)
+    trees = ("hist_gradient_boosting", *(("lightgbm",) if installed else ()))
+    if loss.name == "quantile":
+        return trees
+    if not is_regression:
+        return (*trees, "logistic_regression")
+    few = num_rows is None or num_rows <= MAX_ROWS
+    return (*trees, "ridge", *((KERNEL,) if few else ()))
 
 
 def check_targets(table: Table, kinds: str) -> None:
@@ -86,9 +93,9 @@ def candidates(
 
     rows, found = table.take(prepared.development), []
     is_regression = table.task == "regression"
-    for name in names(is_regression, loss):
+    for name in names(is_regression, loss, len(rows)):
         with noting(name, failed):
-            how = _of_trees if name in TREES else _of_linear
+            how = _of_trees if name in TREES else _of_one_fit
             found.append(how(name, rows, prepared, num_folds, seed, loss))
     return found
 
@@ -116,15 +123,17 @@ def _of_trees(
     return Candidate(name, np.concatenate(parts), best.committee)
 
 
-def _of_linear(
+def _of_one_fit(
     name: str, rows: Table, prepared: Prepared, num_folds: int, seed: int, loss: TargetLoss
 ) -> Candidate:
     parts = []
     for fold, transform in enumerate(_transforms(prepared, num_folds)):
         train, valid = prepared.folds[fold]
-        encoder = prepared.encoders[fold]
+        encoder, new = prepared.encoders[fold], rows.take(valid).frame
         other = fit(name, rows.take(train), encoder, transform, seed, loss=loss)
-        outputs = other.model.predict(encoder.transform(rows.take(valid).frame))
+        outputs = other.model.predict(
+            encoder.transform(new) if other.reader is None else other.read(new)
+        )
         parts.append(_averaged(outputs, transform))
     return Candidate(name, np.concatenate(parts))
 
@@ -155,6 +164,18 @@ def _reader(train: Table, encoder: Encoder) -> Encoder:
     return replace(read, near=encoder.near)
 
 
+def _standard(train: Table, encoder: Encoder) -> Encoder:
+    """What reads a table for a kernel: numbers as they are, for bins would make all rows far."""
+    read = fit_encoder(
+        train.frame,
+        train.kinds,
+        numeric="standard",
+        date_formats=train.date_formats,
+        readings=train.readings,
+    )
+    return replace(read, near=encoder.near)
+
+
 def fit(
     name: str,
     train: Table,
@@ -171,9 +192,9 @@ def fit(
     Args:
       name: of `names`.
       train: training rows.
-      encoder: of them, which feeds a linear model; trees are told of neighbours as it is.
+      encoder: of them, which feeds a linear model; others are told of neighbours as it is.
       transform: of their target; None for classes.
-      seed: `random_state` of trees.
+      seed: `random_state` of trees, and of what a kernel is decided on.
       weight: of the ensemble.
       place: of `encoder` and `transform` in the predictor.
       loss: of a regression; trees are fitted by it where their library has it, Huber's apart.
@@ -194,6 +215,12 @@ def fit(
             made = _LINEAR[name](inputs, target, train.weights)
             linear = _linear(made, classes, num_outputs)
             return Other(name, weight, linear, place)
+        if name == KERNEL:
+            reader = _standard(train, encoder)
+            inputs = reader.transform(train.frame, kin).astype(np.float64)
+            return Other(
+                name, weight, fit_kernel(inputs, target, train.weights, seed), place, reader
+            )
         reader = _reader(train, encoder)
         rows = Rows(reader.raw(train.frame, kin), target, train.weights)
         how = (rows, _label_columns(reader), classes, num_outputs, seed, loss)

@@ -18,6 +18,7 @@ from jaxopt_lab.datasets import (
     test_split,
 )
 from jaxopt_lab.planning.plan import Plan
+from jaxopt_lab.problems.tabular.other_kinds import KERNEL
 from jaxopt_lab.storage.store import Store
 from jaxopt_lab.study.callbacks import Progress
 from jaxopt_lab.study.study import Study
@@ -78,6 +79,11 @@ def run(
             say(f"note: {name} cannot be fitted to this table for the ensemble: {reason}")
         for name, reason in content.get("failed_baselines", {}).items():
             say(f"note: the baseline {name} cannot be fitted to this table: {reason}")
+        if any(m["name"] == KERNEL and m["weight"] for m in content["ensemble"]["members"]):
+            say(
+                "note: the ensemble has a kernel regression, which holds the training rows: who "
+                "gets the model gets these"
+            )
         if not study.store.decisions("session") or study.trained:
             num_waves = len(study.store.waves())
             with study.store.transaction():

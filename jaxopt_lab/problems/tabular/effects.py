@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxopt_lab.datasets import Encoder
+from jaxopt_lab.problems.tabular.kernels import Kernel
 from jaxopt_lab.problems.tabular.predictor import Predictor
 from jaxopt_lab.problems.tabular.trees import Trees
 from jaxopt_lab.storage.packing import flatten
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MAX_WORK = 4e10
 #: A node of a tree costs as many: each row by itself, and each node once for all rows.
 _WORK_ROW, _WORK_NODE = 2e2, 1e5
+#: A number of a kernel's rows costs as many.
+_WORK_CENTRE = 4
 REPEATS = 5
 _FEWEST_REPEATS, _FEWEST_ROWS, _MOST_ROWS = 2, 100, 2000
 #: Predictions [n] or [n, c], and the truth [n] -> a number, lower is better.
@@ -113,6 +116,8 @@ def _size(models: Predictor, num_rows: int, single: bool) -> tuple[int, int] | N
         if isinstance(other.model, Trees):
             a_row += int(_WORK_ROW * len(other.model.roots))
             fixed += _WORK_NODE * len(other.model.feature)
+        elif isinstance(other.model, Kernel):
+            a_row += _WORK_CENTRE * other.model.centres.size
         else:
             a_row += other.model.kernel.size
     rows = min(num_rows, _MOST_ROWS)
@@ -131,5 +136,6 @@ def _places(models: Predictor, index: int, column: str) -> np.ndarray:
     reader = models.encoders[index] if own < 0 else models.others[own].reader
     assert isinstance(reader, Encoder)
     codes: list[Any] = list(reader.codes)
-    widths = [len(code.names) if own < 0 else 1 for code in codes]
+    is_raw = own >= 0 and isinstance(models.others[own].model, Trees)
+    widths = [1 if is_raw else len(code.names) for code in codes]
     return np.flatnonzero(np.repeat([code.column == column for code in codes], widths))

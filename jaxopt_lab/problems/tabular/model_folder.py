@@ -10,7 +10,7 @@ A folder of an earlier version has no checksums and is read without. Its schema 
 holds it, which earlier versions read: 1 of networks alone, 2 with residuals, 3 with networks of
 members or with models of other kinds, 4 with another loss than the squared error, 5 with encoders
 that look at the targets of near rows, which it holds, 6 with temperatures of class probabilities,
-7 of several targets.
+7 of several targets, 8 with a kernel regression, which holds the training rows.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from jaxopt_lab.problems.tabular.temperatures import TemperatureTable
 from jaxopt_lab.storage.files import explain, read_file, refuse_link, write_file
 from jaxopt_lab.storage.validation import Flag, Number, Text, checked, undamaged
 
-SCHEMA = 7
+SCHEMA = 8
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What the names of residuals begin with, where those of weights have a network's number.
 RESIDUALS = "residuals"

@@ -1,4 +1,5 @@
-"""Members of an ensemble that are no networks: boosted trees and linear models, as plain arrays."""
+"""Members of an ensemble that are no networks: boosted trees, linear models and a kernel
+regression, as plain arrays."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
@@ -8,11 +9,13 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from jaxopt_lab.datasets import Encoder
+from jaxopt_lab.problems.tabular.kernels import Kernel
 from jaxopt_lab.problems.tabular.trees import LARGEST, Trees
 from jaxopt_lab.storage.validation import Text
 
 TREES = ("hist_gradient_boosting", "lightgbm")
 LINEAR = ("ridge", "logistic_regression")
+KERNEL = "kernel_regression"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,25 +67,33 @@ class Other(NamedTuple):
     """A model of another kind, its share of the ensemble, and what feeds it.
 
     Attributes:
-      name: one of `TREES` or `LINEAR`.
+      name: one of `TREES` or `LINEAR`, or `KERNEL`.
       weight: of the ensemble.
       model: whose outputs are those of a network: the standardised target, or logits.
       encoder: place of the encoder that feeds a linear model, and of the target's transform.
-      reader: what reads a table for trees; None for a linear model.
+      reader: what reads a table for trees or a kernel; None for a linear model.
     """
 
     name: str
     weight: float
-    model: Trees | Linear
+    model: Trees | Linear | Kernel
     encoder: int
     reader: Encoder | None = None
+
+    def read(self, frame: Any, kin: np.ndarray | None = None) -> np.ndarray:
+        """Rows [n, F] of a frame as its own reader gives them; `kin` as in `Encoder.transform`."""
+        assert self.reader is not None
+        read = self.reader.transform if isinstance(self.model, Kernel) else self.reader.raw
+        return read(frame, kin)
 
 
 @with_config(ConfigDict(extra="forbid"))
 class OtherTable(TypedDict):
     """What `model.json` says of an `Other`; its arrays are with the weights."""
 
-    name: Literal["hist_gradient_boosting", "lightgbm", "ridge", "logistic_regression"]
+    name: Literal[
+        "hist_gradient_boosting", "lightgbm", "ridge", "logistic_regression", "kernel_regression"
+    ]
     weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
     encoder: Annotated[int, Field(ge=0, le=2**20, strict=True)]
     reader: NotRequired[dict[Text, Any]]
@@ -100,10 +111,10 @@ def restored(table: OtherTable, arrays: dict[str, np.ndarray]) -> Other:
     Raises:
       Exception: of any kind, if the parts are none.
     """
-    is_tree = table["name"] in TREES
-    model = Trees(**arrays) if is_tree else Linear(**arrays)
-    reader = Encoder.from_dict(table["reader"]) if is_tree else None
-    return Other(table["name"], table["weight"], model, table["encoder"], reader)
+    name = table["name"]
+    kind: Any = Trees if name in TREES else Kernel if name == KERNEL else Linear
+    reader = None if kind is Linear else Encoder.from_dict(table["reader"])
+    return Other(name, table["weight"], kind(**arrays), table["encoder"], reader)
 
 
 def check(other: Other, encoders: tuple[Encoder, ...], num_outputs: int) -> None:
@@ -119,6 +130,9 @@ def check(other: Other, encoders: tuple[Encoder, ...], num_outputs: int) -> None
     wanted = other.model.num_features
     if other.reader is None:
         if encoders[other.encoder].num_features != wanted:
+            raise ValueError(f"{other.name} needs {wanted} encoded columns")
+    elif isinstance(other.model, Kernel):
+        if other.reader.num_features != wanted:
             raise ValueError(f"{other.name} needs {wanted} encoded columns")
     elif other.reader.num_raw < wanted:
         raise ValueError(f"{other.name} looks at column {wanted} of {other.reader.num_raw}")

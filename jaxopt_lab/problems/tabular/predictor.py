@@ -87,7 +87,8 @@ class Predictor:
     def encode(self, frame: Any, single: bool = False) -> dict[int, np.ndarray]:
         """What `predict_encoded` takes: encoder -> rows [n, F], of those that predictions need.
 
-        Trees read a table by an encoder of their own; theirs are numbered behind the others.
+        Trees and kernels read a table by an encoder of their own; theirs are numbered behind the
+        others.
         """
         import pandas as pd
 
@@ -102,7 +103,7 @@ class Predictor:
             if other.reader is None:
                 used.add(other.encoder)
             else:
-                found[len(self.encoders) + place] = other.reader.raw(frame)
+                found[len(self.encoders) + place] = other.read(frame)
         return {**{i: self.encoders[i].transform(frame) for i in sorted(used)}, **found}
 
     def _weights(self, single: bool) -> tuple[float, ...]:
@@ -287,6 +288,8 @@ class Predictor:
     @property
     def _schema(self) -> int:
         """The least that holds the model."""
+        if any(other.name == other_kinds.KERNEL for other in self.others):
+            return 8
         if self.targets:
             return 7
         if self.temperatures != UNTEMPERED:
