@@ -207,8 +207,9 @@ class GeneralTraining:
         if traced and not steering.intersection(traced):
             raise UserError(
                 f"a population changes values while its members train, and step reads none of "
-                f"{', '.join(traced)}: what only init reads, a rate kept in the state say, stays "
-                "as it was; read it in step, or take another scheduler"
+                f"{', '.join(traced)}: what only init reads, a rate that the state or "
+                "optax.inject_hyperparams keeps say, stays as it was; read it in step, or take "
+                "another scheduler"
             )
         return tuple(name for name in traced if name in steering)
 
