@@ -294,9 +294,51 @@ def test_a_budget_without_a_boundary_is_refused() -> None:
         train(study, PBT(every=7))
     assert not len(study.trials)
     assert "scheduler of search" not in study.store.settings(), "another one may be given"
+    assert "budget" not in study.store.settings(), "or a longer budget"
     problem = lab.from_function(lambda key, hparams: {"loss": hparams["x"]})
     study = lab.Study(problem, lab.SearchSpace(x=lab.Uniform(0.0, 1.0)))
     with pytest.raises(UserError, match="a function is one whole run"):
         study.optimize("random", 4, scheduler="population_based_training")
     with pytest.raises(UserError, match="Did you mean 'pb2'"):
         study.optimize("random", 4, scheduler="pb3")
+
+
+def start_only(*, reads: bool = False) -> lab.Trainable:
+    """Descent at a rate that `init` puts into the state; `step` may read the noise."""
+
+    def init(key: Any, hparams: Any) -> Any:
+        return {"x": jnp.full((3,), 9.0), "rate": hparams.rate, "key": key}
+
+    def step(state: Any, hparams: Any, shared: lab.Shared) -> Any:
+        noise = jax.random.normal(jax.random.fold_in(state["key"], shared.unit), (3,))
+        scale = hparams.noise if reads else 0.1
+        x = state["x"] - state["rate"] * (2 * state["x"] + scale * noise)
+        return {**state, "x": x}, {"loss": jnp.sum(x**2)}
+
+    return lab.Trainable(init, step)
+
+
+def test_what_only_init_reads_is_the_parents() -> None:
+    """A new value would stand in the schedule, and the state would go on with the old one."""
+    space = lab.SearchSpace(
+        rate=lab.LogUniform(1e-3, 0.3), noise=lab.LogUniform(1e-3, 1.0), reads=lab.Choice([True])
+    )
+    study = lab.Study(lab.from_steps(start_only), space)
+    study.optimize("random", 8, budget=12, scheduler=PBT(every=2))
+    told = study.lineage
+    copied = told[(told["trial_id"] != told["parent"]) & (told["generation"] > 0)]
+    assert len(copied)
+    before = told.set_index(["generation", "trial_id"])
+    for row in copied.itertuples():
+        parent = before.loc[(row.generation - 1, row.parent)]
+        assert row.rate == parent.rate
+    assert (copied["noise"].nunique()) > 1
+    assert study.best.schedule["rate"].nunique() == 1
+
+
+def test_a_population_of_what_only_init_reads_is_refused() -> None:
+    study = lab.Study(lab.from_steps(start_only), lab.SearchSpace(rate=lab.LogUniform(1e-3, 0.3)))
+    with pytest.raises(UserError, match="step reads none of rate: what only init reads"):
+        study.optimize("random", 8, budget=12, scheduler=PBT(every=2))
+    study.optimize("random", 4, budget=12)
+    assert set(study.trials["status"]) == {"completed"}

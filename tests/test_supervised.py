@@ -638,6 +638,17 @@ def test_mistakes_get_one_line() -> None:
     _fails("sample_weight must be finite and not negative", sample_weight=-np.ones(70))
     _fails("have a sample weight of 0", sample_weight=np.zeros(70))
     _fails("validation inputs must be like those of data", validation=(x[:, 1:], y))
+    _fails("splits= would not be read", validation=(x, y), splits=3)
+    _fails("groups= would not be read", validation=(x, y), groups=np.arange(70))
+    _fails("inputs is a masked array", data=(np.ma.masked_less(x, 0.0), y))
+    _fails("inputs[3] has 4 and 66 more. If each is one row, such as a sequence, pad them",
+           data=([np.zeros(1 + i % 5) for i in range(70)], y))  # fmt: skip
+
+
+def test_networks_of_other_libraries_are_sent_to_another_door() -> None:
+    # Equinox is no dependency of the tests: an object that is called like its modules.
+    elsewhere = type("MLP", (), {"__module__": "equinox.nn._mlp", "__call__": lambda self, x: x})
+    _fails("got MLP; networks of other libraries are trained by lab.from_steps", model=elsewhere)
 
 
 def test_an_unknown_optimizer_is_named() -> None:
@@ -775,3 +786,21 @@ def test_a_loss_that_is_linear_in_the_weights_moves_them() -> None:
 
     problem = supervised(Net, _classes(), loss=weight_of)
     problem.check(SearchSpace(learning_rate=LogUniform(1e-3, 1.0)))
+
+
+def test_complex_weights_go_down() -> None:
+    class Constant(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return x[:, 0] * 0 + self.param("z", lambda key: jnp.full((), 0.5 + 0.5j, "complex64"))
+
+    problem = supervised(
+        Constant,
+        (_rows()[0], np.full(len(_rows()[0]), 2 - 3j, "complex64")),
+        loss=lambda outputs, targets: jnp.abs(outputs - targets) ** 2,
+        optimizer=lambda h: optax.sgd(h["learning_rate"]),
+        batch_size=16,
+    )
+    state, curves = train(problem, hparams_of(learning_rate=[0.1, 0.2]), num_units=6)
+    np.testing.assert_allclose(state.params["z"], [2 - 3j] * 2, atol=0.05)
+    assert (np.diff(curves["loss"]) < 0).all()

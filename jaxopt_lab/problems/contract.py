@@ -134,7 +134,11 @@ class Training(Protocol):
         ...
 
     def changeable(self, space: SearchSpace) -> tuple[str, ...]:
-        """The hyperparameters of a space whose values may change while a trial trains."""
+        """The hyperparameters of a space whose values may change while a trial trains.
+
+        Raises:
+          UserError: if it has such that could, and the problem's functions never look again.
+        """
         ...
 
     def complete(self, config: Mapping[str, Any]) -> Config:

@@ -129,8 +129,8 @@ class PopulationScheduler(NamedTuple):
             return found
         if unit == "run":
             raise UserError(
-                f"{self.name} changes values while a trial trains, and a function is one whole "
-                "run; give its steps to lab.from_steps"
+                "a population changes values while its members train, and a function is one "
+                "whole run; give its steps to lab.from_steps"
             )
         raise UserError(
             f"a population learns between generations, and a budget of {budget} {unit}s holds one "

@@ -287,19 +287,24 @@ class Study:
         Raises:
           UserError: for a budget below 1, or another than before.
         """
-        known, unit = self.store.settings(), self.problem.unit
-        if budget is None:
-            budget = known.get("budget", getattr(self.problem, "budget", None))
-        if budget is None:
-            raise UserError(f"say how long trials train: optimize(..., budget=N), in {unit}s")
-        budget = whole(f"the number of {unit}s", budget, least=1)
+        budget = self._budget(budget)
         if num_splits is None:
-            num_splits = known.get("num_folds")
+            num_splits = self.store.settings().get("num_folds")
         if num_splits is not None:
             num_splits = whole("the number of folds", num_splits, least=1)
         training = self.problem.training(self.space, num_splits, self.seed)
         self._agree({"budget": budget, "num_folds": training.num_members})
         return budget
+
+    def _budget(self, given: Any) -> int:
+        """Units of every trial: those given, those that the study has, or the problem's own."""
+        unit = self.problem.unit
+        if given is None:
+            own = getattr(self.problem, "budget", None)
+            given = self.store.settings().get("budget", own)
+        if given is None:
+            raise UserError(f"say how long trials train: optimize(..., budget=N), in {unit}s")
+        return whole(f"the number of {unit}s", given, least=1)
 
     @property
     def programs(self) -> Programs:
@@ -369,9 +374,12 @@ class Study:
                 f"{stops.name}: its trials are proposed from results; give a sampler that sees "
                 f"them, such as 'bayesian', not {sampler.name!r}"
             )
-        num_epochs = self.configure(given.budget_of(num_epochs, budget), num_folds)
+        num_epochs = self._budget(given.budget_of(num_epochs, budget))
         if isinstance(scheduler, PopulationScheduler):
             scheduler.units(num_epochs, self.problem.unit)  # refuses before anything is stored
+        self.configure(num_epochs, num_folds)
+        if isinstance(scheduler, PopulationScheduler):
+            self.training.changeable(space or self.space)  # likewise, of this phase
         num_folds = self.num_folds
         # The flag and the scheduler that it stands for are the same thing, stored as the flag.
         raced = scheduler is not None and scheduler.name == schedulers.race().name

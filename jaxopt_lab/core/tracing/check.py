@@ -44,6 +44,8 @@ class Checked(NamedTuple):
       read: hyperparameters that a metric, the info or a result of the user's own depends on; a
         static one counts as read when it is looked up.
       unread: the others, in the order given.
+      steering: traced ones that a unit reads, so that another value in the middle of a training
+        changes something; what only `init` reads, and the state carries, is none.
       missing: names that were looked up and are not there (`hparams.get`, say).
     """
 
@@ -55,6 +57,7 @@ class Checked(NamedTuple):
     programs: dict[str, core.ClosedJaxpr]
     read: frozenset[str]
     unread: tuple[str, ...]
+    steering: frozenset[str]
     missing: tuple[str, ...]
 
 
@@ -270,6 +273,7 @@ class _Tracing:
             programs=programs,
             read=frozenset(),
             unread=(),
+            steering=frozenset(),
             missing=(),
         )
 
@@ -377,8 +381,18 @@ def _with_names(found: Checked, tracing: _Tracing, keywords: tuple[str, ...]) ->
     ordered = [*tracing.traced, *tracing.static]
     unread = tuple(name for name in ordered if name not in read)
     return found._replace(
-        read=frozenset(read), unread=unread, missing=tuple(tracing.lookups.missing)
+        read=frozenset(read),
+        unread=unread,
+        steering=frozenset(names[i] for i in _steering(found, len(names))),
+        missing=tuple(tracing.lookups.missing),
     )
+
+
+def _steering(found: Checked, num_hparams: int) -> set[int]:
+    """Indices of hyperparameters on which what a unit returns depends, state apart."""
+    num_leaves = len(jax.tree.leaves(found.state))
+    inputs = frozenset[int]().union(*dependencies(found.programs["unit"]))
+    return {i - num_leaves for i in inputs if num_leaves <= i < num_leaves + num_hparams}
 
 
 def _hparams_read(found: Checked, num_hparams: int) -> set[int]:

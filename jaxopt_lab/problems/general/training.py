@@ -192,8 +192,23 @@ class GeneralTraining:
         return {k: config[k] for k in self.declared.keywords if k in config}
 
     def changeable(self, space: SearchSpace) -> tuple[str, ...]:
-        """All that are traced."""
-        return tuple(name for name in space.names if name in self.declared.dtypes)
+        """Those traced ones that a unit reads: what only `init` reads has had its effect.
+
+        Raises:
+          UserError: if there are traced ones and all of them are read by `init` alone.
+        """
+        traced = [name for name in space.names if name in self.declared.dtypes]
+        programs = StaticPrograms(self.declared.static, 1)
+        every = [programs.signature(config) for config in self.declared.combinations()]
+        steering = set().union(*(self.checked(program).steering for program in every))
+        if traced and not steering.intersection(traced):
+            raise UserError(
+                f"a population changes values while its members train, and step reads none of "
+                f"{', '.join(traced)}: what only init reads, a rate that the state or "
+                "optax.inject_hyperparams keeps say, stays as it was; read it in step, or take "
+                "another scheduler"
+            )
+        return tuple(name for name in traced if name in steering)
 
     def refit_units(self, config: Config, mean_best: int) -> int:
         """There is no refit."""

@@ -139,6 +139,14 @@ def _gather(data: Rows, rows: Int[Array, " b"], mask: Bool[Array, " b"]) -> Batc
     return Batch(inputs, targets, mask, weights)
 
 
+#: Arrays of different lengths that a message lists, at most.
+_TOLD = 4
+_RAGGED = (
+    "If each is one row, such as a sequence, pad them to one length and stack them, with a mask as "
+    "a further input."
+)
+
+
 def checked_arrays(what: str, tree: PyTree) -> tuple[PyTree, int | None]:
     """A user's arrays as JAX holds them, and how many rows they have (None without any array).
 
@@ -158,6 +166,11 @@ def checked_arrays(what: str, tree: PyTree) -> tuple[PyTree, int | None]:
                 f"{name} is a {type(leaf).__name__}, not an array; give arrays whose leading axis "
                 "counts the rows: numpy.asarray makes one of a list"
             )
+        if np.ma.is_masked(leaf):
+            raise UserError(
+                f"{name} is a masked array, whose masked values would be trained on: fill them "
+                "(.filled(0)), and give the mask as a further input"
+            )
         array = np.asarray(leaf)
         if array.dtype.kind not in "biufc" and not jnp.issubdtype(array.dtype, jnp.number):
             raise UserError(
@@ -171,8 +184,12 @@ def checked_arrays(what: str, tree: PyTree) -> tuple[PyTree, int | None]:
 
     found = jax.tree_util.tree_map_with_path(converted, tree)
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise UserError(f"all arrays need as many rows as each other: {told}")
+        told = [f"{name} has {length}" for name, length in lengths.items()]
+        more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        raise UserError(
+            f"all arrays need as many rows as each other: {', '.join(told[:_TOLD])}{more}."
+            + (f" {_RAGGED}" if isinstance(tree, list | tuple) else "")
+        )
     return found, next(iter(lengths.values()), None)
 
 

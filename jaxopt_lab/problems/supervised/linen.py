@@ -1,13 +1,14 @@
 """A Flax linen module as pure functions: random streams by name, collections that it changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.errors
 import flax.linen as nn
 import jax
 
-from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.core.types import PRNGKey, PyTree
 from jaxopt_lab.problems.supervised.batches import Batch
 from jaxopt_lab.problems.supervised.modules import Network, Variables, call_keywords
@@ -37,7 +38,33 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
 
     def init(key: PRNGKey, batch: Batch, hparams: Any) -> Variables:
         given = keywords(batch, hparams, False)
-        return split(name, module.init(rngs_of(key), batch.inputs, **given))
+        found = split(name, module.init(rngs_of(key), batch.inputs, **given))
+        kept = {
+            key: value
+            for key, value in found.collections.items()
+            if not is_sown(key, found, batch, hparams)
+        }
+        return Variables(found.params, kept)
+
+    def is_sown(collection: str, variables: Variables, batch: Batch, hparams: Any) -> bool:
+        """Whether it holds what `sow` and `perturb` tell, and no state: the module does without it.
+
+        Kept, `sow` would add to it in every step, and a loss that asks for it would find the
+        value of the first batch before that of its own.
+        """
+        rest = {key: value for key, value in joined(variables).items() if key != collection}
+        moving = [key for key in rest if key != "params"]
+
+        def call(train: bool, rest: Any, batch: Batch, hparams: Any, key: PRNGKey) -> Any:
+            given, mutable = keywords(batch, hparams, train), moving if train else False
+            return module.apply(rest, batch.inputs, rngs=rngs_of(key), mutable=mutable, **given)
+
+        for train in (False, True):
+            try:
+                jax.eval_shape(partial(call, train), rest, batch, hparams, jax.random.key(0))
+            except Exception:  # whatever it fails with, it needs the collection
+                return False
+        return True
 
     def apply(
         variables: Variables, batch: Batch, hparams: Any, key: PRNGKey, train: bool
@@ -67,12 +94,13 @@ def linen_network(module: nn.Module, streams: Sequence[str]) -> Network:
         if new is None:
             return old
         new = {key: value for key, value in new.items() if key != "params"}
-        unknown = [key for key in new if key not in old]
-        if unknown:
-            raise UserError(
-                f"the loss returned the collection {unknown[0]!r}, which {name} does not have; it "
-                f"has: {', '.join(old) or 'none'}"
-            )
+        for key in [key for key in new if key not in old]:
+            if not isinstance(new[key], Mapping) or did_you_mean(key, old):
+                raise UserError(
+                    f"the loss returned the collection {key!r}, which {name} does not have; it "
+                    f"has: {', '.join(old) or 'none'}"
+                )
+            del new[key]  # told by `sow`: see `is_sown`
         return {**old, **new}
 
     return Network(module, init, apply, arguments, moved, joined)

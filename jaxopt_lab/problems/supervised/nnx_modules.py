@@ -35,6 +35,7 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
     graph, params_like, others_like = _split(template)
     if not jax.tree.leaves(params_like):
         raise UserError(f"{type(template).__name__} has no parameters (nnx.Param) to train")
+    known = set(nnx.to_flat_state(others_like).paths)
     are_keys = jax.tree.map(_is_key, nnx.to_pure_dict(others_like))
 
     def init(key: PRNGKey, batch: Batch, hparams: Any) -> Variables:
@@ -42,8 +43,14 @@ def nnx_network(make: Callable[..., Any], name: str) -> Network:
         return taken_apart(_made(make, nnx.Rngs(key), name))
 
     def taken_apart(module: Any) -> Variables:
-        _, params, others = _split(module)
+        found: Any = nnx.split(module, nnx.Param, is_sown, ...)
+        _, params, _, others = found
         return Variables(nnx.to_pure_dict(params), _without_keys(nnx.to_pure_dict(others)))
+
+    def is_sown(path: Any, variable: Any) -> bool:
+        """Whether `sow` or `perturb` tells it, which is no state: it would grow with every step."""
+        told = isinstance(variable, nnx.Intermediate) or isinstance(variable.get_value(), tuple)
+        return told and tuple(path) not in known
 
     def merged(variables: Variables, train: bool) -> Any:
         params, others = _copy(params_like), _copy(others_like)

@@ -40,6 +40,10 @@ from jaxopt_lab.problems.supervised.still import refuse_still
 from jaxopt_lab.problems.supervised.training import Setting, make_trainable
 
 _OWN_METRICS = ("loss", "train_loss")
+#: Libraries whose networks look like functions that make NNX modules, or are asked for here.
+_OTHER_LIBRARIES = ("equinox", "haiku", "keras", "torch")
+#: The default of `splits`.
+_SHARE = 0.2
 
 
 @checked_call(
@@ -107,7 +111,8 @@ def supervised(
       num_seeds: trainings of each trial on each split; each starts from weights of its own.
       batch_size: rows of a minibatch; unless the space has a `batch_size`, a static choice.
       budget: epochs of a trial unless `optimize` says otherwise.
-      validation: (inputs, targets) of rows to validate on; all of `data` is then trained on.
+      validation: (inputs, targets) of rows to validate on; all of `data` is then trained on, and
+        `splits` and `groups` are left out.
       groups: [N], for a splitter that reads them.
       sample_weight: [N], not negative: of losses and metrics, in training and validation.
       roles: role -> hyperparameter, where it is not called like the role.
@@ -266,10 +271,12 @@ def _network(builder: Builder, chosen: Mapping[str, Any], rngs: Sequence[str]) -
             f"{builder.name} returned an NNX module that exists already, and every trial needs one "
             f"of its own: return lambda rngs: {name}(..., rngs=rngs)"
         )
-    if not callable(made):
+    elsewhere = type(made).__module__.partition(".")[0] in _OTHER_LIBRARIES
+    if elsewhere or not callable(made):
         raise UserError(
             f"{builder.name} must return a Flax module, or a function of rngs that makes one, got "
             f"{type(made).__name__}"
+            + ("; networks of other libraries are trained by lab.from_steps" if elsewhere else "")
         )
     return nnx_network(made, builder.name)
 
@@ -321,6 +328,13 @@ def _rows(
     if validation is None:
         pairs = split_rows(splits, num_rows, targets, groups, random_state)
     else:
+        by_default = splits is None or (isinstance(splits, float) and splits == _SHARE)
+        for name, unread in (("splits", not by_default), ("groups", groups is not None)):
+            if unread:
+                raise UserError(
+                    f"with validation= all of data is trained on, and {name}= would not be read; "
+                    "give one of the two"
+                )
         more, more_targets, num_more = _pair("validation", validation)
         inputs = _stacked("inputs", inputs, more)
         targets = _stacked("targets", targets, more_targets)

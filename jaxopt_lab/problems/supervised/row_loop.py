@@ -24,6 +24,7 @@ from jaxopt_lab.problems.supervised.training import (
     key_of,
     metrics_by_row,
     order_of_epoch,
+    steepest,
     updated,
 )
 
@@ -100,7 +101,8 @@ def make_row_loop(setting: Setting) -> RowLoop:
         def loss_of(params: PyTree) -> Scalar:
             return weighted(scored_of(params, state, hparams, batch).losses, batch) / total
 
-        return jax.value_and_grad(loss_of)(state.params)
+        loss, found = jax.value_and_grad(loss_of)(state.params)
+        return loss, steepest(found)
 
     def update(
         state: TrainState, hparams: Any, gradient: PyTree, loss: Scalar, total_steps: Scalar

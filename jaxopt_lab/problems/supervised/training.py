@@ -174,6 +174,7 @@ def _train_step(
     fast = with_fast_products(loss_of)
     grad = jax.value_and_grad(fast, has_aux=True)
     (loss, collections), gradient = grad(state.params, state.collections, hparams)
+    gradient = steepest(gradient)
 
     def update(gradient: PyTree, opt_state: PyTree, params: Params) -> tuple[Params, PyTree]:
         def value_of(params: Params) -> Scalar:
@@ -186,6 +187,14 @@ def _train_step(
     collections = _like(collections, state.collections, "the module's collections")
     moved = _where(has_rows, collections, state.collections)
     return TrainState(params, moved, opt_state, state.step + has_rows, state.key), loss
+
+
+def steepest(gradient: PyTree) -> PyTree:
+    """The direction in which a real loss rises most, which is what Optax expects.
+
+    Of complex weights that is the conjugate of what `jax.grad` gives; real ones are left alone.
+    """
+    return jax.tree.map(lambda leaf: leaf.conj() if jnp.iscomplexobj(leaf) else leaf, gradient)
 
 
 def updated(
@@ -210,7 +219,7 @@ def updated(
 
     def gradient_of(params: Params, number: int = 0) -> PyTree:
         del number  # SAM's inner step; all are of this minibatch
-        return jax.grad(value_of)(params)
+        return steepest(jax.grad(value_of)(params))
 
     def value_at(params: Params, grad_fn: Any = None) -> Scalar:
         del grad_fn  # Optax's line searches hand on what they do not take themselves
