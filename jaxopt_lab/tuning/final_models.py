@@ -14,7 +14,7 @@ from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.problems.tabular.intervals import Residuals
 from jaxopt_lab.problems.tabular.other_kinds import Other
 from jaxopt_lab.problems.tabular.predictor import Predictor, assemble
-from jaxopt_lab.problems.tabular.task import Prepared, to_target
+from jaxopt_lab.problems.tabular.task import Prepared, to_averaged
 from jaxopt_lab.problems.tabular.temperatures import UNTEMPERED, Temperatures
 from jaxopt_lab.storage.rows import TrainedMember
 from jaxopt_lab.study.study import Study
@@ -181,8 +181,7 @@ def _residuals(
 
     def predicted(trial_id: int) -> np.ndarray:
         members = _of_folds(study, trial_id)
-        found = [to_target(m.outputs, transforms[m.fold]) for m in members]
-        return transforms[-1].to_learnt(np.concatenate(found))
+        return np.concatenate([to_averaged(m.outputs, transforms[m.fold]) for m in members])
 
     def errors(values: np.ndarray) -> np.ndarray:
         return np.sort(np.abs(truth - values), axis=0)
@@ -231,11 +230,12 @@ def prepared_rows(study: Study) -> Prepared:
 
 
 def _decode(study: Study, member: TrainedMember) -> np.ndarray:
-    """Outputs of a member [n, o] -> the target, on its log scale where it has one [n, 1 or c]."""
-    if not study.problem.is_regression:
-        return to_target(member.outputs, None)
-    transform = prepared_rows(study).transforms[member.fold]
-    return member.outputs.astype(np.float64) * transform.scale + transform.mean
+    """Outputs of a member [n, o] -> what a model of it averages [n, T or c]: the target, on its log
+    scale where it has one, within the bounds of predictions, or probabilities.
+    """
+    transforms = prepared_rows(study).transforms
+    found = to_averaged(member.outputs, transforms[member.fold] if transforms else None)
+    return found.reshape(len(found), -1)
 
 
 def _error(
