@@ -1,6 +1,7 @@
 """Means over near rows: what they are of, that no row tells of itself, and where they are used."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,9 @@ def test_a_search_finds_them_says_so_and_publishes_what_it_tested(study) -> None
     described = json.loads((place / "model" / "model.json").read_text())
     assert described["schema"] == 8, "a kernel is among its kinds"
     model = lab.Predictor.load(place / "model")
+    alone = replace(model, others=(), ensemble=(1.0, *[0.0] * (len(model.networks) - 1)))
+    alone.save(place / "alone")
+    assert json.loads((place / "alone" / "model.json").read_text())["schema"] == 5
     table = lab.datasets.load_table(houses(), "price")
     _, test = datasets.test_split(table, 0.2, 0)
     rows = houses().iloc[test]
