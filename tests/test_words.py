@@ -110,6 +110,8 @@ ROWS: Any = (np.zeros((4, 2)), np.zeros(4))
         (lambda: lab.from_steps(print, executor="pmap"), "executor must be one of.*'vmap'"),
         (lambda: lab.from_function(print, executor=1), "executor must be one of"),
         (lambda: lab.supervised(None, *ROWS, loss=1), r"one pair.*\(inputs, targets\), loss="),
+        (lambda: lab.Uniform(0, 1, when={"a": 1}), r"lab.Uniform\(0.5, 0.99\).when\("),
+        (lambda: lab.Choice([1, 2], when={"a": 1}), r"no argument 'when'.*\.when\("),
         (lambda: lab.Uniform(1e-3, 1, log=True), "Uniform has no argument 'log'.*lab.LogUniform"),
         (lambda: lab.IntUniform(1, 9, step=2), r"IntUniform.*lab\.Choice"),
         (lambda: lab.LogUniform(1), "LogUniform needs high"),

@@ -13,6 +13,7 @@ from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError, did_you_mean
 from jaxopt_lab.spaces.values import checked, plain, shown
 
+_WHEN = "say it of the distribution: lab.Uniform(0.5, 0.99).when(optimizer='momentum')"
 #: Whole numbers up to here are all exact in floating point.
 MAX_EXACT = 2**53
 
@@ -108,6 +109,7 @@ class Range(Distribution):
         step="values in steps are lab.Choice([*range(low, high + 1, step)])",
         q="values in steps are lab.Choice([*range(low, high + 1, step)])",
         default="a study begins with given values by study.enqueue([{...}])",
+        when=_WHEN,
     )
     def __init__(self, low: Any, high: Any, condition: tuple = (), *, static: Any = False) -> None:
         object.__setattr__(self, "low", plain(low))
@@ -249,7 +251,7 @@ class Choice(Distribution):
 
     values: tuple[Any, ...] = ()
 
-    @checked_call(by_place="give the values as one list: lab.Choice([1, 2, 3])")
+    @checked_call(by_place="give the values as one list: lab.Choice([1, 2, 3])", when=_WHEN)
     def __init__(self, values: Any, condition: tuple = (), *, static: Any = False) -> None:
         if isinstance(values, np.ndarray):
             values = values.tolist()
