@@ -15,7 +15,12 @@ from sklearn.utils import estimator_checks
 
 import jaxopt_lab as lab
 from jaxopt_lab.core.compilation import Compiler
-from jaxopt_lab.sklearn import EXPECTED_FAILURES, TunedClassifier, TunedRegressor
+from jaxopt_lab.sklearn import (
+    EXPECTED_FAILURES,
+    PopulationSearchCV,
+    TunedClassifier,
+    TunedRegressor,
+)
 
 SMALL: dict[str, Any] = {
     "num_trials": 2,
@@ -233,10 +238,25 @@ def test_rows_of_no_weight_do_not_count() -> None:
         ({"space": 3}, "space must be a lab.SearchSpace"),
         ({"space": {"lr": 0.1}}, "Did you mean 'learning_rate'"),
         ({"search": "bayes"}, "unknown search 'bayes'"),
-        ({"num_trials": "many"}, "trials must be a whole number"),
+        ({"num_trials": "many"}, "num_trials must be a whole number"),
+        ({"num_epochs": 0}, "num_epochs must be at least 1"),
         ({"ensemble_size": 0}, "ensemble_size must be a whole number"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(lab.UserError, match=message):
         TunedRegressor(**{**SMALL, **changes}).fit(*rows())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TunedRegressor(trials=3), "TunedRegressor has no argument 'trials'.*'num_trials'"),
+        (lambda: TunedClassifier(folds=3), "TunedClassifier has no argument 'folds'; it is .* cv"),
+        (lambda: TunedRegressor(seed=3), "it is called random_state here"),
+        (lambda: PopulationSearchCV(None), "PopulationSearchCV needs space"),
+    ],
+)
+def test_arguments_of_other_names_are_named(make: Any, message: str) -> None:
+    with pytest.raises(lab.UserError, match=message):
+        make()

@@ -18,7 +18,9 @@ from sklearn.utils.validation import (
 
 from jaxopt_lab import datasets
 from jaxopt_lab import problems as tasks
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
+from jaxopt_lab.core.scalars import whole
 from jaxopt_lab.datasets.target_losses import SQUARED, TargetLoss
 from jaxopt_lab.problems.mlp import hyperparameters
 from jaxopt_lab.sklearn.inputs import features_of, rows_of, seed_of, space_of, splits_of
@@ -60,6 +62,7 @@ class _Tuned(BaseEstimator):
 
     _scoring: ClassVar[str]
 
+    @checked_call(seed="it is called random_state here", folds="it is called cv here")
     def __init__(
         self,
         num_trials: Any = None,
@@ -164,10 +167,14 @@ class _Tuned(BaseEstimator):
         default_folds = default_budget(num_rows, 1)[1]
         cv = default_folds if self.cv is None else plain(self.cv)
         splits = splits_of(cv, features, table.target, groups, bool(table.classes), seed)
+        trials, epochs = (
+            None if value is None else whole(name, plain(value), least=1)
+            for name, value in (("num_trials", self.num_trials), ("num_epochs", self.num_epochs))
+        )
         settings = Settings(
-            trials=plain(self.num_trials),
+            trials=trials,
             folds=len(splits),
-            epochs=plain(self.num_epochs),
+            epochs=epochs,
             seed=seed,
             search=self.search,
             scheduler="none" if self.scheduler is None else self.scheduler,
@@ -323,6 +330,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
     #: Whether y was one column [n, 1], as which predictions are returned then.
     _is_column = False
 
+    @checked_call(seed="it is called random_state here", folds="it is called cv here")
     def __init__(
         self,
         num_trials: Any = None,

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxopt_lab.core.calls import checked_call
 from jaxopt_lab.core.errors import UserError
 from jaxopt_lab.core.hparams import Hparams
 from jaxopt_lab.core.types import PyTree
@@ -66,6 +67,7 @@ class PopulationSearchCV(BaseEstimator):
       >>> search.fit(X, y).best_params_  # doctest: +SKIP
     """
 
+    @checked_call(seed="it is called random_state here", folds="it is called cv here")
     def __init__(
         self,
         problem: Any,
