@@ -142,3 +142,16 @@ def test_tune_searches_on_where_a_share_of_its_time_completed_nothing(
     assert (found["status"] == "completed").any()
     assert (found["phase"] == "wide").all()
     assert sum(clock) <= 125.0
+
+
+def test_a_search_in_one_phase_has_the_time_of_both(
+    houses: pd.DataFrame, clock: list[float]
+) -> None:
+    table = lab.datasets.load_table(houses[["area", "age", "price"]].head(150), target="price")
+    rates = lab.Choice([0.001 * i for i in range(1, 41)])
+    space = lab.SearchSpace(learning_rate=rates, hidden_size=4, num_layers=1, batch_size=32)
+    study = lab.Study(lab.tasks.tabular(table, numeric="standard"), space, cohort_width=1)
+    settings = Settings(time_limit=200.0, search="grid", scheduler="none")
+    search_phases(study, settings, (40, 1, 2), None, lambda text: None)
+    in_flight = 20.0  # a wave that had begun
+    assert 0.4 * 200.0 + in_flight < sum(clock) <= 0.75 * 200.0 + in_flight

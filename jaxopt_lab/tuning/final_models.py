@@ -128,7 +128,7 @@ def ensemble_weights(study: Study, ranked: list[int], others: Sequence[Candidate
         kept = all(study.weights.has((trial_id, f, 0)) for f in range(study.num_folds))
         if len(members) == study.num_folds and kept:
             names.append(trial_id)
-            predictions.append(np.concatenate([_decode(study, m) for m in members]))
+            predictions.append(_predicted(study, members))
     if not names:
         return Chosen({}, {})
     predictions += [other.predicted for other in others]
@@ -177,11 +177,9 @@ def _residuals(
     if not study.problem.is_regression or study.problem.target_loss.name == "quantile":
         return None
     _, truth = _out_of_fold(study)
-    transforms = prepared_rows(study).transforms
 
     def predicted(trial_id: int) -> np.ndarray:
-        members = _of_folds(study, trial_id)
-        return np.concatenate([to_averaged(m.outputs, transforms[m.fold]) for m in members])
+        return _predicted(study, _of_folds(study, trial_id)).reshape(truth.shape)
 
     def errors(values: np.ndarray) -> np.ndarray:
         return np.sort(np.abs(truth - values), axis=0)
@@ -206,7 +204,7 @@ def _temperatures(
     fold = np.repeat(np.arange(len(sizes)), sizes)
 
     def predicted(trial_id: int) -> np.ndarray:
-        return np.concatenate([_decode(study, m) for m in _of_folds(study, trial_id)])
+        return _predicted(study, _of_folds(study, trial_id))
 
     single = together = predicted(winner)
     if chosen.trials or chosen.others:
@@ -229,12 +227,14 @@ def prepared_rows(study: Study) -> Prepared:
     return prepared
 
 
-def _decode(study: Study, member: TrainedMember) -> np.ndarray:
-    """Outputs of a member [n, o] -> what a model of it averages [n, T or c]: the target, on its log
-    scale where it has one, within the bounds of predictions, or probabilities.
+def _predicted(study: Study, members: Sequence[TrainedMember]) -> np.ndarray:
+    """What models of a trial's members average, on all rows of their folds [n, T or c]: the target,
+    on its log scale where it has one, within the bounds of predictions, or probabilities.
     """
     transforms = prepared_rows(study).transforms
-    found = to_averaged(member.outputs, transforms[member.fold] if transforms else None)
+    found = np.concatenate(
+        [to_averaged(m.outputs, transforms[m.fold] if transforms else None) for m in members]
+    )
     return found.reshape(len(found), -1)
 
 

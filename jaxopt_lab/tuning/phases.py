@@ -17,7 +17,8 @@ from jaxopt_lab.study.study import Study
 from jaxopt_lab.tuning import ranking, with_members
 from jaxopt_lab.tuning.settings import Settings
 
-#: Shares of a time limit after which the wide search, the refined one and the reruns stop.
+#: Shares of a time limit after which the wide search, the refined one and the reruns stop; a
+#: search in one phase has the time of both.
 SHARES = {"wide": 0.4, "refined": 0.75, "rerun": 0.85, "members": 1.0}
 #: Trials that are rerun with other seeds before one of them wins.
 NUM_RERUN = 3
@@ -72,8 +73,8 @@ def search_phases(
     num_trials, folds, epochs = budget
     is_bayesian = settings.search == "bayesian"
 
-    def phase(name: str, total: int, space: SearchSpace, until: str = "") -> None:
-        limit = settings.time_limit and settings.time_limit * SHARES[until or name]
+    def phase(name: str, total: int, space: SearchSpace, until: str) -> None:
+        limit = settings.time_limit and settings.time_limit * SHARES[until]
         sampler, round_size = search.REGISTRY[settings.search](), None
         if is_bayesian and name == "wide" and not is_one_phase(settings):
             sampler = search.quasi_random()
@@ -96,20 +97,21 @@ def search_phases(
             progress=progress,
         )
 
+    def wide_phase(total: int, *shares: str) -> None:
+        phase("wide", total, study.space, shares[0])
+        for until in shares[1:]:
+            if settings.time_limit and not trials.ranking(study.store):
+                # All of the time rather than end with no network; nothing is refined without one.
+                phase("wide", total, study.space, until)
+
     if is_one_phase(settings):
-        phase("wide", num_trials, study.space)
+        wide_phase(num_trials, "refined", "members")
     else:
         wide = study.recall("wide trials", lambda: num_wide(num_trials))
-        wide = min(wide, num_trials)
-        phase("wide", wide, study.space)
-        for until in ("refined", "members"):
-            if settings.time_limit and not trials.ranking(study.store):
-                # There is nothing to refine ranges by: the wide search has the time of both, and
-                # all of it rather than end with no network.
-                phase("wide", wide, study.space, until)
+        wide_phase(min(wide, num_trials), "wide", "refined", "members")
         if num_trials > wide:
             refined = study.recall("refined space", lambda: refine(study, settings, say))
-            phase("refined", num_trials - wide, SearchSpace.from_dict(refined))
+            phase("refined", num_trials - wide, SearchSpace.from_dict(refined), "refined")
     for decision in study.store.decisions("enough")[:1]:
         say(f"stopped searching: {decision['reason']}")
 
