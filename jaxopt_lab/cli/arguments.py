@@ -2,10 +2,10 @@
 
 import argparse
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
+from jaxopt_lab.cli.converters import GIB, SECONDS, near, number, one_of, whole
 from jaxopt_lab.core.errors import UserError, did_you_mean
 
 #: `search.REGISTRY` by name, known here so that help and mistakes need no JAX.
@@ -25,8 +25,6 @@ LOSSES = ("squared", "absolute", "huber", "quantile")
 ENSEMBLES = ("networks", "all")
 #: The greatest seed that scikit-learn's splitters take.
 _MAX_SEED = 2**32 - 1
-#: Characters of a value that a mistake repeats.
-_MAX_SHOWN = 40
 
 
 class _Options(Protocol):
@@ -91,64 +89,6 @@ def _check_options(given: Sequence[str], parser: argparse.ArgumentParser) -> Non
             raise UserError(f"unknown option {name!r}.{hint} See '{parser.prog} --help'")
 
 
-def _shown(text: str) -> str:
-    """`repr`, cut where it is long."""
-    return repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}..."
-
-
-def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d+", text.strip()):
-            words = f"a whole number of at least {least}"
-        elif int(text[:30]) < least:
-            words = f"at least {least}"
-        elif int(text[:30]) > most:
-            words = f"at most {most}"
-        else:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"must be {words}, got {_shown(text)}")
-
-    return convert
-
-
-def _number(words: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not fits(value):
-            raise argparse.ArgumentTypeError(f"must be {words}, got {_shown(text)}")
-        return value
-
-    return convert
-
-
-_SECONDS = _number("a number of seconds above 0", lambda value: 0.0 < value < math.inf)
-_GIB = _number("a number of GiB above 0", lambda value: 0.0 < value < 2.0**20)
-
-
-def _one_of(names: Sequence[str]) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(
-                f"unknown choice {text!r}.{did_you_mean(text, names)} "
-                f"Choose from: {', '.join(names)}"
-            )
-        return text
-
-    return convert
-
-
-def _near(text: str) -> str | tuple[str, ...]:
-    if text in ("auto", "none"):
-        return text
-    names = tuple(name.strip() for name in text.split(","))
-    if len(names) != 2 or not all(names):
-        raise argparse.ArgumentTypeError(f"two columns, such as x,y, auto or none; got {text!r}")
-    return names
-
-
 def _build() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="jaxopt-lab",
@@ -206,7 +146,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--task",
-        type=_one_of(TASKS),
+        type=one_of(TASKS),
         default="auto",
         metavar="|".join(TASKS),
         help="auto: classification for text, booleans, integers with at most 20 values",
@@ -215,7 +155,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         metavar="S",
-        type=_whole(0, _MAX_SEED),
+        type=whole(0, _MAX_SEED),
         default=0,
         help="of everything (default: 0)",
     )
@@ -238,9 +178,9 @@ def _tune_search(parser: argparse.ArgumentParser) -> None:
         "Trials, folds and epochs follow from rows and columns; 'jaxopt-lab plan' says what to.",
     )
     add = group.add_argument
-    add("--trials", metavar="N", type=_whole(1), help="configurations to try")
-    add("--folds", metavar="K", type=_whole(1), help="of the cross-validation; 1: one hold-out")
-    add("--epochs", metavar="E", type=_whole(1), help="epochs of each network")
+    add("--trials", metavar="N", type=whole(1), help="configurations to try")
+    add("--folds", metavar="K", type=whole(1), help="of the cross-validation; 1: one hold-out")
+    add("--epochs", metavar="E", type=whole(1), help="epochs of each network")
     add(
         "--space",
         metavar="FILE.toml",
@@ -260,13 +200,13 @@ def _tune_search(parser: argparse.ArgumentParser) -> None:
     add("--widen", action="store_true", help="let refined ranges leave those of the space file")
     add(
         "--stop-at",
-        type=_number("a number", math.isfinite),
+        type=number("a number", math.isfinite),
         metavar="SCORE",
         help="stop searching once a trial's score is at most this",
     )
     add(
         "--stop-improvement",
-        type=_number("a number above 0", lambda value: 0.0 < value < math.inf),
+        type=number("a number above 0", lambda value: 0.0 < value < math.inf),
         metavar="SHARE",
         help="stop once the expected improvement stays below this share of the best trial's "
         "standard error over folds (0.35, say)",
@@ -278,7 +218,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("rows and columns").add_argument
     add(
         "--test-fraction",
-        type=_number("a number from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+        type=number("a number from 0 to below 1", lambda value: 0.0 <= value < 1.0),
         default=0.2,
         metavar="F",
         help="share of the rows held out to the end (default: 0.2)",
@@ -297,14 +237,14 @@ def _table(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="COLUMN", help="numbers of at least 0, what each row counts in losses")
     add(
         "--log-target",
-        type=_one_of(LOG_TARGETS),
+        type=one_of(LOG_TARGETS),
         default="auto",
         metavar="|".join(LOG_TARGETS),
         help="learn the logarithm; auto: if positive and skewed",
     )
     add(
         "--loss",
-        type=_one_of(LOSSES),
+        type=one_of(LOSSES),
         metavar="|".join(LOSSES),
         help="what a number is learnt by, and trials are compared by: squared predicts a mean, "
         "absolute the median, huber what lies between, quantile the one of --quantile (default: "
@@ -312,13 +252,13 @@ def _table(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--quantile",
-        type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+        type=number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
         metavar="Q",
         help="of --loss quantile: 0.9 predicts what 90 %% of the rows lie below",
     )
     add(
         "--numeric",
-        type=_one_of(("auto", *NUMERICS)),
+        type=one_of(("auto", *NUMERICS)),
         default="auto",
         metavar="|".join(("auto", *NUMERICS)),
         help="encoding of numeric columns (default: piecewise_linear, but standard where that "
@@ -327,14 +267,14 @@ def _table(parser: argparse.ArgumentParser) -> None:
     add(
         "--bins",
         metavar="B",
-        type=_whole(2),
+        type=whole(2),
         help="bins of piecewise_linear (default: square root of the rows, 32 to 96; 24, 12 or 6 "
         "where these tell more of rows that are held out)",
     )
     add(
         "--near",
         metavar="COLUMN,COLUMN|auto|none",
-        type=_near,
+        type=near,
         default="auto",
         help="two columns that say where a row is: the target of the nearest training rows becomes "
         "a feature (default: they are looked for)",
@@ -346,14 +286,14 @@ def _winner(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("winner").add_argument
     add(
         "--prefer",
-        type=_one_of(PREFERENCES),
+        type=one_of(PREFERENCES),
         default="best",
         metavar="|".join(PREFERENCES),
         help="small: the smallest network within one standard error of the best",
     )
     add(
         "--ensemble",
-        type=_one_of(ENSEMBLES),
+        type=one_of(ENSEMBLES),
         default="networks",
         metavar="|".join(ENSEMBLES),
         help="all: gradient boosting and a linear model may join the networks (default: networks)",
@@ -361,7 +301,7 @@ def _winner(parser: argparse.ArgumentParser) -> None:
     add(
         "--members",
         metavar="K",
-        type=_whole(1, 256),
+        type=whole(1, 256),
         default=1,
         help="train the winner's configuration again as networks of K members that share their "
         "kernels (TabM); one wins, or joins the ensemble, where it scores better (default: none)",
@@ -379,21 +319,21 @@ def _search(group: _Options, sampler: str, scheduler: str) -> None:
     add = group.add_argument
     add(
         "--search",
-        type=_one_of(SEARCHES),
+        type=one_of(SEARCHES),
         default="bayesian",
         metavar="NAME",
         help=f"{', '.join(SEARCHES)} (default: {sampler})",
     )
     add(
         "--scheduler",
-        type=_one_of(SCHEDULERS),
+        type=one_of(SCHEDULERS),
         metavar="NAME",
         help=f"who is stopped early, or learns from whom: {', '.join(SCHEDULERS)} "
         f"(default: that of a table [scheduler] in the space file, else {scheduler})",
     )
     add(
         "--time-limit",
-        type=_SECONDS,
+        type=SECONDS,
         metavar="SECONDS",
         help="stop searching in time; the rest of the trials is marked stopped",
     )
@@ -428,7 +368,7 @@ def _max_gib(group: _Options) -> None:
         "--max-gib",
         dest="max_bytes",
         metavar="GIB",
-        type=lambda text: int(_GIB(text) * 2**30),
+        type=lambda text: int(GIB(text) * 2**30),
         default=2**30,
         help="read tables that hold at most this much, unpacked (default: 1)",
     )
@@ -440,13 +380,13 @@ def _bounds(group: _Options) -> None:
     add(
         "--memory-limit",
         metavar="GIB",
-        type=_GIB,
+        type=GIB,
         help="what training may take on all devices; Python and XLA take half a GiB more",
     )
     add(
         "--cohort-width",
         metavar="V",
-        type=_whole(1),
+        type=whole(1),
         help="at most so many trials train together on a device",
     )
 
@@ -460,16 +400,16 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         "problem, or the only one)",
     )
     add("--space", metavar="FILE.toml", help="search space, in a table [space], not the script's")
-    add("--trials", metavar="N", type=_whole(1), default=32, help="to try (default: 32)")
-    add("--budget", metavar="B", type=_whole(1), help="units of each trial: steps, epochs")
+    add("--trials", metavar="N", type=whole(1), default=32, help="to try (default: 32)")
+    add("--budget", metavar="B", type=whole(1), help="units of each trial: steps, epochs")
     _search(parser, "bayesian", "none")
     add("--out", metavar="DIR", help="where to keep the study (default: runs/NAME of the script)")
-    add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
+    add("--seed", metavar="S", type=whole(0, _MAX_SEED), default=0, help="(default: 0)")
     _bounds(parser)
     add(
         "--keep",
         metavar="N",
-        type=_whole(1),
+        type=whole(1),
         default=20,
         help="trials, the best, of which results such as weights are kept (default: 20)",
     )
@@ -494,26 +434,26 @@ def _stabilize(parser: argparse.ArgumentParser) -> None:
     add("--target", metavar="COLUMN", help="the column to predict")
     add("--config", metavar="BASE.toml", help="configuration, in a table [hyperparameters]")
     add("--study", metavar="DIR", help="instead of DATA: a study, whose table is read again")
-    add("--trial", metavar="ID", type=_whole(0), help="the trial of it to stabilise")
+    add("--trial", metavar="ID", type=whole(0), help="the trial of it to stabilise")
     add(
         "--epochs",
         metavar="E",
-        type=_whole(4),
+        type=whole(4),
         help="epochs of each training (default: 20 to 60, or the study's; fewer if that is long)",
     )
-    add("--seeds", metavar="R", type=_whole(2, 64), help="of each (default: 4, 2 if that is long)")
+    add("--seeds", metavar="R", type=whole(2, 64), help="of each (default: 4, 2 if that is long)")
     add("--out", metavar="DIR", help="where to write (default: runs/NAME-stabilize)")
     add(
         "--time-limit",
-        type=_SECONDS,
+        type=SECONDS,
         metavar="SECONDS",
         help="try no more cures after a part of this time",
     )
-    add("--seed", metavar="S", type=_whole(0, _MAX_SEED), default=0, help="(default: 0)")
-    add("--task", type=_one_of(TASKS), default="auto", metavar="|".join(TASKS), help="as in tune")
+    add("--seed", metavar="S", type=whole(0, _MAX_SEED), default=0, help="(default: 0)")
+    add("--task", type=one_of(TASKS), default="auto", metavar="|".join(TASKS), help="as in tune")
     add(
         "--log-target",
-        type=_one_of(LOG_TARGETS),
+        type=one_of(LOG_TARGETS),
         default="auto",
         metavar="|".join(LOG_TARGETS),
         help="as in tune",
@@ -542,10 +482,10 @@ def _diagnose(parser: argparse.ArgumentParser) -> None:
     add(
         "--constant",
         metavar="LOSS",
-        type=_number("a number above 0", lambda value: 0.0 < value < math.inf),
+        type=number("a number above 0", lambda value: 0.0 < value < math.inf),
         help="validation loss of the best constant prediction, to tell what learned nothing",
     )
-    add("--valid-rows", metavar="N", type=_whole(1), help="validation rows that the loss is of")
+    add("--valid-rows", metavar="N", type=whole(1), help="validation rows that the loss is of")
     add("--json", action="store_true", help="print JSON instead of text")
     add("-o", "--output", metavar="FILE.json", help="write JSON there; - for standard output")
     add("--report", metavar="FILE.html", help="write a page of curves and evidence there")
@@ -572,7 +512,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--interval",
-        type=_number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+        type=number("a number between 0 and 1", lambda value: 0.0 < value < 1.0),
         metavar="C",
         help="add columns TARGET_lower and TARGET_upper of each target, which hold the truth of a "
         "new row with probability C (0.9, say)",
@@ -594,7 +534,7 @@ def _replay(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="the script of its problem, as for sweep; a table is found without",
     )
-    add("--trial", metavar="ID", type=_whole(0), help="whose schedule (default: the best trial's)")
+    add("--trial", metavar="ID", type=whole(0), help="whose schedule (default: the best trial's)")
     add("-o", "--output", metavar="FILE.csv", help="write the schedule; - for standard output")
 
 
